@@ -4,12 +4,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use clap::Args;
-use pcrm_core::model::Loading;
-use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::quant::Quantisation;
-use pcrm_core::{Backend, DType};
 use pcrm_rl::manifest;
-use serde_json::Value;
 
 use crate::progress::say;
 
@@ -66,7 +62,7 @@ impl QuantizeArgs {
     /// trained with according to its manifest.
     pub fn for_model(self, dir: &Path) -> Option<Quantisation> {
         self.given_or(|| {
-            let method = of_training(dir)?;
+            let method = manifest::quantisation(dir)?;
             let name = dir.display();
             say(&format!(
                 "{name}: its base is quantised to {method}, as in training; --quantize changes that"
@@ -74,21 +70,6 @@ impl QuantizeArgs {
             Some(method)
         })
     }
-}
-
-/// Returns the options to load a model to apply: an adapter's base is quantised as in training.
-pub fn applied<'a>(backend: &'a dyn Backend, dir: &Path, dtype: DType) -> Loading<'a> {
-    Loading::frozen(backend, dtype).quantised(of_training(dir))
-}
-
-/// Returns the method that an adapter's base had in training, if its folder says so.
-pub fn of_training(dir: &Path) -> Option<Quantisation> {
-    if !AdapterFolder::is_alone(dir) {
-        return None;
-    }
-    let text = std::fs::read_to_string(dir.join(manifest::FILE)).ok()?;
-    let manifest: Value = serde_json::from_str(&text).ok()?;
-    manifest["fingerprint"]["quantize"].as_str()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 use std::path::Path;
 
 use pcrm_core::disk::sealed;
+use pcrm_core::model::Loading;
+use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::quant::Quantisation;
+use pcrm_core::{Backend, DType};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -10,6 +14,23 @@ use crate::fingerprint::Fingerprint;
 
 /// The file name in a run's folder.
 pub const FILE: &str = "manifest.json";
+
+/// Returns the options to load a model that is applied, not trained: an adapter's base is quantised as in
+/// training.
+pub fn applied<'a>(backend: &'a dyn Backend, dir: &Path, dtype: DType) -> Loading<'a> {
+    Loading::frozen(backend, dtype).quantised(quantisation(dir))
+}
+
+/// Returns the method by which the base of the adapter in a folder was quantised in training, if its manifest
+/// names one.
+pub fn quantisation(dir: &Path) -> Option<Quantisation> {
+    if !AdapterFolder::is_alone(dir) {
+        return None;
+    }
+    let text = std::fs::read_to_string(dir.join(FILE)).ok()?;
+    let manifest: Value = serde_json::from_str(&text).ok()?;
+    manifest["fingerprint"]["quantize"].as_str()?.parse().ok()
+}
 
 /// Reads the fingerprint of the run in a folder; `None` if there is no run. With a valid checkpoint in the
 /// folder, which has its own fingerprint, a damaged manifest is only a warning.

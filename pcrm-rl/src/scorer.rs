@@ -10,6 +10,7 @@ use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device};
 
 use crate::error::{Error, Result};
+use crate::manifest;
 use crate::score::score_sequences;
 
 /// The number of tokens computed at once.
@@ -58,7 +59,8 @@ impl Scorer {
     /// # Errors
     /// Fails if the folder holds no trained reward model.
     pub fn open_on(backend: Box<dyn Backend>, dir: impl AsRef<Path>, dtype: DType) -> Result<Self> {
-        let (model, tokenizer) = ScoringModel::open(backend.as_ref(), dir.as_ref(), dtype)?;
+        let how = manifest::applied(backend.as_ref(), dir.as_ref(), dtype);
+        let (model, tokenizer) = ScoringModel::open_as(dir.as_ref(), how)?;
         Ok(Self { model, tokenizer, _backend: backend })
     }
 

@@ -8,6 +8,7 @@ use pcrm_core::Backend;
 use pcrm_core::data::prompts::Prompt;
 use pcrm_core::model::ScoringModel;
 use pcrm_core::text::Tokenizer;
+use pcrm_rl::manifest::applied;
 use pcrm_rl::reward_source::{
     self, Answer, AnswerTexts, Answers, ModelOptions, ModelReward, Place, RewardSource, Rewards, Spec,
     Weighted,
@@ -17,7 +18,6 @@ use serde_json::{Value, json};
 
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
-use crate::quantize::applied;
 use crate::training::folder;
 
 /// Opens reward sources; `policy` is the tokenizer of the answers.

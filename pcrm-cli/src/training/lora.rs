@@ -6,9 +6,10 @@ use clap::Args;
 use pcrm_core::DType;
 use pcrm_core::model::lora::{LoraConfig, Modules};
 use pcrm_core::quant::Quantisation;
+use pcrm_rl::manifest;
 
 use crate::numbers::{positive, real};
-use crate::quantize::{QuantizeArgs, of_training};
+use crate::quantize::QuantizeArgs;
 
 /// Options for training adapters instead of the whole model.
 #[derive(Debug, Clone, Args)]
@@ -43,7 +44,7 @@ impl LoraArgs {
     /// Returns the method by which the frozen base is quantised.
     /// By default an adapter that is trained further keeps that of its training so far.
     pub fn quantise(&self, model: &Path) -> Option<Quantisation> {
-        self.base.given_or(|| of_training(model))
+        self.base.given_or(|| manifest::quantisation(model))
     }
 
     /// Returns the types of the computation and, if it is quantised, of the frozen base.

@@ -10,6 +10,7 @@ use pcrm_core::data::files::{self, data_files};
 use pcrm_core::model::Scores;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::crossfit::{Crossfit, margins_by, win};
+use pcrm_rl::manifest::quantisation;
 use pcrm_rl::train::RewardOptions;
 use serde_json::Value;
 
@@ -17,7 +18,6 @@ use super::{EvidenceArgs, agreement};
 use crate::hub::Weights;
 use crate::interrupt;
 use crate::progress::{Watch, say};
-use crate::quantize::of_training;
 use crate::training::TrainingArgs;
 use crate::training::reward::margins;
 use crate::usage::named;
@@ -78,7 +78,7 @@ impl Judges<'_> {
         self.warn_of_training(&dir)?;
         let backend = training.machine.open()?;
         let (model, tokenizer) =
-            training.machine.trained(backend.as_ref(), &dir, of_training(&dir)).context("--judge")?;
+            training.machine.trained(backend.as_ref(), &dir, quantisation(&dir)).context("--judge")?;
         let (rows, _) = training.reading.preferences(&training.data, training.kept_ties())?;
         let max_length = training.reading.scoring_length(model.outline())?;
         let (own, _) = training.reading.encode(&rows, &tokenizer, model.outline().pad, max_length)?;

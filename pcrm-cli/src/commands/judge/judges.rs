@@ -7,6 +7,7 @@ use pcrm_eval::judging::Match;
 use pcrm_rl::judge::{
     Asked, Budget, Judge, JudgePlugin, Kept, OpenJudge, Opening, Prices, Question, Reply, Usage, ask, parse,
 };
+use pcrm_rl::manifest::applied;
 use pcrm_rl::reward_source::{ModelOptions, ModelReward, Place, RewardSource, Spec};
 use serde_json::{Value, json};
 
@@ -15,7 +16,6 @@ use super::answers::{Field, Pairing};
 use crate::hub::Weights;
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{bar, say};
-use crate::quantize::applied;
 use crate::training::folder;
 
 /// All judges; the first one gives the win rates.
