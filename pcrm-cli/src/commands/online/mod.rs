@@ -24,7 +24,7 @@ use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
 use pcrm_rl::reference::Reference;
 use pcrm_rl::reward_source::Combine;
 use pcrm_rl::rollout::Stop;
-use serde_json::json;
+use serde_json::{Value, json};
 pub use verbs::{Chosen, GrpoArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
 
 use crate::generation::rewards;
@@ -130,7 +130,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("reward", rewards::identity(&specs)?),
-        ("combine", (args.combine != Combine::Sum).then(|| json!(args.combine)).unwrap_or_default()),
+        ("combine", if args.combine == Combine::Sum { Value::Null } else { json!(args.combine) }),
         ("max-prompt-length", json!(args.rollout.max_prompt_length)),
         ("stop-tokens", json!(ends)),
         ("critic", critic.as_ref().map(critic::Origin::identity).transpose()?.unwrap_or_default()),

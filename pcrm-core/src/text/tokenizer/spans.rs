@@ -20,16 +20,15 @@ pub struct Span {
 impl Span {
     /// Returns the tokens of an encoding of `text`.
     pub(super) fn of(text: &str, encoded: &Encoding) -> Vec<Self> {
-        let special = encoded.get_special_tokens_mask().iter().map(|mask| *mask == 1);
-        let places = encoded.get_offsets().iter().zip(special);
-        let names = encoded.get_ids().iter().zip(encoded.get_tokens());
-        let one = |((id, name), ((start, stop), is_special)): ((&u32, &String), (&(usize, usize), bool))| {
-            let bytes = (!is_special).then_some(*start..*stop);
+        let one = |at: usize| {
+            let (id, name) = (encoded.get_ids()[at], encoded.get_tokens()[at].clone());
+            let (start, stop) = encoded.get_offsets()[at];
+            let bytes = (encoded.get_special_tokens_mask()[at] == 0).then_some(start..stop);
             // A token may cover a part of a character.
             let covered = bytes.clone().and_then(|bytes| text.as_bytes().get(bytes));
             let covered = covered.map(|covered| String::from_utf8_lossy(covered).into_owned());
-            Self { id: *id, name: name.clone(), text: covered.unwrap_or_else(|| name.clone()), bytes }
+            Self { id, text: covered.unwrap_or_else(|| name.clone()), name, bytes }
         };
-        names.zip(places).map(one).collect()
+        (0..encoded.len()).map(one).collect()
     }
 }
