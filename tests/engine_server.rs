@@ -39,7 +39,7 @@ pub enum Fault {
     Stale,
 }
 
-/// What a request for samples was about, when it came and how it was answered.
+/// A request for samples, with its time and its answer.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub at: Instant,

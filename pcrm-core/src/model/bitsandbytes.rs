@@ -14,7 +14,7 @@ use crate::quant::{HostMatrix, Nested, Quantisation, Scales, bytes_table, pairs}
 /// The largest block that bitsandbytes makes.
 const LARGEST_BLOCK: usize = 4096;
 
-/// What `.quant_state.bitsandbytes__nf4` says beside the tensors.
+/// The content of `.quant_state.bitsandbytes__nf4`.
 #[derive(Debug, Deserialize)]
 struct State {
     blocksize: usize,

@@ -43,7 +43,7 @@ pub enum LinearStorage {
     /// the model is trained in full.
     #[default]
     AsStored,
-    /// What the files hold, under adapters: a quantised checkpoint stays quantised and is never refused.
+    /// As in the files, under adapters: a quantised checkpoint stays quantised and is never refused.
     Kept,
     /// Quantised on loading, for a frozen model. A quantised checkpoint is kept as it is.
     Quantised(Quantisation),

@@ -1,4 +1,4 @@
-//! What a run does about its source of answers: new weights, comparison with the trainer, failures.
+//! A run's use of its source of answers: new weights, comparison with the trainer, failures.
 
 use pcrm_core::model::LanguageModel;
 

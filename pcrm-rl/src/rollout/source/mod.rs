@@ -1,7 +1,7 @@
 //! Where the answers of on-policy training come from: the trainer's own engine, a vLLM or SGLang server, or a
 //! file.
 //!
-//! A source is told each version of the policy ([`RolloutSource::publish`]) and answers prompts with a
+//! A source receives each version of the policy ([`RolloutSource::publish`]) and answers prompts with a
 //! version that it was told. Asking and waiting are two calls, so that a server samples while the policy is
 //! updated.
 

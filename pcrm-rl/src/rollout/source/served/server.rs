@@ -12,7 +12,7 @@ use super::{Protocol, Version, sglang, vllm};
 use crate::error::Error;
 use crate::transport::{Client, Failed, Watcher, cut};
 
-/// What the threads of requests share.
+/// The state shared by the threads of requests.
 pub(super) struct Server {
     pub protocol: Protocol,
     pub url: String,
