@@ -27,8 +27,8 @@ pub struct StudyArgs {
     /// Run N seeds, starting at 0 [default: the recipe's]
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     seeds: Option<u64>,
-    /// Run in these worlds [default: the recipe's]
-    #[arg(long, value_name = "WORLD", num_args = 1..)]
+    /// Run in these worlds; NAME:PAIRS is a world with its own number of training pairs [default: the recipe's]
+    #[arg(long, value_name = "NAME[:PAIRS]", num_args = 1..)]
     worlds: Vec<String>,
     /// Run N jobs in parallel, each on one thread [default: one per core]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]

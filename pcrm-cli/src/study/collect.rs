@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use pcrm_eval::study::curve::{self, Point};
 use pcrm_eval::study::measures::{Scored, measures, win_rate};
 use pcrm_eval::study::plan::{follow_of, model_of, slug};
-use pcrm_eval::study::recipe::{Arm, Follow, Verb};
+use pcrm_eval::study::recipe::{Arm, Follow, Verb, world_and_pairs};
 use pcrm_eval::study::results::{Sample, WorldFound};
 use pcrm_eval::study::{Cell, Plan, Recipe};
 use pcrm_eval::worlds::{Asked, Carried, Likeness, World};
@@ -253,12 +253,17 @@ pub fn worlds(plan: &Plan) -> Result<Vec<WorldFound>> {
             names.push(&job.world);
         }
     }
-    let found = |name: &str| -> Result<WorldFound> {
+    let found = |text: &str| -> Result<WorldFound> {
+        let (name, pairs) = world_and_pairs(text);
         let about = World::all().into_iter().find(|(known, _)| *known == name).context("a world")?.1;
+        let about = match pairs {
+            Some(pairs) => format!("{about} Here with {pairs} training pairs."),
+            None => about.to_owned(),
+        };
         let world = World::named(name, 0, PAIRS).context("a world")?;
         let carried = Likeness::ALL.map(|likeness| Carried::of(likeness, &world.train));
         let carried = carried.into_iter().collect::<pcrm_eval::Result<_>>()?;
-        Ok(WorldFound { name: name.to_owned(), about: about.to_owned(), carried })
+        Ok(WorldFound { name: text.to_owned(), about, carried })
     };
     names.into_iter().map(found).collect()
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::fill;
 use super::plan::slug;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, world_and_pairs};
 use crate::worlds::World;
 
 /// The commands that may have options.
 const VERBS: [&str; 8] = ["sft", "reward", "dpo", "best-of-n", "ppo", "grpo", "rloo", "score"];
+
+/// The fewest training pairs with which a world's measures are meaningful.
+const FEWEST_PAIRS: usize = 30;
 
 impl Recipe {
     /// Checks names, sizes, options and the primary figure; `line` turns a position into `place:line`.
@@ -83,8 +86,10 @@ impl Recipe {
             }
         }
         for size in [&self.full, &self.quick] {
-            if size.seeds == 0 || size.answers == 0 || size.pairs < 30 {
-                return fail("full, quick: expected at least 1 seed, 1 answer and 30 pairs".to_owned());
+            if size.seeds == 0 || size.answers == 0 || size.pairs < FEWEST_PAIRS {
+                return fail(format!(
+                    "full, quick: expected at least 1 seed, 1 answer and {FEWEST_PAIRS} pairs"
+                ));
             }
             worlds(&self.worlds_of(size)).or_else(&fail)?;
             let of_size = size.arms.iter().flatten();
@@ -124,16 +129,25 @@ impl Recipe {
     }
 }
 
-/// Checks that all names are those of generated worlds, and that there is one.
+/// Checks that all names are those of generated worlds with enough pairs, and that there is one.
 pub(super) fn worlds(names: &[String]) -> Result<(), String> {
     let known: Vec<&str> = World::all().into_iter().map(|(name, _)| name).collect();
     if names.is_empty() {
         return Err("worlds: expected at least one".to_owned());
     }
-    match names.iter().find(|name| !known.contains(&name.as_str())) {
-        Some(unknown) => Err(format!("unknown world {unknown:?}; expected some of {}", known.join(", "))),
-        None => Ok(()),
+    for text in names {
+        let (name, pairs) = world_and_pairs(text);
+        if !known.contains(&name) {
+            return Err(format!(
+                "unknown world {text:?}; expected some of {}, each alone or as NAME:PAIRS",
+                known.join(", ")
+            ));
+        }
+        if pairs.is_some_and(|pairs| pairs < FEWEST_PAIRS) {
+            return Err(format!("world {text:?}: expected at least {FEWEST_PAIRS} pairs"));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -179,6 +193,11 @@ options = { n = 4 }
         assert_eq!(recipe.worlds_of(&recipe.full), ["questions"]);
         let refused = recipe.choose_worlds(&["moon".to_owned()]).unwrap_err();
         assert!(refused.contains("unknown world \"moon\"; expected some of questions"), "{refused}");
+        recipe.choose_worlds(&["questions:400".to_owned(), "dialogue".to_owned()]).unwrap();
+        for wrong in ["questions:", "questions:x", "questions:29", "moon:400"] {
+            let refused = recipe.choose_worlds(&[wrong.to_owned()]).unwrap_err();
+            assert!(refused.contains(&format!("world {wrong:?}")), "{refused}");
+        }
     }
 
     /// Protects: a grid expands to one arm per value, substituted in its options and its name.

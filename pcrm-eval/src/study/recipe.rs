@@ -24,7 +24,7 @@ pub struct Recipe {
     /// Arm that finds its strength automatically, compared with the best of a sweep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic: Option<String>,
-    /// Names of the generated worlds.
+    /// Names of the generated worlds; `questions:400` is the world of questions with 400 training pairs.
     #[serde(default)]
     pub worlds: Vec<String>,
     /// Sizes of the full study.
@@ -67,7 +67,7 @@ pub struct Primary {
 pub struct Size {
     /// Number of seeds, from 0.
     pub seeds: u64,
-    /// Number of training pairs.
+    /// Number of training pairs of worlds that name none.
     pub pairs: usize,
     /// Number of answers per held-out prompt when a policy is measured.
     pub answers: usize,
@@ -113,6 +113,15 @@ pub struct Arm {
     /// True if the arm may be left out, with a note, if this program lacks one of its options.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+}
+
+/// Splits `questions:400` into the name of a generated world and its number of training pairs; `None` as the
+/// number if the text names none or no number.
+pub fn world_and_pairs(text: &str) -> (&str, Option<usize>) {
+    match text.split_once(':').map(|(name, pairs)| (name, pairs.parse().ok())) {
+        Some((name, Some(pairs))) => (name, Some(pairs)),
+        _ => (text, None),
+    }
 }
 
 impl Arm {
