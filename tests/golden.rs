@@ -36,7 +36,7 @@ const FAMILIES: [&str; 17] = [
     "qwen3-yarn",
 ];
 /// The checkpoints of `make_compact.py`: one for both heads, with the reward head stored among the results.
-const COMPACT: [&str; 18] = [
+const COMPACT: [&str; 19] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -50,6 +50,7 @@ const COMPACT: [&str; 18] = [
     "olmo3",
     "olmoe",
     "opt",
+    "opt-narrow",
     "phi3",
     "phi3-long",
     "qwen2_moe",

@@ -13,7 +13,7 @@ use crate::subject::{every_backend, every_backend_with_bf16};
 use crate::support::{beside, run_python};
 
 /// A model for each way of naming, tying and storing weights.
-const FAMILIES: [&str; 25] = [
+const FAMILIES: [&str; 26] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -32,6 +32,7 @@ const FAMILIES: [&str; 25] = [
     "olmo3",
     "olmoe",
     "opt",
+    "opt-narrow",
     "phi3",
     "phi3-long",
     "qwen2",

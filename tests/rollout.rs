@@ -14,7 +14,7 @@ use crate::subject::{Subject, every_backend};
 use crate::support::{beside, random};
 
 /// A model for each way of encoding positions, sharing heads and limiting attention.
-const FAMILIES: [&str; 25] = [
+const FAMILIES: [&str; 26] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -34,6 +34,7 @@ const FAMILIES: [&str; 25] = [
     "olmo3",
     "olmoe",
     "opt",
+    "opt-narrow",
     "phi3",
     "qwen2-window",
     "qwen2_moe",
@@ -43,7 +44,8 @@ const FAMILIES: [&str; 25] = [
 ];
 
 /// The families tested with adapters on every linear layer: each way of projecting, and experts.
-const ADAPTED: [&str; 7] = ["gemma2", "glm4", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3_moe"];
+const ADAPTED: [&str; 8] =
+    ["gemma2", "glm4", "mixtral", "opt-narrow", "phi3", "qwen2", "qwen2_moe", "qwen3_moe"];
 
 /// Collects samples by prompt.
 #[derive(Default)]

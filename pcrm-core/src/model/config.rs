@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::model::disguise;
 use crate::model::families::{FAMILIES, UNSERVED};
-use crate::model::family::{Bias, EmbeddingScale, Family, LogitScale, Parallel, Positions};
+use crate::model::family::{Bias, EmbeddingScale, Family, LogitScale, Parallel, Positions, Projections};
 use crate::model::fields::Fields;
 use crate::model::keys::FamilyKeys;
 use crate::model::mixture::Mixture;
@@ -28,6 +28,8 @@ pub enum Residual {
     Sequential,
     /// The same input as attention: x ← x + attention(x) + mlp(x).
     Parallel,
+    /// The norm of the sum after attention: x ← norm(x + attention(x)), x ← norm(x + mlp(x)).
+    Normed,
 }
 
 /// The configuration of a decoder. The original JSON is kept and written back with the changes.
@@ -37,8 +39,11 @@ pub struct ModelConfig {
     pub family: &'static Family,
     /// The size of the vocabulary.
     pub vocabulary: usize,
-    /// The width of the hidden states.
+    /// The width of the layers.
     pub width: usize,
+    /// The width of embeddings and of the hidden states that heads read; that of the layers unless the model
+    /// has projections between the two.
+    pub outer_width: usize,
     /// The number of layers.
     pub layers: usize,
     /// The number of query heads.
@@ -59,6 +64,8 @@ pub struct ModelConfig {
     pub sights: Vec<Sight>,
     /// The order of a layer's sums.
     pub residual: Residual,
+    /// True if a norm follows the last layer.
+    pub last_norm: bool,
     /// The factor on the outputs of layers before they are added to the residual stream.
     pub residual_scale: f64,
     /// The factor on embeddings.
@@ -163,12 +170,16 @@ impl ModelConfig {
         let residual = match family.parallel {
             Parallel::Always => Residual::Parallel,
             Parallel::Flag(key) if fields.flag(key)? => Residual::Parallel,
-            Parallel::Flag(_) | Parallel::Never => Residual::Sequential,
+            Parallel::Flag(_) | Parallel::Never => match family.norms_first {
+                Some(key) if !fields.flag(key)? => Residual::Normed,
+                _ => Residual::Sequential,
+            },
         };
         let (sights, unread) = sights(&fields, family, head_dim)?;
-        if fields.states("word_embed_proj_dim") && fields.positive("word_embed_proj_dim")? != width {
-            return Err(fields.wrong("word_embed_proj_dim", &format!("{width}, the width of the model")));
-        }
+        let outer_width = match &family.projections {
+            Some(projections) => fields.positive_or(projections.width, width)?,
+            None => width,
+        };
         unknown_keys.extend(unread);
         let labels = labels(&fields)?;
         if labels == Some(1) && fields.value("problem_type").as_str() == Some("single_label_classification") {
@@ -178,6 +189,7 @@ impl ModelConfig {
             family,
             vocabulary: fields.positive("vocab_size")?,
             width,
+            outer_width,
             layers,
             heads,
             kv_heads,
@@ -191,6 +203,7 @@ impl ModelConfig {
             },
             sights,
             residual,
+            last_norm: residual != Residual::Normed,
             residual_scale: family.residual_scale.map_or(Ok(1.0), |key| fields.number(key))?,
             embedding_scale: match family.embedding_scale {
                 EmbeddingScale::One => 1.0,
@@ -226,6 +239,11 @@ impl ModelConfig {
     /// length changes the angles of all its rows. `None`: unlimited.
     pub fn shares_up_to(&self) -> Option<usize> {
         self.sights.iter().filter_map(|sight| sight.rope.as_ref().and_then(Rope::trained)).min()
+    }
+
+    /// Returns the projections between embeddings and layers, if their widths differ.
+    pub fn projections(&self) -> Option<&'static Projections> {
+        self.family.projections.as_ref().filter(|_| self.outer_width != self.width)
     }
 
     /// Returns whether positions are learned, so that there are none beyond [`ModelConfig::max_positions`].

@@ -216,7 +216,7 @@ pub(super) fn read(
                 adoption.say_drawn(seed);
                 head.random(seed)?
             }
-            Headless::Given => HostTensor::f32([1, config.width], vec![0.0; config.width])?,
+            Headless::Given => HostTensor::f32([1, config.outer_width], vec![0.0; config.outer_width])?,
         };
         how.put(&mut params, &head.name, &host)?;
     }

@@ -10,10 +10,10 @@ use crate::host::HostTensor;
 use crate::model::config::ModelConfig;
 use crate::model::family::{Gated, Mlp, NormKind, Positions, QkNorms, Qkv};
 
-/// The score head of a reward model, `[1, width]`.
+/// The score head of a reward model, `[1, outer width]`.
 pub const SCORE: &str = "score.weight";
 
-/// The head of a critic, `[1, width]`.
+/// The head of a critic, `[1, outer width]`.
 pub const VALUE: &str = "value.weight";
 
 /// A head on top of a decoder, which may have several.
@@ -57,7 +57,10 @@ pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
     let (width, std) = (config.width, config.initializer_range);
     // GPT-2 scales the inputs of the residual stream by 1/√(2·layers) (its paper, §2.3).
     let residual = if family.conv1d { std / (2.0 * config.layers as f64).sqrt() } else { std };
-    list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, width], std);
+    list.matrix(format!("{}.weight", family.embedding), [config.vocabulary, config.outer_width], std);
+    if let Some(projections) = config.projections() {
+        list.linear(projections.into, [width, config.outer_width], false, std);
+    }
     if let Positions::Learned { table, first } = family.positions {
         list.matrix(format!("{table}.weight"), [config.max_positions + first, width], std);
     }
@@ -94,7 +97,12 @@ pub fn parameters(config: &ModelConfig, heads: &[Head]) -> Vec<Parameter> {
         }
         list.feed_forward(&at, layer, residual);
     }
-    list.norm(family.last_norm, width);
+    if config.last_norm {
+        list.norm(family.last_norm, width);
+    }
+    if let Some(projections) = config.projections() {
+        list.linear(projections.out, [config.outer_width, width], false, std);
+    }
     for head in heads {
         list.all.extend(head.parameter(config));
     }
@@ -110,7 +118,7 @@ impl Head {
             Self::Score => (SCORE, 1),
             Self::Value => (VALUE, 1),
         };
-        let (shape, start) = (vec![rows, config.width], Start::Normal(config.initializer_range));
+        let (shape, start) = (vec![rows, config.outer_width], Start::Normal(config.initializer_range));
         Some(Parameter { name: name.to_owned(), shape, transposed: false, linear: false, start })
     }
 }
@@ -228,7 +236,8 @@ impl Parameter {
     /// Returns the weight of a tied language-model head as if it were untied.
     pub(super) fn tied_head(config: &ModelConfig) -> Self {
         let start = Start::Normal(config.initializer_range);
-        let (name, shape) = (config.family.language_head.to_owned(), vec![config.vocabulary, config.width]);
+        let name = config.family.language_head.to_owned();
+        let shape = vec![config.vocabulary, config.outer_width];
         Self { name, shape, transposed: false, linear: false, start }
     }
 

@@ -106,6 +106,7 @@ const TYPES: [(Type, &[&str]); 9] = [
             "qkv_bias",
             "norm_topk_prob",
             "output_router_logits",
+            "do_layer_norm_before",
             "enable_bias",
             "bias",
             "is_decoder",

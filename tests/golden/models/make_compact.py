@@ -13,7 +13,7 @@ casts to float32 in norms and softmax), with smaller models and one checkpoint f
   FAMILY/golden.safetensors
                          as in make.py, but logp.grad only for parameters outside the layers; and
                          `score.weight` [1, hidden_size], the head of the reward model over the same weights:
-                         scores are its products with the hidden states after the last norm. If
+                         scores are its products with the hidden states after the last norm (and projection). If
                          transformers has a class for such a model, its scores are checked against these.
 
 Mixtures of experts also have aux.loss [1], the routers' loss of cases.logp_sequence without its coefficient
@@ -170,6 +170,14 @@ FAMILIES = {
         **without(SHARED, "intermediate_size", "num_key_value_heads", "max_position_embeddings"),
         ffn_dim=20,
         max_position_embeddings=60,
+    ),
+    # As opt-350m: norms of sums, no last norm, embeddings narrower than the layers.
+    "opt-narrow": OPTConfig(
+        **without(SHARED, "intermediate_size", "num_key_value_heads", "max_position_embeddings"),
+        ffn_dim=20,
+        max_position_embeddings=60,
+        do_layer_norm_before=False,
+        word_embed_proj_dim=8,
     ),
     # 6 of 8 dimensions rotate.
     "phi3": Phi3Config(
@@ -387,7 +395,8 @@ def make(family, config, out):
     for p in lm.parameters():
         p.data = p.data.bfloat16().float()  # halves the size of the files
     write_checkpoint(family, config, lm, folder)
-    width = config.get_text_config().hidden_size
+    text = config.get_text_config()
+    width = getattr(text, "word_embed_proj_dim", text.hidden_size)
     score = 0.3 * torch.randn(1, width, generator=rng)
 
     sequences = [ids(12, rng), ids(7, rng)]
@@ -434,7 +443,7 @@ def make(family, config, out):
     golden["logp.sum"] = total.detach()
     # The pair's gradients cover those of the body.
     for name, gradient in grads(family, config, lm, total).items():
-        if any(part in name for part in ("embed", "lm_head", "output.", "norm.")) and ".layers." not in name:
+        if any(part in name for part in ("embed", "lm_head", "output.", "norm.", "project")) and ".layers." not in name:
             golden[f"logp.grad.{name}"] = gradient
 
     if config.get_text_config().__dict__.get("output_router_logits") is not None:

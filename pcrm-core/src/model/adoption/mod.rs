@@ -174,7 +174,7 @@ impl<'a> Adoption<'a> {
 
     /// Describes a missing score head: the expected name and the candidates.
     pub fn headless(&self) -> String {
-        let width = self.config.width;
+        let width = self.config.outer_width;
         let mut message = format!("has no {} [1, {width}], the head of a reward model", self.stored(SCORE));
         if let Some(shard) = self.checkpoint.astray(&self.stored(SCORE)) {
             message += &format!("; the index places it in {shard}, which does not hold it");
@@ -204,7 +204,7 @@ impl<'a> Adoption<'a> {
 
     /// Lists tensors and files that may be a head under another name.
     fn candidates(&self) -> Vec<String> {
-        let width = self.config.width;
+        let width = self.config.outer_width;
         let family = self.config.family;
         let language =
             [self.stored(family.language_head), "lm_head.weight".into(), "embed_out.weight".into()];
@@ -267,7 +267,7 @@ impl<'a> Adoption<'a> {
     /// Returns the name of a score head that the config vouches for under another name, without a bias, which
     /// would shift scores.
     fn head_elsewhere(&self) -> Option<String> {
-        let shape = [1, self.config.width];
+        let shape = [1, self.config.outer_width];
         let fits = |name: &String| {
             let bias = name.replace(".weight", ".bias");
             self.checkpoint.shape(name).is_some_and(|found| found == shape)

@@ -9,6 +9,7 @@ use super::layer::Stream;
 use super::{Decoder, Pass};
 use crate::error::{Error, Result};
 use crate::kernels::{CacheShape, CachedRows, Draw, Drawn, Filters, LayerCache, PlannedTree};
+use crate::model::lora::Noise;
 use crate::model::{ModelConfig, Rows};
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -90,15 +91,14 @@ impl Decoder {
             let message = format!("a sequence has {longest} tokens; the model can cache at most {most}");
             return Err(Error::invalid("positions", message));
         }
-        let x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
-        let pass = self.pass(batch, &x)?;
+        let (x, pass) = self.begun(batch, positions)?;
         let mut stream = Stream::from(x);
         for (at, (layer, cache)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
             let wanted = if at + 1 == self.layers.len() { rows } else { Rows::All };
             let memory = Memory::Fill { cache: cache.as_mut(), rows: &filled.rows, slots: &filled.slots };
             stream = layer.forward(&stream, &pass, wanted, memory)?;
         }
-        self.ended(&stream)
+        self.ended(&stream, pass.noise(rows))
     }
 
     /// Computes the hidden states of one token per sequence after the last norm, `[rows, width]`, and caches
@@ -109,7 +109,7 @@ impl Decoder {
     /// does not exist.
     pub fn step(&self, ids: &[u32], rows: &CachedRows, cache: &mut KeyValueCache) -> Result<Tensor> {
         let positions: Vec<u32> = rows.iter().map(|row| row.position as u32).collect();
-        let x = self.embed.forward(&self.config, ids, positions.clone())?.cast(self.compute)?;
+        let x = self.embed.forward(&self.config, self.compute, ids, positions.clone(), Noise::NONE)?;
         let angles = self.angles.iter().map(|angles| {
             let [cos, sin] = angles.at(&positions)?;
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
@@ -121,7 +121,7 @@ impl Decoder {
             let memory = Memory::Step { cache: cache.as_mut(), rows };
             stream = layer.forward(&stream, &pass, Rows::All, memory)?;
         }
-        self.ended(&stream)
+        self.ended(&stream, Noise::NONE)
     }
 
     /// Samples a token for every row of hidden states `[rows, width]`; logits are capped if the config has a

@@ -4,30 +4,36 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::family::Positions;
-use crate::model::layers::{Embedding, Weight};
+use crate::model::layers::{Embedding, Linear, Weight};
+use crate::model::lora::{Adapters, Noise};
 use crate::params::Params;
 use crate::tensor::Tensor;
 
-/// The token embedding, and the position embedding if positions are learned.
+/// The token embedding, its projection to the width of the layers if that differs, and the position embedding if
+/// positions are learned.
 #[derive(Debug, Clone)]
 pub(super) struct Embed {
     tokens: Embedding,
+    projection: Option<Linear>,
     positions: Option<Embedding>,
 }
 
 impl Embed {
-    pub fn of(config: &ModelConfig, params: &Params) -> Result<Self> {
+    pub fn of(config: &ModelConfig, params: &Params, adapters: Option<&Adapters>) -> Result<Self> {
         let table = |name: &str| Weight::of(params, &format!("{name}.weight")).map(Embedding::new);
         let positions = match config.family.positions {
             Positions::Learned { table: name, .. } => Some(table(name)?),
             _ => None,
         };
-        Ok(Self { tokens: table(config.family.embedding)?, positions })
+        let projections = config.projections();
+        let projection = projections.map(|of| Linear::of(params, of.into, adapters)).transpose()?;
+        Ok(Self { tokens: table(config.family.embedding)?, projection, positions })
     }
 
     pub fn over(&self, params: &Params) -> Self {
         let positions = self.positions.as_ref().map(|positions| positions.over(params));
-        Self { tokens: self.tokens.over(params), positions }
+        let projection = self.projection.as_ref().map(|projection| projection.over(params));
+        Self { tokens: self.tokens.over(params), projection, positions }
     }
 
     /// Returns whether this parameter is a table whose rows are scaled or added in its own type, so that a cast
@@ -38,13 +44,20 @@ impl Embed {
         !is_alone && tables.into_iter().any(|table| table.name() == name)
     }
 
-    /// Returns the token table, `[vocabulary, width]`.
+    /// Returns the token table, `[vocabulary, outer width]`.
     pub fn table(&self) -> &Tensor {
         self.tokens.table()
     }
 
-    /// Embeds tokens at these positions: `[rows, width]` in f32.
-    pub fn forward(&self, config: &ModelConfig, ids: &[u32], positions: Vec<u32>) -> Result<Tensor> {
+    /// Embeds tokens at these positions: `[rows, width]` in the type of the computation.
+    pub fn forward(
+        &self,
+        config: &ModelConfig,
+        compute: DType,
+        ids: &[u32],
+        positions: Vec<u32>,
+        noise: Noise<'_>,
+    ) -> Result<Tensor> {
         let vocabulary = config.vocabulary;
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
             let message = format!("{id} is outside the model's vocabulary of {vocabulary}");
@@ -54,15 +67,18 @@ impl Embed {
         if config.embedding_scale != 1.0 {
             x = x.affine(config.embedding_scale, 0.0)?;
         }
+        if let Some(projection) = &self.projection {
+            x = projection.forward(&x.cast(compute)?, noise)?.cast(DType::F32)?;
+        }
         let (Some(table), Positions::Learned { first, .. }) = (&self.positions, config.family.positions)
         else {
-            return Ok(x);
+            return x.cast(compute);
         };
         if let Some(position) = positions.iter().find(|at| **at as usize >= config.max_positions) {
             let message = format!("{position} is past the model's last ({})", config.max_positions - 1);
             return Err(Error::invalid("position", message));
         }
         let rows = positions.into_iter().map(|position| position + first as u32).collect();
-        x.add(&table.forward(rows)?.cast(DType::F32)?)
+        x.add(&table.forward(rows)?.cast(DType::F32)?)?.cast(compute)
     }
 }

@@ -100,7 +100,8 @@ impl Layer {
         rows: Rows<'_>,
         memory: Memory<'_>,
     ) -> Result<Stream> {
-        let [x, read] = stream.normed(self.attention_norm.as_ref())?;
+        let before = self.attention_norm.as_ref().filter(|_| self.residual != Residual::Normed);
+        let [x, read] = stream.normed(before)?;
         let attended = self.added(0, self.attention.forward(&read, pass, rows, memory)?)?;
         let x = select(&x, rows)?;
         match self.residual {
@@ -117,6 +118,12 @@ impl Layer {
                 };
                 let fed = self.added(1, self.feed_forward.forward(&read, pass, rows)?)?;
                 Ok(fed.add(&attended)?.add(&x)?.into())
+            }
+            Residual::Normed => {
+                let [_, x] = Stream { x, addend: Some(attended) }.normed(self.attention_norm.as_ref())?;
+                let fed = self.added(1, self.feed_forward.forward(&x, pass, rows)?)?;
+                let [_, x] = Stream { x, addend: Some(fed) }.normed(self.feed_forward_norm.as_ref())?;
+                Ok(x.into())
             }
         }
     }

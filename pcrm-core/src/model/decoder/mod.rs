@@ -24,7 +24,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::family::NormKind;
 use crate::model::folder;
-use crate::model::layers::{Norm, Weight};
+use crate::model::layers::{Linear, Norm, Weight};
 use crate::model::loading::{self, Headless, Loading, held};
 use crate::model::lora::{Adapter, Adapters, language_module};
 use crate::model::parameters::Head;
@@ -42,7 +42,10 @@ pub struct Decoder {
     compute: DType,
     embed: Embed,
     layers: Vec<Layer>,
-    last_norm: Norm,
+    /// The last norm, unless the config drops it.
+    last_norm: Option<Norm>,
+    /// The projection of hidden states to the width of embeddings, if that differs from the layers'.
+    projection: Option<Linear>,
     /// The language-model head, unless it is tied or absent.
     language_head: Option<Weight>,
     /// The adapter of the language-model head.
@@ -105,9 +108,16 @@ impl Decoder {
             false => None,
         };
         Ok(Self {
-            embed: Embed::of(&config, &params)?,
+            embed: Embed::of(&config, &params, adapters.as_deref())?,
             layers,
-            last_norm: Norm::of(&params, family.last_norm, family.norm, config.norm_eps)?,
+            last_norm: match config.last_norm {
+                true => Some(Norm::of(&params, family.last_norm, family.norm, config.norm_eps)?),
+                false => None,
+            },
+            projection: match config.projections() {
+                Some(projections) => Some(Linear::of(&params, projections.out, adapters.as_deref())?),
+                None => None,
+            },
             language_head,
             head_adapter: match heads.contains(&Head::Language) {
                 true => Adapter::find(&params, language_module(&config), adapters.as_deref())?,
@@ -177,7 +187,8 @@ impl Decoder {
             compute: self.compute,
             embed: self.embed.over(&params),
             layers: self.layers.iter().map(|layer| layer.over(&params)).collect(),
-            last_norm: self.last_norm.over(&params),
+            last_norm: self.last_norm.as_ref().map(|norm| norm.over(&params)),
+            projection: self.projection.as_ref().map(|projection| projection.over(&params)),
             language_head: self.language_head.as_ref().map(|head| head.over(&params)),
             head_adapter: self.head_adapter.as_ref().map(|adapter| adapter.over(&params)),
             angles: self.angles.clone(),

@@ -46,14 +46,14 @@ impl Pass {
 }
 
 impl Decoder {
-    /// Computes the hidden states after the last norm, `[wanted rows, width]`.
+    /// Computes the hidden states that heads read, `[wanted rows, outer width]`: after the last norm, if there is
+    /// one, and the projection, if there is one.
     ///
     /// # Errors
     /// Fails if token ids are outside the vocabulary or positions are past the model's last one.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
         let positions = batch.tree.positions();
-        let mut x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
-        let pass = self.pass(batch, &x)?;
+        let (mut x, pass) = self.begun(batch, positions)?;
         // The backward pass needs the last segment's activations first, so they are kept.
         let kept = match self.checkpointing.segment(self.layers.len()) {
             Some(segment) if self.params.iter_trained().any(|(_, param)| param.has_history()) => {
@@ -70,7 +70,7 @@ impl Decoder {
             let last = at + 1 == self.layers.len();
             stream = layer.forward(&stream, &pass, if last { rows } else { Rows::All }, Memory::None)?;
         }
-        self.ended(&stream)
+        self.ended(&stream, pass.noise(rows))
     }
 
     /// Computes the hidden states like [`Decoder::forward`], and the routers' loss over all rows and layers
@@ -81,22 +81,25 @@ impl Decoder {
     /// Fails as [`Decoder::forward`] does.
     pub fn forward_balanced(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<Tensor>)> {
         let positions = batch.tree.positions();
-        let x = self.embed.forward(&self.config, &batch.ids, positions)?.cast(self.compute)?;
+        let (x, pass) = self.begun(batch, positions)?;
         let routed = Routed::default();
-        let pass = Pass { routed: Some(Arc::clone(&routed)), ..self.pass(batch, &x)? };
+        let pass = Pass { routed: Some(Arc::clone(&routed)), ..pass };
         let mut stream = Stream::from(x);
         for layer in &self.layers {
             stream = layer.forward(&stream, &pass, Rows::All, Memory::None)?;
         }
-        let x = stream.sum()?;
+        let x = select(&stream.sum()?, rows)?;
         let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((self.last_norm.forward(&select(&x, rows)?)?, Routes::balance(&routed)?))
+        Ok((self.ended(&Stream::from(x), pass.noise(rows))?, Routes::balance(&routed)?))
     }
 
-    /// Computes the last norm of the stream after the last layer.
-    pub(super) fn ended(&self, stream: &Stream) -> Result<Tensor> {
-        let [_, normed] = stream.normed(Some(&self.last_norm))?;
-        Ok(normed)
+    /// Computes what heads read from the stream after the last layer.
+    pub(super) fn ended(&self, stream: &Stream, noise: Noise<'_>) -> Result<Tensor> {
+        let [_, normed] = stream.normed(self.last_norm.as_ref())?;
+        match &self.projection {
+            Some(projection) => projection.forward(&normed, noise),
+            None => Ok(normed),
+        }
     }
 
     /// Runs some layers without history, and again in the backward pass.
@@ -117,17 +120,21 @@ impl Decoder {
         })
     }
 
-    /// Prepares the state shared by layers, on the device and in the type of x.
-    pub(super) fn pass(&self, batch: &Packed, x: &Tensor) -> Result<Pass> {
+    /// Embeds the tokens of a batch in the type of the computation, `[rows, width]`, and prepares the state that
+    /// layers share.
+    pub(super) fn begun(&self, batch: &Packed, positions: Vec<u32>) -> Result<(Tensor, Pass)> {
         let adapters = self.adapters.as_ref().filter(|adapters| adapters.has_dropout());
         let dropout = adapters
             .zip(self.step)
             .map(|(adapters, step)| Arc::new(Dropout::new(adapters.seed(), step, batch)));
+        let noise = Noise::new(dropout.as_deref(), Rows::All);
+        let x = self.embed.forward(&self.config, self.compute, &batch.ids, positions, noise)?;
         let tables = |angles: &Angles| {
             let [cos, sin] = angles.of(&batch.tree)?;
             Ok([x.constant(&cos)?.cast(x.dtype())?, x.constant(&sin)?.cast(x.dtype())?])
         };
         let angles = self.angles.iter().map(tables).collect::<Result<_>>()?;
-        Ok(Pass { tree: Arc::new(PlannedTree::new(batch.tree.clone())), angles, dropout, routed: None })
+        let tree = Arc::new(PlannedTree::new(batch.tree.clone()));
+        Ok((x, Pass { tree, angles, dropout, routed: None }))
     }
 }

@@ -3,7 +3,7 @@
 use super::llama::{LLAMA, LLAMA_KEYS};
 use crate::model::family::{
     AttentionScale, Bias, Biases, EmbeddingScale, Family, HeadDim, Keys, LogitScale, Mlp, NormKind, Pairs,
-    Parallel, Positions, Qkv, Windows,
+    Parallel, Positions, Projections, Qkv, Windows,
 };
 use crate::model::parameters::SCORE;
 
@@ -26,6 +26,7 @@ pub(super) const GPT2: Family = Family {
     },
     embedding: "transformer.wte",
     embedding_scale: EmbeddingScale::One,
+    projections: None,
     positions: Positions::Learned { table: "transformer.wpe", first: 0 },
     pairs: Pairs::Halves,
     layers: "transformer.h.",
@@ -47,6 +48,7 @@ pub(super) const GPT2: Family = Family {
     experts: None,
     post_norms: None,
     parallel: Parallel::Never,
+    norms_first: None,
     residual_scale: None,
     last_norm: "transformer.ln_f",
     language_head: "lm_head.weight",
@@ -66,6 +68,7 @@ pub(super) const GPT_NEOX: Family = Family {
     keys: Keys { kv_heads: None, norm_eps: Some("layer_norm_eps"), ..LLAMA_KEYS },
     embedding: "gpt_neox.embed_in",
     embedding_scale: EmbeddingScale::One,
+    projections: None,
     positions: Positions::PartialRotary { share: "rotary_pct", theta: "rotary_emb_base" },
     pairs: Pairs::Halves,
     layers: "gpt_neox.layers.",
@@ -82,6 +85,7 @@ pub(super) const GPT_NEOX: Family = Family {
     experts: None,
     post_norms: None,
     parallel: Parallel::Flag("use_parallel_residual"),
+    norms_first: None,
     residual_scale: None,
     last_norm: "gpt_neox.final_layer_norm",
     language_head: "embed_out.weight",
@@ -111,6 +115,11 @@ pub(super) const OPT: Family = Family {
         ..LLAMA_KEYS
     },
     embedding: "model.decoder.embed_tokens",
+    projections: Some(Projections {
+        width: "word_embed_proj_dim",
+        into: "model.decoder.project_in",
+        out: "model.decoder.project_out",
+    }),
     positions: Positions::Learned { table: "model.decoder.embed_positions", first: 2 },
     layers: "model.decoder.layers.",
     attention_norm: Some("self_attn_layer_norm"),
@@ -119,6 +128,7 @@ pub(super) const OPT: Family = Family {
     output: "self_attn.out_proj",
     mlp_norm: Some("final_layer_norm"),
     mlp: Mlp::Plain { up: "fc1", down: "fc2" },
+    norms_first: Some("do_layer_norm_before"),
     last_norm: "model.decoder.final_layer_norm",
     lora_targets: &["q_proj", "v_proj"],
     biases: Biases {

@@ -23,6 +23,8 @@ pub struct Family {
     pub embedding: &'static str,
     /// The factor on embeddings.
     pub embedding_scale: EmbeddingScale,
+    /// The projections between embeddings of another width and the layers; `None`: the family has none.
+    pub projections: Option<Projections>,
     /// The kind of positions.
     pub positions: Positions,
     /// The pairs of dimensions that rotary positions rotate.
@@ -57,10 +59,13 @@ pub struct Family {
     pub post_norms: Option<[&'static str; 2]>,
     /// The arrangement of attention and the feed-forward network.
     pub parallel: Parallel,
+    /// The key of a flag: norms read the inputs of attention and of the feed-forward network if it is true, and
+    /// the sums after them if it is false. `None`: as if it were true.
+    pub norms_first: Option<&'static str>,
     /// The key of the factor on layer outputs before they are added to the residual stream; `None`: the
     /// family has no such key.
     pub residual_scale: Option<&'static str>,
-    /// The last norm.
+    /// The last norm, which a config may drop.
     pub last_norm: &'static str,
     /// The head of an untied language model.
     pub language_head: &'static str,
@@ -124,6 +129,17 @@ pub struct AttentionScale {
     pub on: Option<&'static str>,
     /// A flag: if it is true, the factor of layer i, from 0, is divided by i + 1.
     pub by_layer: Option<&'static str>,
+}
+
+/// The projections between embeddings and layers of another width, without biases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Projections {
+    /// The key of the width of embeddings, which is also that of what heads read.
+    pub width: &'static str,
+    /// The projection to the width of the layers.
+    pub into: &'static str,
+    /// The projection after the last layer and norm, to the width of the embeddings.
+    pub out: &'static str,
 }
 
 /// The factor on embeddings.
