@@ -1,0 +1,40 @@
+use super::*;
+
+/// Protects: a run that is killed while it removes a checkpoint leaves none that lacks its state, so it
+/// can be resumed.
+#[test]
+fn a_checkpoint_is_removed_at_once() -> Result<()> {
+    let run = tempfile::tempdir().map_err(pcrm_core::Error::io(Path::new("")))?;
+    let dir = folder(run.path(), 1);
+    let state = dir.join(STATE);
+    fs::create_dir(&dir).map_err(pcrm_core::Error::io(&dir))?;
+    for name in std::iter::once(STATE.to_owned()).chain((0..2000).map(|at| format!("{at}.safetensors"))) {
+        fs::write(dir.join(&name), "x").map_err(pcrm_core::Error::io(&dir))?;
+    }
+    let watcher = std::thread::spawn({
+        let dir = dir.clone();
+        move || loop {
+            match (state.exists(), dir.exists()) {
+                (true, _) => {}
+                (false, half) => return half,
+            }
+        }
+    });
+    remove_all(run.path())?;
+    assert!(!watcher.join().expect("the watcher"), "a checkpoint without its state was seen");
+    let left = fs::read_dir(run.path()).map_err(pcrm_core::Error::io(run.path()))?.count();
+    assert_eq!(left, 0);
+    Ok(())
+}
+
+/// Protects: the best loss is read back to the bit, since the choice of the best weights after resuming
+/// depends on it.
+#[test]
+fn the_best_loss_is_read_as_it_was_written() {
+    for step in 1..2000u64 {
+        let loss = f64::from_bits(0.5f64.to_bits() + step * 0x1234_5678_9abc % (1 << 53));
+        let best = Best { step, loss };
+        let text = serde_json::to_string(&best).unwrap_or_default();
+        assert_eq!(serde_json::from_str::<Best>(&text).ok(), Some(best), "{text}");
+    }
+}
