@@ -50,7 +50,7 @@ const COMPACT: [&str; 19] = [
     "olmo3",
     "olmoe",
     "opt",
-    "opt-narrow",
+    "opt-350m",
     "phi3",
     "phi3-long",
     "qwen2_moe",

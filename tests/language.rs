@@ -32,7 +32,7 @@ const FAMILIES: [&str; 26] = [
     "olmo3",
     "olmoe",
     "opt",
-    "opt-narrow",
+    "opt-350m",
     "phi3",
     "phi3-long",
     "qwen2",

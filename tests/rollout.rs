@@ -34,7 +34,7 @@ const FAMILIES: [&str; 26] = [
     "olmo3",
     "olmoe",
     "opt",
-    "opt-narrow",
+    "opt-350m",
     "phi3",
     "qwen2-window",
     "qwen2_moe",
@@ -45,7 +45,7 @@ const FAMILIES: [&str; 26] = [
 
 /// The families tested with adapters on every linear layer: each way of projecting, and experts.
 const ADAPTED: [&str; 8] =
-    ["gemma2", "glm4", "mixtral", "opt-narrow", "phi3", "qwen2", "qwen2_moe", "qwen3_moe"];
+    ["gemma2", "glm4", "mixtral", "opt-350m", "phi3", "qwen2", "qwen2_moe", "qwen3_moe"];
 
 /// Collects samples by prompt.
 #[derive(Default)]
@@ -165,7 +165,8 @@ fn sampled_tokens_have_the_log_probabilities_of_training() -> Result<()> {
                     *lengths.entry(sample.ids.len()).or_insert(0) += 1;
                 }
             }
-            ensure!(lengths.len() > 1, "{family}: all samples have the same length");
+            // Random adapters may make the end improbable.
+            ensure!(with_adapters || lengths.len() > 1, "{family}: all samples have the same length");
         }
         Ok(())
     })

@@ -171,8 +171,8 @@ FAMILIES = {
         ffn_dim=20,
         max_position_embeddings=60,
     ),
-    # As opt-350m: norms of sums, no last norm, embeddings narrower than the layers.
-    "opt-narrow": OPTConfig(
+    # As published: norms of sums, no last norm, embeddings narrower than the layers.
+    "opt-350m": OPTConfig(
         **without(SHARED, "intermediate_size", "num_key_value_heads", "max_position_embeddings"),
         ffn_dim=20,
         max_position_embeddings=60,
