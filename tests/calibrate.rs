@@ -404,5 +404,18 @@ fn a_share_of_wrong_labels_is_estimated() -> Result<()> {
         &format!("{reward} --label-smoothing 0.1 --output rm --resume"),
         &["--label-smoothing was", "estimate"],
     )?;
-    Ok(())
+
+    // A policy's judges are reward models over its base, with their own learning rate.
+    let dpo = "dpo --model base --random-init --data flipped.jsonl --max-steps 60 --batch 8 --loss cdpo";
+    world.run(&format!("{dpo} --label-smoothing estimate --save-every 30 --output policy"))?;
+    let config = json_of(&String::from_utf8(world.read("policy/config.json")?)?)?;
+    let share = config["pcrm"]["wrong_labels"]["share"].as_f64().context("share")?;
+    ensure!(config["pcrm"]["loss"]["label-smoothing"] == share, "{config:#}");
+    world.run(&format!("{dpo} --label-smoothing {share} --output told"))?;
+    ensure!(weights("policy")? == weights("told")?, "the same share trains another policy");
+    world.refuses(
+        "online-dpo --model base --random-init --data flipped.jsonl --reward length --loss cdpo \
+         --label-smoothing estimate --output online",
+        &["--label-smoothing", "no pairs before its first step"],
+    )
 }

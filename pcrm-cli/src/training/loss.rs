@@ -143,7 +143,7 @@ impl LossArgs {
 }
 
 /// Parses ε as a number or as `estimate`.
-fn wrong_share(text: &str) -> Result<WrongShare, String> {
+pub(super) fn wrong_share(text: &str) -> Result<WrongShare, String> {
     match (text, text.parse()) {
         ("estimate", _) => Ok(WrongShare::ESTIMATE),
         (_, Ok(share)) => Ok(WrongShare::Given(share)),

@@ -1,5 +1,7 @@
 //! The form of a pair's ranking loss: Bradley–Terry, or a form that tolerates wrong labels.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Slope;
@@ -53,10 +55,19 @@ impl WrongShare {
     pub const ESTIMATE: Self = Self::Asked(Asked::Estimate);
 
     /// Returns ε; NaN if it is not estimated yet, which makes training fail.
-    fn value(self) -> f64 {
+    pub(super) fn value(self) -> f64 {
         match self {
             Self::Given(share) => share,
             Self::Asked(Asked::Estimate) => f64::NAN,
+        }
+    }
+}
+
+impl fmt::Display for WrongShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(share) => write!(f, "{share}"),
+            Self::Asked(Asked::Estimate) => f.write_str("estimate"),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::step::{check, mismatch, probe};
 use super::tree::{Answer, Asked, AskedStats, Step, Tree};
 use crate::advantage::{ScoreShaping, TiedSamples};
 use crate::error::Result;
+use crate::loss::WrongShare;
 use crate::loss::preference::{Answer as LogProbs, Pair, PreferenceConfig};
 use crate::metrics::Metrics;
 use crate::objective::dpo::record;
@@ -39,6 +40,10 @@ impl OnlineDpoConfig {
     /// Fails for the first such option.
     pub fn check(&self) -> Result<()> {
         self.preference.check(false)?;
+        if self.preference.label_smoothing == WrongShare::ESTIMATE {
+            let message = "estimate: online DPO has no pairs before its first step; expected a number";
+            return refuse("label-smoothing", message.into());
+        }
         self.shaping.check()?;
         let refused = |what: &str| {
             let message =

@@ -3,15 +3,17 @@
 use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::LanguageModel;
+use pcrm_eval::wrong_labels::WrongLabels;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::bounds::bounds;
-use super::fitting::fitted;
+use super::fitting::{FOLDS, fitted, wrong_labels};
 use super::{RewardOptions, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fingerprint::{self, Fingerprint};
+use crate::loss::WrongShare;
 use crate::loss::preference::PreferenceConfig;
 use crate::objective::dpo::{Dpo, Preferences};
 use crate::objective::reward::RewardConfig;
@@ -73,12 +75,17 @@ pub struct Caches {
 /// A run ready for its first step, with bounds and reference computed.
 pub struct DpoRun<'a> {
     setting: Setting<'a>,
-    options: &'a DpoOptions,
+    /// Options as requested, for the run's fingerprint.
+    asked: &'a DpoOptions,
+    /// Options with the estimated share of wrong labels.
+    options: DpoOptions,
     model: LanguageModel,
     /// Constraint that bounds the pairs.
     pub constraint: Box<dyn Constraint>,
     /// Evidence that the constraint was fitted to, if the run fitted it.
     pub evidence: Option<Evidence>,
+    /// Estimated share of wrong labels in the run's pairs, if requested.
+    pub wrong_labels: Option<WrongLabels>,
     /// Training pairs, with their bounds and their reference.
     pub train: Preferences,
     /// Evaluation pairs.
@@ -92,11 +99,12 @@ impl<'a> DpoRun<'a> {
     /// answers, and opens the policy.
     ///
     /// A constraint is fitted to the wins of reward models that start from the same model and are trained on
-    /// the other folds, with this run's steps and `judges_rate` as their learning rate.
+    /// the other folds, with this run's steps and `judges_rate` as their learning rate; a share of wrong labels
+    /// is estimated from the margins of such models.
     ///
     /// # Errors
-    /// Fails if the constraint cannot be fitted or cannot bound the pairs, if a required reference is
-    /// missing, or if a model cannot be opened.
+    /// Fails if the constraint or the share of wrong labels cannot be fitted, if the constraint cannot bound
+    /// the pairs, if a required reference is missing, or if a model cannot be opened.
     pub fn new(
         setting: Setting<'a>,
         options: &'a DpoOptions,
@@ -107,16 +115,32 @@ impl<'a> DpoRun<'a> {
         let Setting { backend, base, tokenizer, dir, resume, stop } = setting;
         let DpoData { constraint, reference, train, eval, max_length } = data;
         let micro_tokens = options.trainer.micro_tokens;
+        let asked = options;
+        let mut options = asked.clone();
+        let judges = RewardOptions {
+            trainer: TrainerConfig { learning_rate: judges_rate, ..options.trainer.clone() },
+            reward: RewardConfig::default(),
+        };
+        let crossfit = |folds: usize| {
+            let (options, cache) = (&judges, caches.margins.clone());
+            Crossfit { backend, base, tokenizer, options, folds, cache, stop }
+        };
+        let estimates = options.preference.label_smoothing == WrongShare::ESTIMATE;
+        if estimates || constraint.is_unfitted() {
+            observer.note("judges are reward models, cross-fitted from the same model");
+        }
+        let wrong_labels = match estimates {
+            true => Some(wrong_labels(&crossfit(FOLDS), &train, observer)?),
+            false => None,
+        };
+        if let Some(found) = &wrong_labels {
+            options.preference.label_smoothing = WrongShare::Given(found.share);
+            options.preference.check(false)?;
+        }
         let (constraint, evidence) = match constraint.is_unfitted() {
             false => (constraint, None),
             true => {
-                let judges = RewardOptions {
-                    trainer: TrainerConfig { learning_rate: judges_rate, ..options.trainer.clone() },
-                    reward: RewardConfig::default(),
-                };
-                let (folds, cache) = (constraint.folds(), caches.margins);
-                let crossfit = Crossfit { backend, base, tokenizer, options: &judges, folds, cache, stop };
-                observer.note("judges of the constraint are reward models, cross-fitted from the same model");
+                let crossfit = crossfit(constraint.folds());
                 let asked = (constraint.as_ref(), train.as_slice());
                 let Fitted { constraint, evidence } =
                     fitted(&crossfit, asked, priors, (dir, resume), observer)?;
@@ -159,10 +183,14 @@ impl<'a> DpoRun<'a> {
         if let Some(evidence) = &evidence {
             notes["evidence"] = evidence.summary();
         }
+        if let Some(found) = &wrong_labels {
+            notes["wrong_labels"] = serde_json::to_value(found)
+                .map_err(|error| Error::Invalid { field: "label-smoothing", message: error.to_string() })?;
+        }
         let model = base.open_language(backend)?.with_config(|config| {
             config.raw.insert("pcrm".into(), notes);
         });
-        Ok(Self { setting, options, model, constraint, evidence, train, eval, computed })
+        Ok(Self { setting, asked, options, model, constraint, evidence, wrong_labels, train, eval, computed })
     }
 
     /// Returns the number of the model's parameters.
@@ -180,7 +208,7 @@ impl<'a> DpoRun<'a> {
         identity: Fingerprint,
         observer: &mut dyn Observer,
     ) -> Result<Trained<LanguageModel>> {
-        let mut fingerprint = self.options.fingerprint();
+        let mut fingerprint = self.asked.fingerprint();
         fingerprint.extend(identity);
         let objective =
             Dpo { config: self.options.preference.clone(), schedule: Some(self.constraint.as_ref()) };

@@ -17,6 +17,8 @@ use crate::crossfit::{Crossfit, Evidence, Fitted, fit};
 use crate::error::{Error, Result};
 use crate::offline::Observer;
 
+/// The number of judges for estimating the share of wrong labels.
+pub(super) const FOLDS: usize = 5;
 /// The fitted constraint, as `--constraint` takes it.
 const CONSTRAINT: &str = "constraint.json";
 /// The requested constraint, with the evidence.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::bounds::bounds;
-use super::fitting::{fitted, wrong_labels};
+use super::fitting::{FOLDS, fitted, wrong_labels};
 use super::{Base, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
 use crate::error::{Error, Result};
@@ -22,9 +22,6 @@ use crate::objective::reward::{Reward, RewardConfig};
 use crate::offline::{Observer, Run, Trained, train};
 use crate::options::TrainerConfig;
 use crate::pairs::Pairs;
-
-/// The number of judges for estimating the share of wrong labels.
-const FOLDS: usize = 5;
 
 /// The options for training a reward model: steps and loss.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

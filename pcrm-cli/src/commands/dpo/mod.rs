@@ -21,7 +21,7 @@ use crate::progress::say;
 use crate::report::run::{FittedTo, constraint as shown};
 use crate::training::folder::RunFolder;
 use crate::training::policy::{self, Watching};
-use crate::training::reward::{fitted_lines, margins};
+use crate::training::reward::{fitted_lines, margins, wrong_labels_line};
 use crate::training::{Encoded, REWARD_RATE, encoded, folder};
 use crate::usage::{named, usage};
 use crate::{config, constraint, interrupt};
@@ -85,6 +85,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     if let Some(evidence) = run.evidence.as_ref().filter(|_| !keeps_constraint) {
         fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));
     }
+    run.wrong_labels.iter().for_each(|found| say(&wrong_labels_line(found)));
     let pairs = &run.train.pairs;
     bound_warnings(&pairs.sets, &pairs.bounds).into_iter().for_each(|text| warnings.add(text));
     let identity = identity(args, &tagged, (&of_reference, max_length))?;

@@ -2,9 +2,11 @@
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use pcrm_rl::loss::WrongShare;
 use pcrm_rl::loss::preference::{Divergence, PreferenceConfig, PreferenceLoss, WeightedLoss};
 
 use crate::numbers::real;
+use crate::training::loss::wrong_share;
 
 /// The loss, with the names and defaults of TRL.
 #[derive(Debug, Clone, Args)]
@@ -21,9 +23,10 @@ pub struct PreferenceArgs {
     /// Set β, the strength of the reference: larger values keep the policy closer to it
     #[arg(long, value_name = "B", default_value_t = 0.1, value_parser = real)]
     pub beta: f64,
-    /// Assume this share of wrong labels, for cdpo, exo_pair, robust, aot, aot_unpaired, simpo and cpo
-    #[arg(long, value_name = "E", default_value_t = 0.0, value_parser = real)]
-    pub label_smoothing: f64,
+    /// Assume this share of wrong labels, for cdpo, exo_pair, robust, aot, aot_unpaired, simpo and cpo: a
+    /// number, or `estimate` to fit it with reward models that were not trained on the pairs they judge
+    #[arg(long, value_name = "E", default_value_t = WrongShare::Given(0.0), value_parser = wrong_share)]
+    pub label_smoothing: WrongShare,
     /// Set the margin below which the loss floor is flat, so that pairs which contradict the policy strongly do
     /// not move it [default: -0.5]
     #[arg(long, value_name = "M", allow_hyphen_values = true, value_parser = real)]

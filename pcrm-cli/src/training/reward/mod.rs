@@ -30,8 +30,7 @@ use crate::usage::{named, usage};
 use crate::{config, constraint};
 pub use args::{KeepArgs, RewardArgs};
 use closing::closing;
-pub use fitted::fitted_lines;
-use fitted::wrong_labels_line;
+pub use fitted::{fitted_lines, wrong_labels_line};
 use identity::{identity, manifest};
 use record::Record;
 

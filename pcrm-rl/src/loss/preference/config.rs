@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::divergence::Divergence;
 use super::names::PreferenceLoss;
 use crate::error::Result;
+use crate::loss::WrongShare;
 use crate::options::{number, refuse};
 
 /// A loss with its weight in the sum (MPO, arXiv 2411.10442).
@@ -27,7 +28,7 @@ pub struct PreferenceConfig {
     pub beta: f64,
     /// ε, the assumed share of wrong labels, for `cdpo`, `exo_pair`, `robust`, `aot`, `aot_unpaired`, `simpo`
     /// and `cpo`.
-    pub label_smoothing: f64,
+    pub label_smoothing: WrongShare,
     /// The margin below which `floor` is flat.
     pub floor: f64,
     /// The divergence between policy and reference.
@@ -53,7 +54,7 @@ impl Default for PreferenceConfig {
         Self {
             loss: vec![WeightedLoss { loss: PreferenceLoss::Sigmoid, weight: 1.0 }],
             beta: 0.1,
-            label_smoothing: 0.0,
+            label_smoothing: WrongShare::Given(0.0),
             floor: -0.5,
             f_divergence_type: Divergence::ReverseKl,
             f_alpha_divergence_coef: 0.5,
@@ -129,8 +130,10 @@ impl PreferenceConfig {
         }
         number("beta", self.beta, self.beta > 0.0, "a positive number")?;
         let epsilon = self.label_smoothing;
-        number("label-smoothing", epsilon, (0.0..0.5).contains(&epsilon), "a number from 0 to below 0.5")?;
-        if epsilon != 0.0 && !any(L::smooths) {
+        if let WrongShare::Given(share) = epsilon {
+            number("label-smoothing", share, (0.0..0.5).contains(&share), "a number from 0 to below 0.5")?;
+        }
+        if epsilon != WrongShare::Given(0.0) && !any(L::smooths) {
             let message = format!(
                 "{epsilon}: has no effect on {}; cdpo is sigmoid with smoothed labels, robust with corrected \
                  ones",
@@ -138,7 +141,7 @@ impl PreferenceConfig {
             );
             return refuse("label-smoothing", message);
         }
-        if epsilon == 0.0 && any(|loss| loss == L::ExoPair) {
+        if epsilon == WrongShare::Given(0.0) && any(|loss| loss == L::ExoPair) {
             return refuse("label-smoothing", "0: exo_pair needs more; its paper recommends 1e-3".into());
         }
         number("floor", self.floor, self.floor.is_finite(), "a finite number")?;
@@ -207,7 +210,7 @@ mod tests {
     #[test]
     fn bounds_go_with_losses_of_a_difference() {
         for (loss, name) in super::super::names::ALL {
-            let smoothing = if loss == L::ExoPair { 1e-3 } else { 0.0 };
+            let smoothing = WrongShare::Given(if loss == L::ExoPair { 1e-3 } else { 0.0 });
             let config = PreferenceConfig { label_smoothing: smoothing, ..PreferenceConfig::of(loss) };
             assert_eq!(refused(&config, false), "", "{name}");
             let message = refused(&config, true);
@@ -228,9 +231,16 @@ mod tests {
         let usual = PreferenceConfig::default;
         for (config, expected) in [
             (PreferenceConfig { beta: 0.0, ..usual() }, "beta: 0: "),
-            (PreferenceConfig { label_smoothing: 0.1, ..usual() }, "label-smoothing: 0.1: has no effect"),
             (
-                PreferenceConfig { label_smoothing: 0.5, ..PreferenceConfig::of(L::Cdpo) },
+                PreferenceConfig { label_smoothing: WrongShare::Given(0.1), ..usual() },
+                "label-smoothing: 0.1: has no effect",
+            ),
+            (
+                PreferenceConfig { label_smoothing: WrongShare::ESTIMATE, ..usual() },
+                "label-smoothing: estimate: has no effect",
+            ),
+            (
+                PreferenceConfig { label_smoothing: WrongShare::Given(0.5), ..PreferenceConfig::of(L::Cdpo) },
                 "label-smoothing: 0.5",
             ),
             (PreferenceConfig::of(L::ExoPair), "label-smoothing: 0: exo_pair"),

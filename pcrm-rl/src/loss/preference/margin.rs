@@ -73,7 +73,7 @@ impl PreferenceConfig {
     /// Returns the loss at a margin, with its derivative; `None` for a loss without a margin.
     pub(super) fn at(&self, loss: PreferenceLoss, margin: f64) -> Option<Slope> {
         use PreferenceLoss as L;
-        let (beta, smoothing) = (self.beta, self.label_smoothing);
+        let (beta, smoothing) = (self.beta, self.label_smoothing.value());
         Some(match loss {
             L::Sigmoid | L::SigmoidNorm => neg_ln_sigmoid(margin),
             L::Cdpo | L::Cpo => smoothed(margin, smoothing),
@@ -150,6 +150,7 @@ fn log_odds(log_prob: f64) -> Slope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loss::WrongShare;
     use crate::loss::testing::check_slope;
 
     const POINTS: [f64; 7] = [-6.0, -1.1, -0.02, 0.03, 0.9, 1.2, 7.0];
@@ -157,7 +158,8 @@ mod tests {
     /// Protects: the derivative of every loss of a margin, by differences, and finite numbers at ±1e4.
     #[test]
     fn slopes_are_differences() {
-        let config = PreferenceConfig { label_smoothing: 0.1, ..PreferenceConfig::default() };
+        let config =
+            PreferenceConfig { label_smoothing: WrongShare::Given(0.1), ..PreferenceConfig::default() };
         let squares = |loss| matches!(loss, PreferenceLoss::Ipo | PreferenceLoss::IpoSum);
         for (loss, name) in super::super::names::ALL {
             let Some(_) = config.at(loss, 0.0) else {

@@ -31,7 +31,7 @@ impl PreferenceConfig {
         let mut terms: Vec<Ranked> =
             pairs.iter().map(|_| Ranked { value: 0.0, d_chosen: 0.0, d_rejected: 0.0 }).collect();
         for (a, b) in first.into_iter().zip(second) {
-            let term = smoothed(self.beta * (above[a] - below[b]), self.label_smoothing);
+            let term = smoothed(self.beta * (above[a] - below[b]), self.label_smoothing.value());
             let slope = self.beta * term.slope;
             terms[a].value = term.value;
             terms[a].d_chosen += slope;

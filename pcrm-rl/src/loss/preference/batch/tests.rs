@@ -1,4 +1,5 @@
 use super::*;
+use crate::loss::WrongShare;
 
 fn answer<'a>(policy: &'a [f64], reference: &'a [f64], prompt: &'a [f64]) -> Answer<'a> {
     Answer { policy, reference, prompt, alignment: -0.3 }
@@ -19,7 +20,7 @@ fn gradients_are_differences_for_every_token() {
     for (loss, name) in super::super::names::ALL {
         for (ld_alpha, use_weighting) in [(None, false), (Some(0.3), false), (None, true)] {
             let config = PreferenceConfig {
-                label_smoothing: 0.1,
+                label_smoothing: WrongShare::Given(0.1),
                 ld_alpha,
                 use_weighting: use_weighting && !loss.sorts(),
                 beta: 0.7,
