@@ -22,7 +22,7 @@ use crate::number::Number;
 ///
 /// As data: `{"kind": "bag-of-words", "width": 1024}`, which is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "BagOfWordsFields")]
 pub struct BagOfWords {
     width: usize,
 }
@@ -137,15 +137,15 @@ fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct BagOfWordsFields {
     #[serde(default)]
     width: Number,
 }
 
-impl TryFrom<Fields> for BagOfWords {
+impl TryFrom<BagOfWordsFields> for BagOfWords {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: BagOfWordsFields) -> Result<Self> {
         let width = fields.width.whole("width", Self::default().width as u64)?;
         Self::new(usize::try_from(width).unwrap_or(usize::MAX))
     }

@@ -13,7 +13,7 @@ use crate::number::{Number, check_finite};
 /// As data: `{"beta1": 20, "beta2": 0.001, "beta3": -15}`; absent fields take these values, unknown fields
 /// are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "HyperbolaFields")]
 pub struct Hyperbola {
     beta1: f64,
     beta2: f64,
@@ -92,7 +92,7 @@ impl Default for Hyperbola {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct HyperbolaFields {
     #[serde(default)]
     beta1: Number,
     #[serde(default)]
@@ -101,10 +101,10 @@ struct Fields {
     beta3: Number,
 }
 
-impl TryFrom<Fields> for Hyperbola {
+impl TryFrom<HyperbolaFields> for Hyperbola {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: HyperbolaFields) -> Result<Self> {
         let default = Self::default();
         Self::new(
             fields.beta1.finite("beta1", default.beta1)?,

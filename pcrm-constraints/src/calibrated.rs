@@ -22,7 +22,7 @@ pub use crate::calibration::Calibration;
 /// defaults to that of `of`. The same folds, by prompt, serve cross-fitting and the comparison on held-out
 /// prompts.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "CalibratedFields")]
 pub struct Calibrated {
     #[serde(serialize_with = "tagged")]
     of: Box<dyn Constraint>,
@@ -163,7 +163,7 @@ fn refused(message: String) -> Error {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct CalibratedFields {
     of: Option<Value>,
     #[serde(default)]
     beta2: Number,
@@ -175,10 +175,10 @@ struct Fields {
     level: Number,
 }
 
-impl TryFrom<Fields> for Calibrated {
+impl TryFrom<CalibratedFields> for Calibrated {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: CalibratedFields) -> Result<Self> {
         let of = match fields.of {
             None => parse("length_ratio")?,
             Some(Value::String(name)) => parse(&name)?,

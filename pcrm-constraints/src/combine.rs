@@ -173,14 +173,14 @@ impl Serialize for Combine {
 
 impl<'de> Deserialize<'de> for Combine {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Fields::deserialize(deserializer)?.combined().map_err(serde::de::Error::custom)
+        CombineFields::deserialize(deserializer)?.combined().map_err(serde::de::Error::custom)
     }
 }
 
 /// The fields as any values, which are then checked by name, for better messages.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct CombineFields {
     #[serde(default = "min")]
     how: Value,
     #[serde(default = "length_ratio_and_edit")]
@@ -197,7 +197,7 @@ fn length_ratio_and_edit() -> Value {
     json!(["length_ratio", "edit"])
 }
 
-impl Fields {
+impl CombineFields {
     fn combined(self) -> Result<Combine> {
         let how = match (self.how.as_str(), &self.weights) {
             (Some("sum"), weights) => How::Sum(numbers(weights)?),

@@ -20,7 +20,7 @@ use crate::number::Number;
 /// `angular`, β = (20, 0.001, −15)) or `paper-dpo` (`raw`, β = (30, 0.001, −25)); it is stored as the
 /// resulting fields.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "CosineFields")]
 pub struct Cosine {
     /// The sentence encoder.
     #[serde(serialize_with = "tagged")]
@@ -151,7 +151,7 @@ enum Preset {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct CosineFields {
     preset: Option<Preset>,
     encoder: Option<Value>,
     similarity: Option<Similarity>,
@@ -164,10 +164,10 @@ struct Fields {
     beta3: Number,
 }
 
-impl TryFrom<Fields> for Cosine {
+impl TryFrom<CosineFields> for Cosine {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: CosineFields) -> Result<Self> {
         let (similarity, map) = match fields.preset {
             None => (Similarity::default(), Hyperbola::default()),
             Some(Preset::Paper) => (Similarity::Angular, Hyperbola::default()),

@@ -12,7 +12,7 @@ use crate::number::{Number, check_positive};
 /// As data: `{"kind": "fixed", "bound": 3.0}`; 3.0 is the paper's value and the default, 4.5 the paper's
 /// other setting.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "FixedFields")]
 pub struct Fixed {
     bound: f64,
 }
@@ -70,15 +70,15 @@ impl Constraint for Fixed {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct FixedFields {
     #[serde(default)]
     bound: Number,
 }
 
-impl TryFrom<Fields> for Fixed {
+impl TryFrom<FixedFields> for Fixed {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: FixedFields) -> Result<Self> {
         Self::new(fields.bound.finite("bound", Self::default().bound)?)
     }
 }

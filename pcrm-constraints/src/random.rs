@@ -14,7 +14,7 @@ use crate::number::{Number, check_positive};
 ///
 /// As data: `{"kind": "random", "low": 1, "high": 2}`, which are the defaults; 0 < low ≤ high.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "RandomFields")]
 pub struct Random {
     low: f64,
     high: f64,
@@ -91,17 +91,17 @@ impl Constraint for Random {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct RandomFields {
     #[serde(default)]
     low: Number,
     #[serde(default)]
     high: Number,
 }
 
-impl TryFrom<Fields> for Random {
+impl TryFrom<RandomFields> for Random {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: RandomFields) -> Result<Self> {
         let default = Self::default();
         Self::new(fields.low.finite("low", default.low)?, fields.high.finite("high", default.high)?)
     }

@@ -35,7 +35,7 @@ pub enum Shape {
 /// which are the defaults. `of` is a name or an object; `shape` is `linear`, `cosine` or `step`; 0 < `over` ≤
 /// 1, and `over` < 1 for `step`.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "ScheduleFields")]
 pub struct Schedule {
     #[serde(serialize_with = "tagged")]
     of: Box<dyn Constraint>,
@@ -176,7 +176,7 @@ impl Constraint for Schedule {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct ScheduleFields {
     #[serde(default = "length_ratio")]
     of: Value,
     #[serde(default)]
@@ -193,10 +193,10 @@ fn length_ratio() -> Value {
     json!("length_ratio")
 }
 
-impl TryFrom<Fields> for Schedule {
+impl TryFrom<ScheduleFields> for Schedule {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: ScheduleFields) -> Result<Self> {
         Self::new(
             named_or_tagged(fields.of).map_err(|error| Error::invalid("of", error))?,
             (fields.from.finite("from", 2.0)?, fields.to.finite("to", 1.0)?),

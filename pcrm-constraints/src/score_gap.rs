@@ -18,7 +18,7 @@ use crate::number::{Number, check_positive};
 /// As data: `{"kind": "score_gap", "scale": 1, "beta1": 5, "beta2": 0.001, "beta3": -2}`, which are the
 /// defaults: Δ* is about 3 where g = 0, the paper's fixed bound, and about 8 where g = `scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Fields")]
+#[serde(try_from = "ScoreGapFields")]
 pub struct ScoreGap {
     scale: f64,
     #[serde(flatten)]
@@ -113,7 +113,7 @@ impl Default for ScoreGap {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct ScoreGapFields {
     #[serde(default)]
     scale: Number,
     #[serde(default)]
@@ -124,10 +124,10 @@ struct Fields {
     beta3: Number,
 }
 
-impl TryFrom<Fields> for ScoreGap {
+impl TryFrom<ScoreGapFields> for ScoreGap {
     type Error = Error;
 
-    fn try_from(fields: Fields) -> Result<Self> {
+    fn try_from(fields: ScoreGapFields) -> Result<Self> {
         let default = Self::default();
         let map = Hyperbola::new(
             fields.beta1.finite("beta1", default.map.beta1())?,

@@ -3,7 +3,7 @@
 use pcrm_core::data::conversation::Message;
 use serde_json::Value;
 
-use super::fields::{Fields, token_ids, wrong};
+use super::fields::{BodyFields, token_ids, wrong};
 use super::refusal::{Kind, Refusal};
 
 /// The contents of a scoring request.
@@ -48,7 +48,7 @@ pub enum Side {
 
 impl Side {
     /// Reads `left` or `right`, ignoring case.
-    pub fn read(fields: Fields<'_>, name: &str, default: Self) -> Result<Self, Refusal> {
+    pub fn read(fields: BodyFields<'_>, name: &str, default: Self) -> Result<Self, Refusal> {
         match fields.text(name)?.map(str::to_ascii_lowercase).as_deref() {
             None => Ok(default),
             Some("left") => Ok(Self::Left),

@@ -6,9 +6,9 @@ use super::refusal::{Kind, Refusal};
 
 /// The fields of a body. A field that is null counts as absent.
 #[derive(Clone, Copy)]
-pub struct Fields<'a>(&'a Map<String, Value>);
+pub struct BodyFields<'a>(&'a Map<String, Value>);
 
-impl<'a> Fields<'a> {
+impl<'a> BodyFields<'a> {
     /// Returns the fields of a body, which must be an object.
     pub fn of(body: &'a Value) -> Result<Self, Refusal> {
         match body {

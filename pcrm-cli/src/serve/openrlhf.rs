@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ask::{Ask, Input, TooLong};
-use super::fields::{Fields, texts};
+use super::fields::{BodyFields, texts};
 use super::number::number;
 use super::refusal::{Kind, Refusal};
 
@@ -13,7 +13,7 @@ use super::refusal::{Kind, Refusal};
 /// # Errors
 /// Fails if the body is not such a request.
 pub fn read(body: &Value) -> Result<Ask, Refusal> {
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let queries = texts("query", fields.required("query", "a list of texts")?)?;
     let input = |text: &str| Input::Text { text: text.to_owned(), bare: true, closed: true };
     Ok(Ask {

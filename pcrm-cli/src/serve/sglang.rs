@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Named};
 use super::ask::{Ask, Input, TooLong, messages, texts_or_ids};
-use super::fields::{Fields, text, wrong};
+use super::fields::{BodyFields, text, wrong};
 use super::number::{base64, number};
 use super::refusal::{Kind, Refusal};
 use super::vllm::{Ranking, read_rerank, usage};
@@ -15,7 +15,7 @@ use super::vllm::{Ranking, read_rerank, usage};
 /// # Errors
 /// Fails if the body is not such a request.
 pub fn read_classify(body: &Value) -> Result<(Ask, bool), Refusal> {
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let (inputs, single) = match (fields.get("text"), fields.get("input_ids")) {
         (Some(texts), None) => (texts_or_ids("text", texts, false)?, texts.is_string()),
         (None, Some(Value::Array(ids))) => {
@@ -39,7 +39,7 @@ pub fn read_classify(body: &Value) -> Result<(Ask, bool), Refusal> {
 /// # Errors
 /// Fails if the body is not such a request.
 pub fn read_embeddings(body: &Value) -> Result<Ask, Refusal> {
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     fields.unserved(&["dimensions"])?;
     let inputs = match fields.get("messages") {
         Some(turns) => vec![Input::Chat { messages: messages("messages", turns)?, generation_prompt: false }],
@@ -57,7 +57,7 @@ pub fn read_ranking(body: &Value) -> Result<(Ask, Ranking), Refusal> {
     Ok((Ask { raw: true, ..ask }, ranking))
 }
 
-fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
+fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
     let model = fields.get("model").map(|value| text("model", value)).transpose()?.map(str::to_owned);
     Ok(Ask { model, inputs, too_long: TooLong::Refuse, raw: true })
 }

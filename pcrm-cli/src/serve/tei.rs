@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Named};
 use super::ask::{Ask, Input, Side, TooLong};
-use super::fields::{Fields, text, texts, wrong};
+use super::fields::{BodyFields, text, texts, wrong};
 use super::number::number;
 use super::refusal::{Kind, Refusal};
 
@@ -15,7 +15,7 @@ use super::refusal::{Kind, Refusal};
 /// Fails if the body is not such a request.
 pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
     const EXPECTED: &str = "a text, a pair of texts, or a list of [text] and [text, text]";
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let inputs = fields.required("inputs", EXPECTED)?;
     let one = |place: &str, value: &Value| match value {
         Value::String(one) => Ok(Input::text(one)),
@@ -47,7 +47,7 @@ pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
 /// # Errors
 /// Fails if the body is not such a request.
 pub fn read_rerank(body: &Value) -> Result<(Ask, Option<Vec<String>>), Refusal> {
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let query = text("query", fields.required("query", "a text")?)?;
     let answers = texts("texts", fields.required("texts", "a list of texts")?)?;
     if answers.is_empty() {
@@ -60,7 +60,7 @@ pub fn read_rerank(body: &Value) -> Result<(Ask, Option<Vec<String>>), Refusal> 
     Ok((ask(fields, inputs)?, returned))
 }
 
-fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
+fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
     let side = Side::read(fields, "truncation_direction", Side::Right)?;
     let too_long = match fields.flag("truncate")?.unwrap_or(false) {
         true => TooLong::Cut { side, to: None },

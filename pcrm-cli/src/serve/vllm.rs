@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Named};
 use super::ask::{Ask, Input, Side, TooLong, messages, texts_or_ids};
-use super::fields::{Fields, text, texts, wrong};
+use super::fields::{BodyFields, text, texts, wrong};
 use super::number::{base64, number};
 use super::refusal::{Kind, Refusal};
 
-/// Fields that would change scores and are not supported by this server.
+/// BodyFields that would change scores and are not supported by this server.
 const UNSERVED: &[&str] =
     &["chat_template", "chat_template_kwargs", "continue_final_message", "dimensions", "mm_processor_kwargs"];
 
@@ -19,7 +19,7 @@ const UNSERVED: &[&str] =
 /// # Errors
 /// Fails if the body is not such a request.
 pub fn read_inputs(body: &Value) -> Result<Ask, Refusal> {
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let inputs = match fields.get("messages") {
         Some(turns) => {
             let generation_prompt = fields.flag("add_generation_prompt")?.unwrap_or(false);
@@ -44,7 +44,7 @@ pub fn read_inputs(body: &Value) -> Result<Ask, Refusal> {
 pub fn read_pairs(body: &Value) -> Result<Ask, Refusal> {
     const NAMES: [[&str; 2]; 4] =
         [["text_1", "text_2"], ["queries", "documents"], ["queries", "items"], ["data_1", "data_2"]];
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let names = NAMES.into_iter().find(|names| names.iter().all(|name| fields.has(name)));
     let [left, right] = names.unwrap_or(NAMES[0]);
     let side = |name: &str| documents(name, fields.required(name, "a text or a list of texts")?);
@@ -76,7 +76,7 @@ pub struct Ranking {
 /// # Errors
 /// Fails if the body is not such a request.
 pub fn read_rerank(body: &Value) -> Result<(Ask, Ranking), Refusal> {
-    let fields = Fields::of(body)?;
+    let fields = BodyFields::of(body)?;
     let query = text("query", fields.required("query", "a text")?)?;
     let documents = documents("documents", fields.required("documents", "a list of texts")?)?;
     let top = fields.integer("top_n")?.unwrap_or(0);
@@ -106,7 +106,7 @@ fn documents(name: &str, value: &Value) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
+fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
     fields.unserved(UNSERVED)?;
     // vLLM's current name, and that of earlier releases.
     let activation = match fields.flag("use_activation")? {
@@ -140,7 +140,7 @@ fn ask(fields: Fields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
 /// # Errors
 /// Fails if the format is not supported.
 pub fn is_base64(body: &Value) -> Result<bool, Refusal> {
-    match Fields::of(body)?.text("encoding_format")? {
+    match BodyFields::of(body)?.text("encoding_format")? {
         None | Some("float") => Ok(false),
         Some("base64") => Ok(true),
         Some(other) => Err(Refusal::field(

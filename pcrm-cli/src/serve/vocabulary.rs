@@ -4,7 +4,7 @@ use pcrm_core::text::Span;
 use serde_json::{Value, json};
 
 use super::ask::messages;
-use super::fields::{Fields, text, texts, token_ids, wrong};
+use super::fields::{BodyFields, text, texts, token_ids, wrong};
 use super::model::Model;
 use super::protocol::Family;
 use super::refusal::{Kind, Refusal};
@@ -39,7 +39,7 @@ impl Conversion {
     /// # Errors
     /// Fails if the body is not a request of the route, or if the tokenizer refuses it.
     pub fn answer(self, model: &Model, body: &Value, most: usize) -> Result<Value, Refusal> {
-        let fields = Fields::of(body)?;
+        let fields = BodyFields::of(body)?;
         match (self, self.family(body)) {
             (Self::Tokenize, Family::Tei) => {
                 let special = fields.flag("add_special_tokens")?.unwrap_or(true);
@@ -64,7 +64,7 @@ impl Conversion {
 }
 
 /// Answers vLLM's `/tokenize`: a text, or a conversation with the template of the model.
-fn vllm_tokens(model: &Model, fields: Fields<'_>) -> Result<Value, Refusal> {
+fn vllm_tokens(model: &Model, fields: BodyFields<'_>) -> Result<Value, Refusal> {
     fields.unserved(&["chat_template", "chat_template_kwargs", "continue_final_message", "tools"])?;
     let special = fields.flag("add_special_tokens")?;
     let spans = match fields.get("messages") {

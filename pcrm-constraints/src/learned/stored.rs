@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for Learned {
         let mut object = Map::deserialize(deserializer)?;
         let stated = object.shift_remove("digest");
         let digests = Digests { stated, actual: digest(&object) };
-        let fields = Fields::deserialize(Value::Object(object)).map_err(D::Error::custom)?;
+        let fields = LearnedFields::deserialize(Value::Object(object)).map_err(D::Error::custom)?;
         Self::from_fields(fields, digests).map_err(D::Error::custom)
     }
 }
@@ -56,7 +56,7 @@ impl Learned {
         Ok(fields)
     }
 
-    fn from_fields(fields: Fields, digests: Digests) -> Result<Self> {
+    fn from_fields(fields: LearnedFields, digests: Digests) -> Result<Self> {
         let features = fields.features.map(features).transpose()?;
         let names: Vec<&str> = match &features {
             Some(features) => features.iter().map(Feature::name).collect(),
@@ -115,7 +115,7 @@ impl Learned {
 /// The fields as any values, which are then checked by name, for better messages.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct LearnedFields {
     features: Option<Value>,
     #[serde(default)]
     monotone: Map<String, Value>,

@@ -61,7 +61,7 @@ impl Tree {
         if !value.is_object() {
             return Ok(Self::Leaf(Number::from(value.clone()).finite("trees", 0.0)?));
         }
-        let fields = Fields::deserialize(value).map_err(|error| Error::invalid("trees", error))?;
+        let fields = TreeFields::deserialize(value).map_err(|error| Error::invalid("trees", error))?;
         let count = directions.len() as u64;
         let feature = match fields.feature.whole("feature", count)? {
             feature if feature < count => feature as usize,
@@ -107,7 +107,7 @@ impl Tree {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
+struct TreeFields {
     feature: Number,
     at: Number,
     below: Value,

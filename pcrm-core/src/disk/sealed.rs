@@ -86,7 +86,7 @@ mod tests {
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Fields {
+    struct Example {
         step: u64,
         loss: f64,
     }
@@ -97,16 +97,16 @@ mod tests {
     fn no_flipped_bit_goes_unnoticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
-        write(&path, &Fields { step: 6, loss: 0.1 + 0.2 }).unwrap();
-        assert_eq!(read::<Fields>(&path).unwrap(), (Fields { step: 6, loss: 0.1 + 0.2 }, Seal::Whole));
+        write(&path, &Example { step: 6, loss: 0.1 + 0.2 }).unwrap();
+        assert_eq!(read::<Example>(&path).unwrap(), (Example { step: 6, loss: 0.1 + 0.2 }, Seal::Whole));
         let bytes = fs::read(&path).unwrap();
         for bit in 0..8 * bytes.len() {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &changed).unwrap();
-            assert!(read::<Fields>(&path).is_err(), "bit {bit}: {}", String::from_utf8_lossy(&changed));
+            assert!(read::<Example>(&path).is_err(), "bit {bit}: {}", String::from_utf8_lossy(&changed));
         }
         fs::write(&path, r#"{"step": 6, "loss": 0.5}"#).unwrap();
-        assert_eq!(read::<Fields>(&path).unwrap().1, Seal::Absent);
+        assert_eq!(read::<Example>(&path).unwrap().1, Seal::Absent);
     }
 }
