@@ -1,12 +1,18 @@
 //! The primitives on candle's tensors, each with its gradient.
 
+mod host;
+mod index;
+mod reduce;
+mod view;
+
 use std::sync::Arc;
 
 use candle_core as ct;
 use pcrm_core::tape::{self, History, Node, Taped, Wanted};
 use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary, View};
-use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
+use pcrm_core::{DType, Error, HostTensor, Kernels, Result, Tensor};
 
+pub(crate) use self::host::upload;
 use crate::NAME;
 use crate::broadcast::{Kept, binary, reduce_to};
 use crate::device_kernels::DeviceKernels;
@@ -72,31 +78,6 @@ pub(crate) fn record(
 ) -> CandleTensor {
     let node = tape::record(operands.iter().map(|operand| operand.node.clone()).collect(), backward);
     CandleTensor { value, node, host: None }
-}
-
-/// Uploads these elements as this type.
-pub(crate) fn upload(host: &HostTensor, dtype: DType, device: &ct::Device) -> Result<Tensor> {
-    let shape = host.shape();
-    let value = match (dtype, host.data()) {
-        (DType::U32, HostData::U32(ids)) => ct::Tensor::from_slice(ids, shape, device),
-        (DType::U8, HostData::U8(codes)) => ct::Tensor::from_slice(codes, shape, device),
-        (DType::BF16, HostData::BF16(values)) => ct::Tensor::from_slice(values, shape, device),
-        (DType::F32, _) => ct::Tensor::from_vec(host.to_f32(), shape, device),
-        (DType::BF16, HostData::F32(values)) => {
-            ct::Tensor::from_slice(values, shape, device).and_then(|value| value.to_dtype(ct::DType::BF16))
-        }
-        (dtype, _) => {
-            return Err(Error::Unsupported(format!(
-                "{} elements cannot be uploaded as {dtype}",
-                host.dtype()
-            )));
-        }
-    };
-    let mut tensor = CandleTensor::constant(value.map_err(Error::backend(NAME, "upload"))?);
-    if let HostData::U32(indices) = host.data() {
-        tensor.host = Some(indices.as_slice().into());
-    }
-    Ok(Tensor::new(tensor))
 }
 
 fn candle_dtype(dtype: DType) -> ct::DType {
@@ -186,45 +167,7 @@ impl RawTensor for CandleTensor {
     }
 
     fn reduce(&self, op: Reduce, dim: usize) -> Result<Tensor> {
-        let err = || Error::backend(NAME, "reduce");
-        let x = self.value.clone();
-        let shape = x.dims().to_vec();
-        // candle divides by the number of results, which it may only do if there are any.
-        if dim < shape.len() && shape.iter().enumerate().any(|(at, length)| at != dim && *length == 0) {
-            let mut to = shape.clone();
-            to[dim] = 1;
-            let value = match op {
-                Reduce::Sum | Reduce::Max => x.reshape(to).map_err(err())?,
-                Reduce::ArgMax => {
-                    let none = ct::Tensor::from_vec(Vec::<u32>::new(), to, x.device());
-                    return Ok(Tensor::new(Self::constant(none.map_err(err())?)));
-                }
-            };
-            return Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-                Ok(vec![Some(gradient.reshape(shape).map_err(err())?)])
-            })));
-        }
-        match op {
-            Reduce::Sum => {
-                let value = x.sum_keepdim(dim).map_err(err())?;
-                Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-                    Ok(vec![Some(gradient.broadcast_as(shape).map_err(err())?)])
-                })))
-            }
-            Reduce::Max => {
-                let value = x.max_keepdim(dim).map_err(err())?;
-                let top = value.clone();
-                let spread = move |gradient: &ct::Tensor| -> ct::Result<ct::Tensor> {
-                    let ties = x.broadcast_eq(&top)?.to_dtype(gradient.dtype())?;
-                    let each = gradient.broadcast_div(&ties.sum_keepdim(dim)?)?;
-                    ties.broadcast_mul(&each)
-                };
-                Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-                    Ok(vec![Some(spread(gradient).map_err(err())?)])
-                })))
-            }
-            Reduce::ArgMax => Ok(Tensor::new(Self::constant(path::arg_max(&x, dim).map_err(err())?))),
-        }
+        reduce::reduce(self, op, dim)
     }
 
     fn matmul(&self, rhs: &Tensor) -> Result<Tensor> {
@@ -246,30 +189,7 @@ impl RawTensor for CandleTensor {
     }
 
     fn view(&self, view: View<'_>) -> Result<Tensor> {
-        let err = || Error::backend(NAME, "view");
-        let x = &self.value;
-        let shape = x.dims().to_vec();
-        Ok(Tensor::new(match view {
-            View::Reshape(to) => record(x.reshape(to).map_err(err())?, &[self], move |gradient, _| {
-                Ok(vec![Some(gradient.reshape(shape).map_err(err())?)])
-            }),
-            View::Permute(order) => {
-                let mut back = vec![0; order.len()];
-                order.iter().enumerate().for_each(|(at, dim)| back[*dim] = at);
-                record(x.permute(order).map_err(err())?, &[self], move |gradient, _| {
-                    Ok(vec![Some(gradient.permute(back).map_err(err())?)])
-                })
-            }
-            View::Narrow { dim, start, len } => {
-                let after = shape.get(dim).map_or(0, |length| length.saturating_sub(start + len));
-                record(x.narrow(dim, start, len).map_err(err())?, &[self], move |gradient, _| {
-                    Ok(vec![Some(gradient.pad_with_zeros(dim, start, after).map_err(err())?)])
-                })
-            }
-            View::Expand(to) => record(x.broadcast_as(to).map_err(err())?, &[self], move |gradient, _| {
-                Ok(vec![Some(reduce_to(gradient, &shape).map_err(err())?)])
-            }),
-        }))
+        view::view(self, view)
     }
 
     fn concat(&self, rest: &[&Tensor], dim: usize) -> Result<Tensor> {
@@ -294,43 +214,11 @@ impl RawTensor for CandleTensor {
     }
 
     fn gather(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
-        let err = || Error::backend(NAME, "gather");
-        let index = other("gather", index)?.value.contiguous().map_err(err())?;
-        let x = self.value.contiguous().map_err(err())?;
-        let value = x.gather(&index, dim).map_err(err())?;
-        Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-            let scattered = || -> ct::Result<ct::Tensor> {
-                let sums = x.zeros_like()?.to_dtype(ct::DType::F32)?;
-                let gradient = gradient.to_dtype(ct::DType::F32)?.contiguous()?;
-                sums.scatter_add(&index, &gradient, dim)?.to_dtype(x.dtype())
-            };
-            Ok(vec![Some(scattered().map_err(err())?)])
-        })))
+        index::gather(self, dim, index)
     }
 
     fn index_select(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
-        let err = || Error::backend(NAME, "index_select");
-        let index = other("index_select", index)?;
-        #[cfg(feature = "cuda")]
-        let host = index.host.clone();
-        let index = index.value.contiguous().map_err(err())?;
-        let x = self.value.contiguous().map_err(err())?;
-        let value = x.index_select(&index, dim).map_err(err())?;
-        Ok(Tensor::new(record(value, &[self], move |gradient, _| {
-            #[cfg(feature = "cuda")]
-            if let (0, Some(host)) = (dim, &host)
-                && let Some(sums) =
-                    crate::cuda::recorded::row_sums(gradient, host, x.dims()[0]).map_err(err())?
-            {
-                return Ok(vec![Some(sums)]);
-            }
-            let added = || -> ct::Result<ct::Tensor> {
-                let sums = x.zeros_like()?.to_dtype(ct::DType::F32)?;
-                let gradient = gradient.to_dtype(ct::DType::F32)?.contiguous()?;
-                sums.index_add(&index, &gradient, dim)?.to_dtype(x.dtype())
-            };
-            Ok(vec![Some(added().map_err(err())?)])
-        })))
+        index::index_select(self, dim, index)
     }
 
     fn cast(&self, to: DType) -> Result<Tensor> {
@@ -388,14 +276,6 @@ impl RawTensor for CandleTensor {
     }
 
     fn read(&self) -> Result<HostTensor> {
-        let err = || Error::backend(NAME, "read");
-        let flat = self.value.flatten_all().map_err(err())?;
-        let data = match self.value.dtype() {
-            ct::DType::U32 => HostData::U32(flat.to_vec1().map_err(err())?),
-            ct::DType::U8 => HostData::U8(flat.to_vec1().map_err(err())?),
-            ct::DType::BF16 => HostData::BF16(flat.to_vec1().map_err(err())?),
-            _ => HostData::F32(flat.to_vec1().map_err(err())?),
-        };
-        HostTensor::new(self.value.dims(), data)
+        host::read(&self.value)
     }
 }

@@ -1,13 +1,18 @@
 //! The primitives on libtorch's tensors, each with its gradient.
 
+mod host;
+mod index;
+mod reduce;
+mod view;
+
 use std::fmt::{self, Debug};
 
-use half::bf16;
 use pcrm_core::tape::{self, History, Node, Taped, Wanted};
 use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary, View};
-use pcrm_core::{DType, Error, HostData, HostTensor, Kernels, Result, Tensor};
-use tch::{Device, Kind, TchError, Tensor as Torch};
+use pcrm_core::{DType, Error, HostTensor, Kernels, Result, Tensor};
+use tch::{Kind, TchError, Tensor as Torch};
 
+pub(crate) use self::host::{to_device, upload};
 use crate::broadcast::{self, Kept};
 use crate::kernels::TchKernels;
 use crate::ops::elementwise;
@@ -78,32 +83,6 @@ fn record_one(
     Ok(record(value.map_err(failed(op))?, &[x], move |gradient, _| {
         Ok(vec![Some(backward(gradient).map_err(failed(op))?)])
     }))
-}
-
-/// Copies a tensor of the host to a device. The host does not wait for the GPU's work: CUDA copies the elements
-/// aside before the call returns.
-pub(crate) fn to_device(host: &Torch, device: Device) -> Result<Torch, TchError> {
-    host.f_to_device_(device, host.kind(), true, false)
-}
-
-/// Uploads these elements as this type.
-pub(crate) fn upload(host: &HostTensor, dtype: DType, device: Device) -> Result<Tensor> {
-    let kind = match dtype {
-        DType::F32 => Kind::Float,
-        DType::BF16 => Kind::BFloat16,
-        DType::U32 => Kind::Int64, // the type of libtorch's indices
-        DType::U8 => Kind::Uint8,
-    };
-    let flat = match host.data() {
-        HostData::F32(values) => Torch::f_from_slice(values),
-        // tch maps half's bf16 to another kind.
-        HostData::BF16(_) => Torch::f_from_slice(&host.to_f32()),
-        HostData::U8(codes) => Torch::f_from_slice(codes),
-        HostData::U32(ids) => Torch::f_from_slice(&ids.iter().map(|id| i64::from(*id)).collect::<Vec<i64>>()),
-    };
-    let value =
-        flat.and_then(|flat| to_device(&flat.f_reshape(sizes(host.shape()))?, device)?.f_to_kind(kind));
-    Ok(Tensor::new(TchTensor::constant(value.map_err(failed("upload"))?)))
 }
 
 /// Converts a shape to libtorch's type.
@@ -192,23 +171,7 @@ impl RawTensor for TchTensor {
     }
 
     fn reduce(&self, op: Reduce, dim: usize) -> Result<Tensor> {
-        const OP: &str = "reduce";
-        let (dim, x) = (at(dim), self.value.shallow_clone());
-        match op {
-            Reduce::Sum => {
-                let value = x.f_sum_dim_intlist(dim, true, None);
-                record_one(OP, self, value, move |gradient| gradient.f_expand(x.size(), false))
-            }
-            Reduce::Max => {
-                let value = x.f_amax(dim, true).map_err(failed(OP))?;
-                let top = value.shallow_clone();
-                record_one(OP, self, Ok(value), move |gradient| {
-                    let ties = x.f_eq_tensor(&top)?.f_to_kind(gradient.kind())?;
-                    ties.f_mul(&gradient.f_div(&ties.f_sum_dim_intlist(dim, true, None)?)?)
-                })
-            }
-            Reduce::ArgMax => Ok(Tensor::new(Self::constant(x.f_argmax(dim, true).map_err(failed(OP))?))),
-        }
+        reduce::reduce(self, op, dim)
     }
 
     fn matmul(&self, rhs: &Tensor) -> Result<Tensor> {
@@ -226,35 +189,7 @@ impl RawTensor for TchTensor {
     }
 
     fn view(&self, view: View<'_>) -> Result<Tensor> {
-        const OP: &str = "view";
-        let x = &self.value;
-        let size = x.size();
-        match view {
-            View::Reshape(to) => {
-                record_one(OP, self, x.f_reshape(sizes(to)), move |gradient| gradient.f_reshape(size))
-            }
-            View::Permute(order) => {
-                let mut back = vec![0; order.len()];
-                for (place, dim) in order.iter().enumerate() {
-                    let Some(slot) = back.get_mut(*dim) else {
-                        return Err(Error::shape(OP, format!("no dimension {dim}"), &[&shape(x)]));
-                    };
-                    *slot = at(place);
-                }
-                record_one(OP, self, x.f_permute(sizes(order)), move |gradient| gradient.f_permute(back))
-            }
-            View::Narrow { dim, start, len } => {
-                let value = x.f_narrow(at(dim), at(start), at(len));
-                record_one(OP, self, value, move |gradient| {
-                    let whole = Torch::f_zeros(size, (gradient.kind(), gradient.device()))?;
-                    whole.f_narrow(at(dim), at(start), at(len))?.f_copy_(gradient)?;
-                    Ok(whole)
-                })
-            }
-            View::Expand(to) => record_one(OP, self, x.f_expand(sizes(to), false), move |gradient| {
-                gradient.f_sum_to_size(size)
-            }),
-        }
+        view::view(self, view)
     }
 
     fn concat(&self, rest: &[&Tensor], dim: usize) -> Result<Tensor> {
@@ -278,19 +213,11 @@ impl RawTensor for TchTensor {
     }
 
     fn gather(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
-        let index = other("gather", index)?.value.shallow_clone();
-        let x = self.value.shallow_clone();
-        record_one("gather", self, x.f_gather(at(dim), &index, false), move |gradient| {
-            x.f_zeros_like()?.f_scatter_add(at(dim), &index, gradient)
-        })
+        index::gather(self, dim, index)
     }
 
     fn index_select(&self, dim: usize, index: &Tensor) -> Result<Tensor> {
-        let index = other("index_select", index)?.value.shallow_clone();
-        let x = self.value.shallow_clone();
-        record_one("index_select", self, x.f_index_select(at(dim), &index), move |gradient| {
-            x.f_zeros_like()?.f_index_add_(at(dim), &index, gradient)
-        })
+        index::index_select(self, dim, index)
     }
 
     fn cast(&self, to: DType) -> Result<Tensor> {
@@ -356,31 +283,6 @@ impl RawTensor for TchTensor {
     }
 
     fn read(&self) -> Result<HostTensor> {
-        let size = self.value.numel();
-        let flat = |kind: Kind| self.value.f_to_kind(kind)?.f_to_device(Device::Cpu)?.f_contiguous();
-        let floats = || -> Result<Vec<f32>, TchError> {
-            let mut values = vec![0f32; size];
-            flat(Kind::Float)?.f_copy_data(&mut values, size)?;
-            Ok(values)
-        };
-        let data = match self.dtype() {
-            DType::U32 => {
-                let mut ids = vec![0i64; size];
-                let read = flat(Kind::Int64).and_then(|flat| flat.f_copy_data(&mut ids, size));
-                read.map_err(failed("read"))?;
-                HostData::U32(ids.into_iter().map(|id| id as u32).collect())
-            }
-            DType::U8 => {
-                let mut codes = vec![0u8; size];
-                let read = flat(Kind::Uint8).and_then(|flat| flat.f_copy_data(&mut codes, size));
-                read.map_err(failed("read"))?;
-                HostData::U8(codes)
-            }
-            DType::F32 => HostData::F32(floats().map_err(failed("read"))?),
-            DType::BF16 => {
-                HostData::BF16(floats().map_err(failed("read"))?.into_iter().map(bf16::from_f32).collect())
-            }
-        };
-        HostTensor::new(self.shape(), data)
+        host::read(&self.value, self.dtype())
     }
 }

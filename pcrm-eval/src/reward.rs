@@ -1,9 +1,16 @@
 //! The report on a reward model, computed from its scores of preference pairs.
 
+mod bounds;
+mod true_reward;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::bounds::Bounds;
+use self::bounds::bounds;
+pub use self::true_reward::TrueReward;
+use self::true_reward::true_reward;
 use crate::accuracy::{LEVEL, Share, accuracy};
 use crate::answers::{BestOfN, best_of_n};
 use crate::benchmarks::{RewardBench, RewardBench2, RmBench};
@@ -11,14 +18,13 @@ use crate::bias::{LongerPreferred, ScoreLength, longer_preferred, score_length};
 use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::calibration::{BINS, Bin, brier, expected_calibration_error, log_loss, reliability};
 use crate::compare::Comparison;
-use crate::correlation::{kendall, pearson, spearman};
 use crate::error::{Error, Result, check_finite};
 use crate::evaluation::{Evaluation, LengthUnit};
 use crate::histogram::Histogram;
 use crate::human::{HumanAgreement, human_agreement};
 use crate::interval::Interval;
 use crate::measure::Measure;
-use crate::quantiles::{Summary, mean};
+use crate::quantiles::Summary;
 use crate::scatter::{Bins, Point, thinned};
 use crate::slices::{Decile, Subset, by_decile, by_subset};
 use crate::temperature::Scaled;
@@ -49,30 +55,6 @@ impl PairScore {
     pub fn margin(&self) -> f64 {
         self.chosen - self.rejected
     }
-}
-
-/// Margins compared with the training bounds, over the pairs with a finite bound.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// Number of pairs with a bound.
-    pub pairs: usize,
-    /// Mean bound Δ*. A pair's loss is smallest at half its bound.
-    pub mean: f64,
-    /// Share of pairs whose margin exceeds its bound.
-    pub beyond: f64,
-}
-
-/// Correlation of scores with true rewards, over the pairs with a true reward for both answers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct TrueReward {
-    /// Number of answers compared, two per pair.
-    pub answers: usize,
-    /// Pearson's r of score and true reward; absent if one side is constant.
-    pub pearson: Option<f64>,
-    /// Spearman's ρ; absent in the same case.
-    pub spearman: Option<f64>,
-    /// Kendall's τ-b; absent in the same case.
-    pub kendall: Option<f64>,
 }
 
 /// The measures of a reward model on a set of preference pairs. Serialises to plain JSON.
@@ -307,50 +289,6 @@ fn by_similarity(pairs: &[PairScore]) -> Result<Vec<Decile>> {
         pairs.iter().filter_map(|pair| Some((pair.margin(), pair.similarity?))).collect();
     let (margins, similarities): (Vec<f64>, Vec<f64>) = known.into_iter().unzip();
     if margins.is_empty() { Ok(Vec::new()) } else { by_decile(&margins, &similarities) }
-}
-
-fn bounds(pairs: &[PairScore]) -> Result<Option<Bounds>> {
-    let mut bounds = Vec::new();
-    let mut beyond = 0_usize;
-    for (at, pair) in pairs.iter().enumerate() {
-        match pair.bound {
-            None | Some(f64::INFINITY) => {}
-            Some(bound) if bound > 0.0 => {
-                bounds.push(bound);
-                beyond += usize::from(pair.margin() > bound);
-            }
-            Some(value) => {
-                let expected = "a positive number, or none for no bound";
-                return Err(Error::Range { what: format!("bound of pair {at}"), value, expected });
-            }
-        }
-    }
-    Ok((!bounds.is_empty()).then(|| Bounds {
-        pairs: bounds.len(),
-        mean: mean(&bounds),
-        beyond: beyond as f64 / bounds.len() as f64,
-    }))
-}
-
-fn true_reward(pairs: &[PairScore]) -> Result<Option<TrueReward>> {
-    let (mut scores, mut rewards) = (Vec::new(), Vec::new());
-    for (at, pair) in pairs.iter().enumerate() {
-        let (Some(chosen), Some(rejected)) = (pair.true_chosen, pair.true_rejected) else { continue };
-        if let Some(&value) = [chosen, rejected].iter().find(|reward| !reward.is_finite()) {
-            return Err(Error::NotFinite { what: "true reward of an answer of pair", at, value });
-        }
-        scores.extend([pair.chosen, pair.rejected]);
-        rewards.extend([chosen, rejected]);
-    }
-    if scores.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(TrueReward {
-        answers: scores.len(),
-        pearson: pearson(&scores, &rewards)?,
-        spearman: spearman(&scores, &rewards)?,
-        kendall: kendall(&scores, &rewards)?,
-    }))
 }
 
 #[cfg(test)]

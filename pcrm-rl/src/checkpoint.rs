@@ -6,17 +6,21 @@
 //! file and one of itself. The folder is written under a temporary name, synced and renamed: a folder with
 //! the final name is complete, unless the disk damaged it, which the hashes show.
 
+mod hashes;
+mod removal;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use pcrm_core::disk::sealed::{self, Seal};
 use pcrm_core::model::weights;
 use pcrm_core::{Collective, HostTensor};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
 
+use self::hashes::{hash, hashes};
+use self::removal::set_aside;
+pub use self::removal::{prune, remove_all};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use crate::learner::{Learner, Trainable};
@@ -161,23 +165,6 @@ fn write(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<P
     Ok(target)
 }
 
-/// Renames a checkpoint to a name that [`sweep`] removes, and returns it.
-fn set_aside(run: &Path, step: u64) -> Result<PathBuf> {
-    let (dir, old) = (folder(run, step), run.join(format!(".old-{PREFIX}{step}")));
-    if old.exists() {
-        fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old))?;
-    }
-    fs::rename(&dir, &old).map_err(pcrm_core::Error::io(&dir))?;
-    Ok(old)
-}
-
-/// Removes a checkpoint. It is renamed first, since a process that ends while it removes files must not leave
-/// half a checkpoint under a final name.
-fn remove(run: &Path, step: u64) -> Result<()> {
-    let old = set_aside(run, step)?;
-    Ok(fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old))?)
-}
-
 /// Temporary folders are private; give the checkpoint the usual permissions.
 fn open_to_readers(dir: &Path) -> Result<()> {
     #[cfg(unix)]
@@ -187,37 +174,6 @@ fn open_to_readers(dir: &Path) -> Result<()> {
     }
     let _ = dir;
     Ok(())
-}
-
-/// Returns the hash of every file in a folder and its subfolders, by path.
-fn hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(dir).map_err(pcrm_core::Error::io(dir))? {
-        let path = entry.map_err(pcrm_core::Error::io(dir))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match path.is_dir() {
-            true => {
-                let inner = hashes(&path)?.into_iter();
-                found.extend(inner.map(|(file, hash)| (format!("{name}/{file}"), hash)));
-            }
-            false => {
-                found.insert(name, hash(&path)?);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Returns the XXH3 hash of a file, reading it in chunks.
-fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(pcrm_core::Error::io(path))?;
-    let (mut hasher, mut piece) = (Xxh3::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut piece).map_err(pcrm_core::Error::io(path))? {
-            0 => return Ok(format!("{:032x}", hasher.digest128())),
-            read => hasher.update(&piece[..read]),
-        }
-    }
 }
 
 /// Returns the steps of all checkpoints of a run, ascending.
@@ -335,46 +291,6 @@ pub fn restore_weights(dir: &Path, model: &impl Trainable) -> Result<()> {
 fn put_weights(dir: &Path, model: &impl Trainable) -> Result<()> {
     let unfit = |error: Error| Error::Checkpoint { path: dir.to_path_buf(), message: error.to_string() };
     model.restore(dir).map_err(unfit)
-}
-
-/// Removes all but the newest `keep` checkpoints and the best one, and leftovers of interrupted writes.
-///
-/// Checkpoints beyond `made` steps are broken ones that the run skipped; they do not count and stay.
-///
-/// # Errors
-/// Fails if the disk fails.
-pub fn prune(run: &Path, keep: usize, made: u64, best: Option<u64>) -> Result<()> {
-    let mut steps = steps(run)?;
-    steps.retain(|step| *step <= made);
-    let old = &steps[..steps.len().saturating_sub(keep.max(1))];
-    for step in old.iter().filter(|step| Some(**step) != best) {
-        remove(run, *step)?;
-    }
-    sweep(run)
-}
-
-/// Removes all checkpoints of a finished run, and leftovers of interrupted writes.
-///
-/// # Errors
-/// Fails if the disk fails.
-pub fn remove_all(run: &Path) -> Result<()> {
-    for step in steps(run)? {
-        remove(run, step)?;
-    }
-    sweep(run)
-}
-
-/// Removes leftovers of interrupted writes.
-fn sweep(run: &Path) -> Result<()> {
-    for entry in fs::read_dir(run).map_err(pcrm_core::Error::io(run))? {
-        let entry = entry.map_err(pcrm_core::Error::io(run))?;
-        let name = entry.file_name();
-        let left = [format!(".{PREFIX}"), format!(".old-{PREFIX}")];
-        if name.to_str().is_some_and(|name| left.iter().any(|prefix| name.starts_with(prefix))) {
-            fs::remove_dir_all(entry.path()).map_err(pcrm_core::Error::io(entry.path()))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! The training loop over a fixed data set: batches, steps, evaluations, checkpoints, and the final model.
 
+mod finish;
+mod observer;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,16 +12,17 @@ use pcrm_core::text::Tokenizer;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use self::observer::{Observer, Silent};
 use crate::checkpoint::{self, Best, MAIN, State};
 use crate::error::{Error, Result};
 use crate::fingerprint::{self, Fingerprint};
-use crate::lanes::{LaneGradient, Lanes};
+use crate::lanes::LaneGradient;
 use crate::learner::{Learner, Trainable};
-use crate::metrics::{MetricsFile, StepMetrics, Summary};
+use crate::metrics::{MetricsFile, StepMetrics};
 use crate::objective::{Batch, Objective};
 pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::plan::{Plan, total_steps};
-use crate::resume::Candidate;
+use crate::resume::{Candidate, same_beginning};
 
 /// The inputs of a run.
 pub struct Run<'a, O: Objective> {
@@ -42,38 +46,6 @@ pub struct Run<'a, O: Objective> {
     /// Set from outside to end the run after the current step, with a checkpoint.
     pub stop: &'a AtomicBool,
 }
-
-/// An observer of a run.
-pub trait Observer {
-    /// Called once the folder and its checkpoints are accepted; nothing is changed before. An error ends the
-    /// run.
-    ///
-    /// # Errors
-    /// Fails as the observer does.
-    fn accepted(&mut self) -> Result<()> {
-        Ok(())
-    }
-    /// Called at the start; `done` of `total` steps were made before.
-    fn begin(&mut self, _done: u64, _total: u64) {}
-    /// Called for every step, logged or not.
-    fn step(&mut self, _metrics: &StepMetrics) {}
-    /// Called after an evaluation.
-    fn evaluated(&mut self, _step: u64, _metrics: &Summary, _is_best: bool) {}
-    /// Called with a message for users, such as the start of a fold of cross-fitting.
-    fn note(&mut self, _line: &str) {}
-    /// Called when numbers of `done` of `total` answers are computed before training.
-    fn precomputed(&mut self, _done: u64, _total: u64) {}
-    /// Called after a checkpoint is written.
-    fn saved(&mut self, _path: &Path) {}
-    /// Called when the run ends.
-    fn end(&mut self) {}
-}
-
-/// An observer that does nothing.
-#[derive(Debug, Clone, Copy)]
-pub struct Silent;
-
-impl Observer for Silent {}
 
 /// The outcome of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -294,78 +266,6 @@ impl<'a, O: Objective> Training<'a, O> {
         }
         Ok(path)
     }
-
-    /// Saves the weights that the options select in the run's folder, and verifies that they load.
-    fn finish(self, early: bool) -> Result<Trained<O::Model>> {
-        let State { step: steps, best, .. } = self.state;
-        let saved = match (self.config.final_weights, best) {
-            (Final::Best, Some(best)) => best.step,
-            _ => steps,
-        };
-        let model = self.learner.model.detached();
-        if saved != steps {
-            checkpoint::restore_weights(&checkpoint::folder(self.run.dir, saved), &model)?;
-        }
-        let outcome = Outcome::Finished { steps, best, early, saved };
-        let lanes = self.learner.lanes();
-        if !lanes.is_first() {
-            // The first process probes and writes the model.
-            lanes.collective().barrier()?;
-            return Ok(Trained { outcome, model, probe: Vec::new() });
-        }
-        let numbers = self.run.objective.probe(&model, self.run.eval.unwrap_or(self.run.train))?;
-        if let Some((row, number)) = numbers.iter().find(|(_, number)| !number.is_finite()) {
-            let message = format!("the model gives {number} for {row}; no model is written");
-            return Err(Error::Diverged { step: saved, message });
-        }
-        let model = match self.run.objective.note(&model, self.run.eval.unwrap_or(self.run.train))? {
-            Some((name, note)) => model.noted(name, note),
-            None => model,
-        };
-        self.metrics.still_there()?;
-        model.save(self.run.dir).map_err(|error| diverged(error, steps))?;
-        self.run.tokenizer.save_to(self.run.dir)?;
-        self.metrics.still_there()?;
-        let probe = reload(self.run, &model, &numbers)?;
-        lanes.collective().barrier()?;
-        Ok(Trained { outcome, model, probe })
-    }
-}
-
-/// Refuses to train if the processes of a run start from different states, for example because they see
-/// different files.
-pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
-    if lanes.collective().world() == 1 {
-        return Ok(());
-    }
-    let own = (state.step, state.files.clone());
-    let of_all: Vec<(u64, std::collections::BTreeMap<String, String>)> = lanes.gathered(&own)?;
-    match of_all.iter().position(|of| *of != of_all[0]) {
-        None => Ok(()),
-        Some(rank) => {
-            let (first, other) = (of_all[0].0, of_all[rank].0);
-            let message = format!(
-                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder must \
-                 be on a file system that all processes share"
-            );
-            Err(Error::Invalid { field: "output", message })
-        }
-    }
-}
-
-/// Loads the saved model and returns its numbers for a few items. Fails if they differ from those of the
-/// trained model.
-fn reload<O: Objective>(run: &Run<'_, O>, model: &O::Model, trained: &[(String, f32)]) -> Result<Vec<f32>> {
-    let data = run.eval.unwrap_or(run.train);
-    let loaded = model.reloaded(run.backend, run.dir)?;
-    let reloaded = run.objective.probe(&loaded, data)?;
-    for ((row, trained), (_, reloaded)) in trained.iter().zip(&reloaded) {
-        if trained.to_bits() != reloaded.to_bits() {
-            let (path, row) = (run.dir.to_path_buf(), row.clone());
-            return Err(Error::Reload { path, row, trained: *trained, reloaded: *reloaded });
-        }
-    }
-    Ok(reloaded.into_iter().map(|(_, number)| number).collect())
 }
 
 /// Converts an error about weights or moments that are not finite, adding the step that made them.

@@ -1,10 +1,12 @@
 //! The state from which a run resumes: the newest checkpoint of the same run in its folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
 use crate::fingerprint::{Fingerprint, Resumed, with_named_loss};
+use crate::lanes::Lanes;
 use crate::manifest;
 use crate::options::TrainerConfig;
 
@@ -57,5 +59,26 @@ impl Candidate<'_> {
             return Err(Error::Checkpoint { path: path.clone(), message });
         }
         Ok(newest)
+    }
+}
+
+/// Refuses to train if the processes of a run start from different states, for example because they see
+/// different files.
+pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
+    if lanes.collective().world() == 1 {
+        return Ok(());
+    }
+    let own = (state.step, state.files.clone());
+    let of_all: Vec<(u64, BTreeMap<String, String>)> = lanes.gathered(&own)?;
+    match of_all.iter().position(|of| *of != of_all[0]) {
+        None => Ok(()),
+        Some(rank) => {
+            let (first, other) = (of_all[0].0, of_all[rank].0);
+            let message = format!(
+                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder must \
+                 be on a file system that all processes share"
+            );
+            Err(Error::Invalid { field: "output", message })
+        }
     }
 }

@@ -4,8 +4,7 @@
 
 use candle_core as ct;
 use ct::cuda_backend::CudaDevice;
-use pcrm_core::cuda::{Argument, PACK, TRAINING, WIDEST, chunks, row_threads};
-use pcrm_core::kernels::AdamWStep;
+use pcrm_core::cuda::{Argument, PACK, TRAINING, WIDEST, row_threads};
 
 use super::module::{Grid, Module, address, device_of, room};
 use crate::device_ops::row_sums::by_target;
@@ -36,14 +35,7 @@ const KERNELS: [&str; 20] = [
 ];
 
 /// The compiled kernels of one GPU.
-pub(crate) struct Fused(Module);
-
-/// A tensor in [`Fused::adamw`].
-pub(crate) struct Update<'a> {
-    pub(crate) step: &'a AdamWStep,
-    /// θ, m, v and the gradient, f32 and contiguous.
-    pub(crate) slots: [&'a ct::Tensor; 4],
-}
+pub(crate) struct Fused(pub(super) Module);
 
 impl Fused {
     /// Compiles the kernels for this GPU.
@@ -245,51 +237,11 @@ impl Fused {
         Ok(y)
     }
 
-    /// Takes a step of AdamW for all tensors in one launch. The steps differ in weight decay alone.
-    pub(crate) fn adamw(&self, updates: &[Update<'_>]) -> ct::Result<()> {
-        let Some(first) = updates.first() else { return Ok(()) };
-        let (step, like) = (first.step, first.slots[0]);
-        let slots: Vec<&ct::Tensor> = updates.iter().flat_map(|update| update.slots).collect();
-        let table = Table::new(updates.iter().map(|update| update.slots[0].elem_count()), &slots)?;
-        let (table, addresses) = table.upload(like.device())?;
-        let decay = |update: &Update<'_>| (1.0 - update.step.lr * update.step.weight_decay) as f32;
-        let decays: Vec<f32> = updates.iter().map(decay).collect();
-        let decays = ct::Tensor::from_vec(decays, updates.len(), like.device())?;
-        let bias = |beta: f64| 1.0 - beta.powf(step.step as f64);
-        let numbers = [
-            step.grad_scale,
-            step.beta1,
-            step.beta2,
-            step.lr / bias(step.beta1),
-            bias(step.beta2).sqrt(),
-            step.eps,
-        ];
-        let mut arguments = vec![address(&table)?, address(&table.narrow(0, addresses, slots.len())?)?];
-        arguments.push(address(&decays)?);
-        arguments.extend(numbers.map(|number| Argument::F32(number as f32)));
-        let Some(device) = device_of(like) else { ct::bail!("adamw needs a GPU") };
-        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
-        unsafe { self.0.launch(device, "adamw", Grid::line(addresses / 2, 512, 0), &arguments) }
-    }
-
-    /// Computes Σ x² of contiguous f32 tensors: f64 `[1]` on the device.
-    pub(crate) fn sum_of_squares(&self, tensors: &[&ct::Tensor]) -> ct::Result<ct::Tensor> {
-        let like = tensors[0];
-        let table = Table::new(tensors.iter().map(|x| x.elem_count()), tensors)?;
-        let (table, addresses) = table.upload(like.device())?;
-        let sums = room(addresses / 2, ct::DType::F64, like.device())?;
-        let arguments =
-            [address(&table)?, address(&table.narrow(0, addresses, tensors.len())?)?, address(&sums)?];
-        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
-        unsafe { self.launch(like, "sum_of_squares", Grid::line(addresses / 2, 256, 0), &arguments) }?;
-        sums.sum_keepdim(0)
-    }
-
     /// Launches the kernel of this name for the type of x.
     ///
     /// # Safety
     /// See [`Module::launch`].
-    unsafe fn launch(
+    pub(super) unsafe fn launch(
         &self,
         x: &ct::Tensor,
         name: &str,
@@ -305,33 +257,6 @@ impl Fused {
     /// Returns the launch of an element-wise kernel over this many packs.
     fn spread(&self, packs: usize) -> Grid {
         Grid::line(packs.div_ceil(256).clamp(1, 16 * self.0.processors()), 256, 0)
-    }
-}
-
-/// The chunks of many tensors, two numbers for each, and the tensors' addresses.
-struct Table {
-    chunks: Vec<i64>,
-    addresses: Vec<i64>,
-}
-
-impl Table {
-    /// Divides tensors of these lengths into chunks.
-    fn new(lengths: impl Iterator<Item = usize>, tensors: &[&ct::Tensor]) -> ct::Result<Self> {
-        let mut addresses = Vec::with_capacity(tensors.len());
-        for tensor in tensors {
-            if let Argument::Address(at) = address(tensor)? {
-                addresses.push(at as i64);
-            }
-        }
-        Ok(Self { chunks: chunks(lengths), addresses })
-    }
-
-    /// Uploads both, and returns where the addresses begin.
-    fn upload(mut self, device: &ct::Device) -> ct::Result<(ct::Tensor, usize)> {
-        let first = self.chunks.len();
-        self.chunks.append(&mut self.addresses);
-        let length = self.chunks.len();
-        Ok((ct::Tensor::from_vec(self.chunks, length, device)?, first))
     }
 }
 

@@ -11,6 +11,7 @@ mod module;
 mod nvrtc;
 mod proof;
 pub(crate) mod recorded;
+mod update;
 
 use std::sync::OnceLock;
 

@@ -6,7 +6,8 @@ use pcrm_core::kernels::AdamWStep;
 use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 
 use super::attention::{Kernels, Plan};
-use super::fused::{Fused, Update};
+use super::fused::Fused;
+use super::update::Update;
 use crate::device_ops::attention as grouped;
 use crate::device_ops::attention::plan::{Limits, Sizes};
 use crate::device_ops::float::{column_sums, single};

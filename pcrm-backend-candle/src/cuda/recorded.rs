@@ -5,7 +5,8 @@ use pcrm_core::kernels::{AdamWStep, AdamWUpdate};
 use pcrm_core::{Attention, Error, Result, Tensor, operands};
 
 use super::attention::{Kernels, Plan};
-use super::fused::{Fused, Update};
+use super::fused::Fused;
+use super::update::Update;
 use crate::NAME;
 use crate::device_ops::attention::plan::Sizes;
 use crate::ops::rotary::Turn;

@@ -12,12 +12,14 @@ mod proof;
 pub(crate) mod statistics;
 mod statistics_proof;
 pub(crate) mod symbols;
+mod update;
 
 use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Tensor as Torch};
 
-pub(crate) use self::fused::{Fused, Update};
+pub(crate) use self::fused::Fused;
+pub(crate) use self::update::Update;
 
 /// The proven paths of a GPU.
 #[derive(Default)]

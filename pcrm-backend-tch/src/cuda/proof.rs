@@ -6,7 +6,8 @@ use pcrm_core::tree::Packed;
 use pcrm_core::{Attention, Mask, PlannedTree, Result, Tensor, composed};
 use tch::{Device, Kind, Tensor as Torch};
 
-use super::fused::{Fused, Update};
+use super::fused::Fused;
+use super::update::Update;
 use crate::failed;
 use crate::ops::Torched;
 use crate::ops::attention::packed;

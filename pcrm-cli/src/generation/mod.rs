@@ -1,18 +1,16 @@
 //! Shared by commands that sample answers: options, policy, prompts, and answers as text.
 
+mod prompts;
 pub mod rewards;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use pcrm_core::data::conversation::{Content, Message};
-use pcrm_core::data::encode::{EncodedPrompt, encode_prompts};
-use pcrm_core::data::preference::Ties;
-use pcrm_core::data::prompts::{Prompt as Asked, load_prompts};
-use pcrm_core::data::report::Origin;
+use pcrm_core::data::conversation::Content;
+use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::disk::Origins;
 use pcrm_core::kernels::Filters;
 use pcrm_core::model::lora::peft::AdapterFolder;
@@ -24,11 +22,11 @@ use pcrm_rl::reward_source::AnswerTexts;
 use pcrm_rl::rollout::{Budget, Finish, Progress, Sample, Sampling, Stop};
 use serde_json::{Value, json};
 
-use crate::columns::ColumnArgs;
+pub use self::prompts::PromptArgs;
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
-use crate::progress::{Bar, say};
+use crate::progress::Bar;
 use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
 
@@ -208,73 +206,6 @@ impl Policy {
         ]);
         origins.extend(self.quantise.map(|method| ("quantize".to_owned(), json!(method))));
         origins
-    }
-}
-
-/// The prompts to answer.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Prompts")]
-pub struct PromptArgs {
-    /// Answer this prompt; may be repeated
-    #[arg(long, value_name = "TEXT")]
-    prompt: Vec<String>,
-    /// Answer the prompts of these files, folders or Hub data sets (org/name, org/name:split): text or
-    /// messages in prompt, or preference data (prompts only)
-    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
-    data: Vec<PathBuf>,
-    /// Leave out prompts of more than N tokens
-    #[arg(long, value_name = "N", value_parser = positive::<usize>)]
-    max_prompt: Option<usize>,
-    #[command(flatten)]
-    columns: ColumnArgs,
-}
-
-impl PromptArgs {
-    /// Returns true if any prompts are given.
-    pub fn is_given(&self) -> bool {
-        !(self.prompt.is_empty() && self.data.is_empty())
-    }
-
-    /// Returns the limit on the number of prompts.
-    pub fn limit(&self) -> Option<usize> {
-        self.columns.limit
-    }
-
-    /// Checks the options before anything is read.
-    ///
-    /// # Errors
-    /// Fails if no prompt is given.
-    pub fn check(&self) -> Result<()> {
-        ensure!(self.is_given(), "expected --prompt or --data");
-        self.columns.options(Ties::Keep).map(|_| ())
-    }
-
-    /// Reads and encodes the prompts. A prompt on the command line becomes a user message if the model has a
-    /// chat template.
-    ///
-    /// # Errors
-    /// Fails if a file cannot be read, the template refuses a prompt or no prompt is left.
-    pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<Asked>, Vec<EncodedPrompt>)> {
-        let origin = Origin { file: Path::new("--prompt").into(), line: 1 };
-        let typed = |(at, text): (usize, &String)| Asked {
-            origin: Origin { line: at as u64 + 1, ..origin.clone() },
-            prompt: match tokenizer.has_chat_template() {
-                true => Content::Messages(vec![Message::new("user", text.as_str())]),
-                false => Content::Text(text.clone()),
-            },
-            columns: serde_json::Map::new(),
-        };
-        let mut rows: Vec<Asked> = self.prompt.iter().enumerate().map(typed).collect();
-        if !self.data.is_empty() {
-            let data = hub.data("--data", &self.data)?;
-            let (read, report) = load_prompts(&data, self.columns.options(Ties::Keep)?)?;
-            say(&report.to_string());
-            rows.extend(read);
-        }
-        rows.truncate(self.columns.limit.unwrap_or(usize::MAX));
-        let (encoded, report) = encode_prompts(&rows, tokenizer, self.max_prompt)?;
-        say(&report.to_string());
-        Ok((rows, encoded))
     }
 }
 

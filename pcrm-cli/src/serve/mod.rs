@@ -22,6 +22,7 @@ mod owner;
 mod protocol;
 mod queue;
 mod refusal;
+mod response;
 mod routes;
 mod scores;
 mod sglang;

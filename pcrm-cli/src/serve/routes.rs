@@ -5,22 +5,22 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::HeaderValue;
+use axum::http::header::ALLOW;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::app::{Answered, App};
+use super::app::App;
 use super::exposition::Exposition;
 use super::metrics::Metrics;
 use super::model::Model;
 use super::openapi;
 use super::protocol::{Family, PATHS, Route};
 use super::refusal::{Kind, Refusal};
+use super::response::{as_json, finished, refused, scored, text};
 use super::vocabulary::{self, Conversion};
 
 /// Returns the router of all paths.
@@ -116,69 +116,6 @@ async fn convert(app: Arc<App>, path: &'static str, conversion: Conversion, requ
         Err((family, refusal)) => refused(&app, family, &refusal),
     };
     finished(&app, path, begun, response)
-}
-
-/// Writes scores with TEI's headers.
-fn scored(app: &App, answered: &Answered, begun: Instant) -> Response {
-    let mut response = as_json(200, &answered.body);
-    let milliseconds = |time: std::time::Duration| time.as_millis().to_string();
-    let device =
-        app.about.iter().find(|(name, _)| *name == "device").map_or("cpu", |(_, device)| device.as_str());
-    let parts = &answered.parts;
-    let headers = [
-        ("x-compute-type", device.to_owned()),
-        ("x-compute-time", milliseconds(parts.tokenization + parts.inference)),
-        ("x-compute-characters", answered.characters.to_string()),
-        ("x-compute-tokens", answered.tokens.to_string()),
-        ("x-total-time", milliseconds(begun.elapsed())),
-        ("x-tokenization-time", milliseconds(parts.tokenization)),
-        ("x-queue-time", milliseconds(parts.queueing)),
-        ("x-inference-time", milliseconds(parts.inference)),
-    ];
-    for (name, value) in headers {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
-    response
-}
-
-/// Writes a refusal in the format of a family.
-fn refused(app: &App, family: Family, refusal: &Refusal) -> Response {
-    app.metrics.refused(refusal.kind.name());
-    let (status, body) = family.refuse(refusal);
-    let mut response = as_json(status, &body);
-    match refusal.kind {
-        Kind::Overloaded | Kind::Stopping => {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        // The rest of the body is not read.
-        Kind::Slow | Kind::TooLarge => {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        _ => {}
-    }
-    response
-}
-
-/// Counts a request; a stopping server closes each connection after its response.
-fn finished(app: &App, path: &str, begun: Instant, mut response: Response) -> Response {
-    app.metrics.request(path, response.status().as_u16(), begun.elapsed());
-    if app.stopping.load(Ordering::Relaxed) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-fn as_json(status: u16, body: &Value) -> Response {
-    text(status, "application/json", body.to_string())
-}
-
-fn text(status: u16, kind: &'static str, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }
 
 async fn other_method(app: Arc<App>, path: &'static str) -> Response {

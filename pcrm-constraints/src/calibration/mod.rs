@@ -14,6 +14,7 @@ pub mod held_out;
 pub mod logistic;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::collections::HashMap;
 
@@ -24,9 +25,10 @@ use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use self::bins::Bin;
-use self::draws::{Draws, Ends, Interval};
+use self::draws::{Draws, Interval};
 use self::held_out::HeldOut;
 use self::logistic::{LEAST, Line, Sample, constant, sigmoid};
+pub use self::verdict::Verdict;
 
 /// The number of s in \[0, 1\] at which the band is given, ends included.
 const GRID: usize = 101;
@@ -112,22 +114,6 @@ pub struct Point {
     /// The probability.
     #[serde(flatten)]
     pub p: Interval,
-}
-
-/// The conclusion from the evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// Confidence grows as similarity falls: the curve is used.
-    Informative,
-    /// The interval of β1 contains 0: the constant is used.
-    Flat,
-    /// Confidence grows with similarity, which the curve cannot express: the constant is used.
-    Reversed,
-    /// The curve is no better than the constant on held-out prompts: the constant is used.
-    NoGain,
-    /// Judges prefer the preferred answer no more often than a coin: nothing is usable.
-    Chance,
 }
 
 /// Builds the evidence of pairs; `similarities`, `wins` and `given` bounds have one number per pair.
@@ -236,60 +222,6 @@ impl Calibration {
     /// Returns β3 of the curve: Δ*(1) − β1/(1 + β2).
     pub fn beta3(&self) -> f64 {
         self.end - self.beta1 / (1.0 + self.beta2)
-    }
-
-    /// Returns the verdict in a sentence, with a warning if the judges may be no better than a coin.
-    pub fn sentence(&self) -> String {
-        let verdict = self.follows();
-        let Some(Ends { low, high, .. }) = self.mean_win.ends else { return verdict };
-        if low > 0.5 || self.verdict == Verdict::Chance {
-            return verdict;
-        }
-        format!(
-            "{verdict}; but the preferred answer wins in {:.1} to {:.1} %, so these judges may be no better \
-             than a coin: a bound this tight lets a model learn next to nothing",
-            100.0 * low,
-            100.0 * high
-        )
-    }
-
-    fn follows(&self) -> String {
-        let slope = match self.slope.ends {
-            Some(ends) => {
-                let [low, high] = [ends.low, ends.high].map(|end| format!("{end:.3}").replace('-', "−"));
-                format!("beta1 is {low} to {high} with {} % confidence", 100.0 * self.level)
-            }
-            None => format!("{} prompts give no interval of beta1", self.prompts),
-        };
-        let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);
-        match self.verdict {
-            Verdict::Informative => format!(
-                "preferences are clearer between less similar answers ({slope}, beta2 {}): the curve is \
-                 fitted",
-                self.beta2
-            ),
-            Verdict::Flat => format!(
-                "this similarity carries no usable information about the strength of preferences in these \
-                 data ({slope}{}): {fixed}",
-                if self.slope.ends.is_some() { ", which includes 0" } else { "" }
-            ),
-            Verdict::Reversed => format!(
-                "here the relation is the other way round: preferences are clearer between more similar \
-                 answers ({slope}), which a bound that loosens with difference cannot express: {fixed}"
-            ),
-            Verdict::NoGain => format!(
-                "the curve is no better than a constant on held-out prompts ({:.4} against {:.4} nats per \
-                 pair): {fixed}",
-                self.held_out.curve, self.held_out.constant
-            ),
-            Verdict::Chance => format!(
-                "the judges prefer the preferred answer of {:.1} % of {} pairs, no better than a coin: \
-                 nothing can be fitted to them; use better judges (more training, another model) or more \
-                 pairs",
-                100.0 * self.mean_win.value,
-                self.pairs
-            ),
-        }
     }
 }
 

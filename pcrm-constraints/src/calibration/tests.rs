@@ -4,6 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use super::draws::Ends;
 use super::*;
 
 /// A known curve: Δ*(s) = 0.8·v(s) + 0.5 with β2 = 0.1, σ(Δ*/2) from 0.56 at s = 1 to 0.98 at s = 0.

@@ -1,10 +1,13 @@
 //! The loop shared by all readers of data files: schema detection, strictness, counting.
 
+mod seen;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use self::seen::Seen;
 use super::columns::Columns;
 use super::files::data_files;
 use super::not_finite::NotFinite;
@@ -13,8 +16,7 @@ use super::records::Records;
 use super::report::{FileReport, Origin, Problem, ProblemKind, Report, Strictness};
 use super::schema::Schema;
 use super::slice::Slice;
-use super::survey::{Finding, Severity, Tally, many};
-use super::unread::Unread;
+use super::survey::{Finding, Severity, many};
 use crate::error::{Error, Result, in_short};
 
 /// The reason why a record is not kept.
@@ -90,19 +92,6 @@ pub(super) trait Reader {
     fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
-}
-
-/// Notes about the records of all files.
-#[derive(Default)]
-struct Seen {
-    /// Unread columns of the current file.
-    unread: Unread,
-    /// Records with turns unpacked from JSON text.
-    packed: Tally,
-    /// The known names of the user's columns that exist in some record.
-    found: Vec<&'static str>,
-    used: Vec<&'static str>,
-    schemas: Vec<Schema>,
 }
 
 /// Reads all files.
@@ -191,59 +180,6 @@ pub(super) fn load<R: Reader>(
     report.findings.extend(cut.then(|| limited(limit)));
     report.findings.extend(reader.findings());
     Ok((kept, report))
-}
-
-impl Seen {
-    /// Refuses user-given column names that have no effect.
-    fn check_names(&self, options: &ReadOptions) -> Result<()> {
-        for (known, own) in options.columns.renames() {
-            if !self.found.contains(&known) {
-                let message = format!("{known}={own}: no record has a column {own:?}");
-                return Err(Error::invalid("field", message));
-            }
-            if !self.used.contains(&known) {
-                let mut schemas: Vec<String> = self.schemas.iter().map(Schema::to_string).collect();
-                schemas.dedup();
-                let message = format!(
-                    "{known}={own} does nothing: records of {} have no use for a column {known:?}",
-                    schemas.join(", ")
-                );
-                return Err(Error::invalid("field", message));
-            }
-        }
-        Ok(())
-    }
-
-    fn finding(&self) -> Option<Finding> {
-        (!self.packed.is_empty()).then(|| {
-            let found = format!(
-                "{} with messages stored as JSON text; they are read as messages",
-                many(self.packed.count, "record")
-            );
-            let advice = "Write messages as lists so that other tools read them too";
-            Finding::new("packed_messages", Severity::Warning, found, advice).tallied(&self.packed)
-        })
-    }
-
-    /// Records statistics of a record and its columns.
-    fn note(
-        &mut self,
-        schema: Schema,
-        record: &Record,
-        source: &Record,
-        options: &ReadOptions,
-        origin: &Origin,
-    ) {
-        self.unread.see(schema, record, origin);
-        for (known, own) in options.columns.renames() {
-            if source.contains_key(own) && !self.found.contains(&known) {
-                self.found.push(known);
-            }
-            if !self.used.contains(&known) && schema.may_read(known, record) {
-                self.used.push(known);
-            }
-        }
-    }
 }
 
 fn limited(limit: usize) -> Finding {

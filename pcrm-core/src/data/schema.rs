@@ -1,8 +1,10 @@
 //! The meaning of a record's columns, recognised by their names and types.
 
+mod columns;
 mod detect;
 mod labels;
 mod read;
+mod shape;
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub(super) use detect::{answers_key, completion_key, conversation_key};
+pub(super) use columns::{answers_key, completion_key, conversation_key};
 pub(super) use labels::LabelKeys;
 
 /// A known layout of records. Users choose one by its [name](Schema::name).

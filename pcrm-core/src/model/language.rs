@@ -1,15 +1,17 @@
 //! A language model: a decoder with a language-model head, in Hugging Face's files.
 
+mod token_stats;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::token_stats::TokenQuestions;
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{Ask, TokenStats};
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::loading::{self, Headless, Loading};
@@ -24,21 +26,6 @@ use crate::tree::Packed;
 const GENERATION: &str = "generation_config.json";
 
 const HEADS: &[Head] = &[Head::Language];
-
-/// The options of token statistics.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TokenQuestions {
-    /// The divisor of logits.
-    pub temperature: f64,
-    /// True to compute the entropy of the next token as well.
-    pub entropy: bool,
-}
-
-impl Default for TokenQuestions {
-    fn default() -> Self {
-        Self { temperature: 1.0, entropy: false }
-    }
-}
 
 /// A decoder with a head over the vocabulary: policies, references, models that SFT trains.
 #[derive(Debug, Clone)]
@@ -217,67 +204,6 @@ impl LanguageModel {
         self.decoder.logits(&self.decoder.forward(batch, rows)?)
     }
 
-    /// Computes statistics of each of `targets` as the token after the row of the same index in `rows`. Rows
-    /// may be in any order and repeat: the last row of a prompt predicts the first token of every answer.
-    /// Logits are capped if the config has a cap.
-    ///
-    /// # Errors
-    /// Fails as [`Decoder::forward`] does, if `targets` and `rows` differ in length, if a target is outside
-    /// the vocabulary, and if the temperature is not positive.
-    pub fn token_stats(
-        &self,
-        batch: &Packed,
-        rows: &[usize],
-        targets: &[u32],
-        how: TokenQuestions,
-    ) -> Result<TokenStats> {
-        Ok(self.balanced_stats(batch, rows, targets, how, false)?.0)
-    }
-
-    /// Computes statistics of tokens like [`LanguageModel::token_stats`] and, if the config sets
-    /// `output_router_logits`, the routers' loss of [`Decoder::forward_balanced`] times its coefficient.
-    ///
-    /// # Errors
-    /// Fails as [`LanguageModel::token_stats`] does.
-    pub fn trained_stats(
-        &self,
-        batch: &Packed,
-        rows: &[usize],
-        targets: &[u32],
-        how: TokenQuestions,
-    ) -> Result<(TokenStats, Option<Tensor>)> {
-        let factor = self.config().mixture.as_ref().map_or(0.0, |mixture| mixture.balance);
-        let (stats, balance) = self.balanced_stats(batch, rows, targets, how, factor != 0.0)?;
-        Ok((stats, balance.map(|balance| balance.affine(factor, 0.0)).transpose()?))
-    }
-
-    fn balanced_stats(
-        &self,
-        batch: &Packed,
-        rows: &[usize],
-        targets: &[u32],
-        how: TokenQuestions,
-        balanced: bool,
-    ) -> Result<(TokenStats, Option<Tensor>)> {
-        let (distinct, places) = distinct(rows);
-        let (hidden, balance) = match balanced {
-            true => self.decoder.forward_balanced(batch, Rows::Only(&distinct))?,
-            false => (self.decoder.forward(batch, Rows::Only(&distinct))?, None),
-        };
-        let TokenQuestions { temperature, entropy } = how;
-        let soft_cap = self.config().logit_cap;
-        let ask = Ask { rows: &places, targets, temperature, soft_cap, entropy };
-        Ok((self.decoder.token_stats(&hidden, &ask)?, balance))
-    }
-
-    /// Computes ln p of `targets`, f32 `[targets]`, like [`LanguageModel::token_stats`].
-    ///
-    /// # Errors
-    /// Fails as [`LanguageModel::token_stats`] does.
-    pub fn log_probs(&self, batch: &Packed, rows: &[usize], targets: &[u32]) -> Result<Tensor> {
-        Ok(self.token_stats(batch, rows, targets, TokenQuestions::default())?.log_probs)
-    }
-
     /// Returns the trained weights by name, in the layout of files.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         self.decoder.tensors()
@@ -317,16 +243,3 @@ impl LanguageModel {
         weights::write_json(&dir.join("config.json"), &self.config().language_json())
     }
 }
-
-/// Returns the distinct rows, ascending, and the index of each row among them.
-fn distinct(rows: &[usize]) -> (Vec<usize>, Vec<u32>) {
-    let mut distinct = rows.to_vec();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let place = |row: &usize| distinct.partition_point(|other| other < row) as u32;
-    let places = rows.iter().map(place).collect();
-    (distinct, places)
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! Chat templates, rendered like transformers with jinja2.
 
 mod bounds;
+mod files;
 mod generation;
 mod operators;
 mod percent;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
-use serde_json::Map;
 
 use self::bounds::TooMuch;
+pub(super) use self::files::Chat;
 use self::generation::{Tracker, Written, with_calls};
 use self::operators::with_bounds;
 use self::percent::with_format_filter;
@@ -25,7 +26,6 @@ use super::python;
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
-use crate::model::types::shown;
 
 /// The maximum number of steps of a rendering: a long conversation takes a thousandth of them, an endless
 /// template all.
@@ -246,84 +246,6 @@ fn to_template(value: &serde_json::Value) -> Value {
         serde_json::Value::Array(items) => Value::from(items.iter().map(to_template).collect::<Vec<_>>()),
         serde_json::Value::Object(fields) => {
             Value::from_pairs(fields.iter().map(|(key, value)| (key.clone(), to_template(value))))
-        }
-    }
-}
-
-/// The chat template in a tokenizer's files.
-pub(super) enum Chat {
-    None,
-    Ready(Box<ChatTemplate>),
-    /// An unusable template and the reason, reported only for conversations, since texts need no template.
-    Broken(String),
-}
-
-impl Chat {
-    /// Finds the template as transformers does: files override tokenizer_config.json, and of several
-    /// templates the one named `default` is used. `chat_template.json`, which belongs to a processor, is used
-    /// if there is no other.
-    pub(super) fn find(config: &Map<String, serde_json::Value>, files: &[(String, Vec<u8>)]) -> Self {
-        let mut named: Vec<(String, String)> = Vec::new();
-        for (name, bytes) in files {
-            let of_folder =
-                name.strip_prefix("additional_chat_templates/").and_then(|name| name.strip_suffix(".jinja"));
-            let key = if name == "chat_template.jinja" { Some("default") } else { of_folder };
-            if let Some(key) = key {
-                let Ok(source) = String::from_utf8(bytes.clone()) else {
-                    return Self::Broken(format!("{name}: is not UTF-8"));
-                };
-                named.retain(|(known, _)| known != key);
-                named.push((key.to_owned(), source));
-            }
-        }
-        if named.is_empty() {
-            let of_processor = || {
-                let (_, bytes) = files.iter().find(|(name, _)| name == "chat_template.json")?;
-                serde_json::from_slice::<Map<String, serde_json::Value>>(bytes)
-                    .ok()?
-                    .shift_remove("chat_template")
-            };
-            let entry = config.get("chat_template").filter(|entry| !entry.is_null()).cloned();
-            match entry.or_else(of_processor) {
-                None | Some(serde_json::Value::Null) => return Self::None,
-                Some(serde_json::Value::String(source)) => named.push(("default".to_owned(), source)),
-                Some(serde_json::Value::Array(templates)) => {
-                    for template in &templates {
-                        let (Some(name), Some(source)) =
-                            (template["name"].as_str(), template["template"].as_str())
-                        else {
-                            let found = shown(template);
-                            return Self::Broken(format!(
-                                "chat_template has the entry {found}; expected an object with texts \"name\" \
-                                 and \"template\""
-                            ));
-                        };
-                        named.push((name.to_owned(), source.to_owned()));
-                    }
-                }
-                Some(serde_json::Value::Object(templates)) => {
-                    for (name, template) in templates {
-                        let serde_json::Value::String(source) = template else {
-                            let found = shown(&template);
-                            return Self::Broken(format!("chat_template.{name} is {found}; expected text"));
-                        };
-                        named.push((name, source));
-                    }
-                }
-                Some(other) => {
-                    return Self::Broken(format!("chat_template is {}; expected text", shown(&other)));
-                }
-            }
-        }
-        let Some((_, source)) = named.iter().rfind(|(name, _)| name == "default") else {
-            let names: Vec<&str> = named.iter().map(|(name, _)| name.as_str()).collect();
-            let names = names.join(", ");
-            return Self::Broken(format!("no chat template is named \"default\" (found: {names})"));
-        };
-        match ChatTemplate::new(source) {
-            Ok(template) => Self::Ready(Box::new(template)),
-            Err(Error::Tokenizer(message)) => Self::Broken(message),
-            Err(error) => Self::Broken(error.to_string()),
         }
     }
 }

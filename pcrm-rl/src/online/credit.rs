@@ -2,10 +2,11 @@
 
 use pcrm_core::model::RewardModel;
 
+use super::asked::Questions;
 use super::config::Algorithm;
 use super::pairs::{OnlineDpoConfig, PairTexts};
 use super::rollout::{Prompts, Roller, Rollout};
-use super::tree::{Answer, Judged, Questions, Tree};
+use super::tree::{Answer, Judged, Tree};
 use crate::advantage::{Advantages, Episode, Rewards, best_and_worst};
 use crate::error::Result;
 use crate::loss::policy::{PpoConfig, Sampled, explained_variance};

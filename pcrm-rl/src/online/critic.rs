@@ -4,7 +4,8 @@
 use pcrm_core::Backend;
 use pcrm_core::model::RewardModel;
 
-use super::tree::{Answer, Asked, Step, host};
+use super::asked::{Asked, host};
+use super::tree::{Answer, Step};
 use crate::error::Result;
 use crate::learner::Learner;
 use crate::loss::policy::{ValueLoss, ValueRow};

@@ -6,6 +6,7 @@
 //! update is exactly 1 without another pass.
 
 mod ahead;
+mod asked;
 mod changes;
 mod config;
 mod credit;

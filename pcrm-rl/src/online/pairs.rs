@@ -6,8 +6,9 @@ use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::model::LanguageModel;
 use serde::{Deserialize, Serialize};
 
+use super::asked::{Asked, AskedStats};
 use super::step::{check, mismatch, probe};
-use super::tree::{Answer, Asked, AskedStats, Step, Tree};
+use super::tree::{Answer, Step, Tree};
 use crate::advantage::{ScoreShaping, TiedSamples};
 use crate::error::Result;
 use crate::loss::WrongShare;

@@ -8,9 +8,10 @@ use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
 use serde::{Deserialize, Serialize};
 
+use super::asked::Questions;
 use super::config::OnlineConfig;
 use super::pairs::Bounding;
-use super::tree::{Answer, Questions, Tree};
+use super::tree::{Answer, Tree};
 use crate::error::Result;
 use crate::lanes::Lanes;
 use crate::reward_source::{self, AnswerTexts, Answers, Weighted};

@@ -2,7 +2,8 @@
 
 use pcrm_core::model::LanguageModel;
 
-use super::tree::{Answer, Asked, AskedStats, Questions, Step};
+use super::asked::{Asked, AskedStats, Questions};
+use super::tree::{Answer, Step};
 use crate::error::Result;
 use crate::loss::policy::{PolicyLoss, Row};
 use crate::metrics::Metrics;

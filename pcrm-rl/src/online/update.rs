@@ -5,10 +5,11 @@ use std::ops::Range;
 use pcrm_core::Backend;
 use pcrm_core::model::LanguageModel;
 
+use super::asked::Questions;
 use super::pairs::PairStep;
 use super::steering::Steering;
 use super::step::{self, PolicyStep};
-use super::tree::{Questions, Step, Tree};
+use super::tree::{Step, Tree};
 use crate::error::Result;
 use crate::lanes::LaneGradient;
 use crate::learner::Learner;

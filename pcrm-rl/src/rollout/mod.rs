@@ -9,6 +9,7 @@
 mod admission;
 mod answer;
 mod blocks;
+mod budget;
 mod engine;
 mod random;
 mod results;
@@ -21,7 +22,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-pub use self::engine::{Budget, Engine, Progress, Watch};
+pub use self::budget::Budget;
+pub use self::engine::{Engine, Progress, Watch};
 pub use self::random::uniform;
 pub use self::stop::{Decode, Stop};
 use crate::error::Result;

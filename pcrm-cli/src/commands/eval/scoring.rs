@@ -1,29 +1,30 @@
 //! Scoring the data with a model, each distinct text once.
 
+mod sets;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use pcrm_core::constraint::{self, Constraint, Priors};
-use pcrm_core::data::encode::{
-    self, EncodeReport, EncodedComparison, EncodedSet, common_prefix, encode_text,
-};
+use anyhow::{Context, Result, ensure};
+use pcrm_core::constraint::{Constraint, Priors};
+use pcrm_core::data::encode::{self, EncodeReport, EncodedComparison, EncodedSet};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{AnswerSet, Ties};
 use pcrm_core::data::report::Report;
 use pcrm_core::model::{Scores, ScoringModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::tree::within_budget;
-use pcrm_eval::{Labels, PairScore};
-use pcrm_rl::score::{score_pairs, score_sequences};
+use pcrm_eval::PairScore;
+use pcrm_rl::score::score_pairs;
 
 use super::cache::ScoreCache;
 use super::columns::ColumnsByOrigin;
+use super::constraint::{Whose, bounds_of};
 use super::fields::Fields;
 use super::items::{Body, Item, Keys, own_lengths};
-use super::sets::{self, Answers};
+use super::sets::{self as answers, Answers};
 use crate::chain::in_full;
-use crate::dataset::{Reading, bounds, say_beyond_training};
+use crate::dataset::{Reading, say_beyond_training};
 use crate::progress::{Bar, bar, say};
 use crate::record::{Record, records};
 use crate::report::data::Source;
@@ -68,49 +69,6 @@ pub struct Scorer {
     pub cache: ScoreCache,
 }
 
-/// The origin of a constraint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// The user requested it: without its bounds the evaluation fails.
-    Users,
-    /// The model was trained with it: if it can no longer be computed, scores are reported without bounds.
-    Models,
-}
-
-/// Returns the requested constraint, else the one the model was trained with, else none.
-///
-/// # Errors
-/// Fails if the requested constraint is unknown or its parameters are invalid.
-pub fn constraint_of(model: &ScoringModel, named: Option<&str>) -> Result<(Box<dyn Constraint>, Whose)> {
-    let tagged = model.outline().raw.get("pcrm").and_then(|notes| notes.get("constraint"));
-    match (named, tagged) {
-        (Some(text), _) => Ok((crate::constraint::read(text)?, Whose::Users)),
-        (None, Some(tagged)) => match constraint::from_tagged(tagged.clone()) {
-            Ok(constraint) => Ok((constraint, Whose::Models)),
-            Err(error) => {
-                tracing::warn!("config.json: pcrm.constraint: {error}; evaluated without bounds");
-                Ok((constraint::parse("none")?, Whose::Models))
-            }
-        },
-        (None, None) => Ok((constraint::parse("none")?, Whose::Models)),
-    }
-}
-
-/// Returns Δ* of every pair, or no bounds if the model's own constraint cannot be computed.
-fn bounds_of(scorer: &Scorer, sets: &[EncodedSet], priors: &Priors) -> Result<Vec<f32>> {
-    match (bounds(scorer.constraint.as_ref(), sets, priors), scorer.whose) {
-        (Err(error), Whose::Models) => {
-            let error = error.root_cause();
-            tracing::warn!(
-                "the bounds of the model's training constraint cannot be computed: {error}; evaluated \
-                 without bounds"
-            );
-            Ok(vec![f32::INFINITY; encode::pairs(sets).count()])
-        }
-        (bounds, _) => bounds,
-    }
-}
-
 impl Scoring<'_> {
     /// Reads the data.
     ///
@@ -122,7 +80,7 @@ impl Scoring<'_> {
         let (mut pair_files, mut ratings) = (Vec::new(), None);
         for path in &data_files(self.data)? {
             let records = records(path)?;
-            if records.first().is_some_and(|(_, record)| sets::is_set(record, self.fields)) {
+            if records.first().is_some_and(|(_, record)| answers::is_set(record, self.fields)) {
                 let room = self.reading.columns.limit.map_or(usize::MAX, |limit| limit - rows.sets.len());
                 let used = &records[..room.min(records.len())];
                 if used.len() < records.len() {
@@ -134,7 +92,7 @@ impl Scoring<'_> {
                 }
             } else {
                 rows.columns.add(path, &records, self.fields, &mut keys)?;
-                ratings = ratings.or(records.first().and_then(|(_, record)| sets::ratings(record)));
+                ratings = ratings.or(records.first().and_then(|(_, record)| answers::ratings(record)));
                 pair_files.push(path.clone());
             }
         }
@@ -164,7 +122,7 @@ impl Scoring<'_> {
             let at = || format!("{}:{line}", path.display());
             let subset = self.fields.subset(record).with_context(at)?;
             let key = keys.key(subset.as_deref(), super::fields::id(record).as_deref(), rows.sets.len());
-            match sets::read(record, self.fields).with_context(at) {
+            match answers::read(record, self.fields).with_context(at) {
                 Ok(answers) => {
                     let prompt = self.fields.prompt(record)?;
                     // The scores are filled in later.
@@ -228,7 +186,7 @@ impl Scoring<'_> {
         let (sets, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
         let pairs = || encode::pairs(&sets);
         say_beyond_training(scorer.model.outline(), pairs().map(|pair| pair.longest()));
-        let bounds = bounds_of(scorer, &sets, &self.priors)?;
+        let bounds = bounds_of(scorer.constraint.as_ref(), scorer.whose, &sets, &self.priors)?;
         let is_unknown =
             |set: &&EncodedSet| set.answers.iter().any(|answer| scorer.cache.get(&answer.ids).is_none());
         let unknown: Vec<&EncodedSet> = sets.iter().filter(is_unknown).collect();
@@ -273,73 +231,6 @@ impl Scoring<'_> {
             })
         };
         Ok((compared.zip(bounds).map(item).collect::<Result<_>>()?, report))
-    }
-
-    fn score_sets(
-        &self,
-        rows: &Rows,
-        scorer: &mut Scorer,
-        max_length: usize,
-        warnings: &mut Warnings,
-    ) -> Result<Vec<Item>> {
-        let Scorer { model, tokenizer, cache, .. } = scorer;
-        let (pad, vocabulary) = (model.outline().pad, model.outline().inputs);
-        let mut encoded: Vec<(&Item, &Answers, Vec<Vec<u32>>)> = Vec::new();
-        for (answers, item) in &rows.sets {
-            let ids = |answer: &String| -> Result<Vec<u32>> {
-                let (prompt, text) = answers.contents(answer, tokenizer);
-                let ids = encode_text(Some(&prompt), &text, tokenizer, pad)?;
-                if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
-                    let row = &item.key;
-                    bail!("{row}: token id {id} is outside the model's vocabulary of {vocabulary}");
-                }
-                Ok(ids)
-            };
-            let ids: Vec<Vec<u32>> = answers.answers.iter().map(ids).collect::<Result<_>>()?;
-            if ids.iter().all(|ids| (1..=max_length).contains(&ids.len())) {
-                encoded.push((item, answers, ids));
-            }
-        }
-        let (too_long, all) = (rows.sets.len() - encoded.len(), rows.sets.len());
-        ensure!(!encoded.is_empty(), "no sets of answers are left: all exceed --max-length {max_length}");
-        match left_out::too_long(too_long, all, "sets of answers", max_length) {
-            Some(text) => warnings.add(text),
-            None if too_long > 0 => {
-                say(&format!("{too_long} sets have an answer beyond --max-length {max_length}"))
-            }
-            None => {}
-        }
-        let all = encoded.iter().flat_map(|(_, _, ids)| ids.iter().map(Vec::as_slice));
-        let unknown: Vec<&[u32]> = all.clone().filter(|ids| cache.get(ids).is_none()).collect();
-        let mut pace = Pace::new(unknown.len(), all.count());
-        for part in within_budget(&unknown, self.micro_tokens, |ids| ids.len()) {
-            for (ids, score) in part.iter().zip(score_sequences(model, part, self.micro_tokens)?) {
-                ensure!(score.is_finite(), BROKEN);
-                cache.insert(ids, score);
-            }
-            pace.went(part.len(), cache);
-        }
-        pace.end();
-        let item = |(item, answers, ids): (&Item, &Answers, Vec<Vec<u32>>)| {
-            let scores = ids.iter().map(|ids| cache.get(ids).map(f64::from)).collect::<Option<Vec<f64>>>();
-            let scores = scores.context("an answer was not scored")?;
-            let lengths: Vec<usize> = match answers.single {
-                // A single answer shares nothing with others.
-                true => vec![tokenizer.encode(&answers.answers[0])?.len()],
-                false => {
-                    let shared = ids.iter().map(|other| common_prefix(&ids[0], other)).min().unwrap_or(0);
-                    ids.iter().map(|ids| ids.len() - shared).collect()
-                }
-            };
-            let body = match (&answers.labels, answers.single) {
-                (Labels::Human(human), true) => {
-                    Body::Answer { score: scores[0], length: lengths[0], human: human[0] }
-                }
-                (labels, _) => Body::Set { scores, lengths, labels: labels.clone() },
-            };
-            Ok(Item { body, ..item.clone() })
-        };
-        encoded.into_iter().map(item).collect()
     }
 }
 

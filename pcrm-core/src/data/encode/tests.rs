@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use super::*;
 use crate::data::answer_set::Comparison;
 use crate::data::conversation::Message;
+use crate::data::report::Origin;
 
 fn golden(name: &str) -> std::path::PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text")).join(name)

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::Schema;
+use super::columns::{answers_key, completion_key, conversation_key};
 use super::labels::LabelKeys;
+use super::shape::{Shape, has_text, mismatch};
 use crate::data::asked::{Asked, is_turns};
 use crate::data::conversation::{keys_of, kind_of};
 
@@ -209,76 +211,6 @@ impl Schema {
             )),
         }
     }
-
-    /// Checks that a record has the columns of this schema, which the user chose by name.
-    ///
-    /// # Errors
-    /// Fails if a column is missing or has the wrong type.
-    pub fn check(self, record: &Map<String, Value>) -> Result<(), String> {
-        use Shape::{List, Messages, Text, Texts, Tree, Turn};
-        let named = Asked::of(record)?.prompt.unwrap_or(match self {
-            Self::Question => "question",
-            Self::ShareGpt => "conversations",
-            _ => "prompt",
-        });
-        let columns: &[(&str, &[Shape])] = match self {
-            Self::StandardExplicit | Self::RewardBench => {
-                &[("prompt", &[Text]), ("chosen", &[Text]), ("rejected", &[Text])]
-            }
-            Self::StandardImplicit | Self::HhDialogues => &[("chosen", &[Text]), ("rejected", &[Text])],
-            Self::ConversationalExplicit => {
-                &[(named, &[Messages, List]), ("chosen", &[Messages]), ("rejected", &[Messages])]
-            }
-            Self::ConversationalImplicit => &[("chosen", &[Messages]), ("rejected", &[Messages])],
-            Self::ConversationalTextPrompt => {
-                &[(named, &[Text]), ("chosen", &[Messages]), ("rejected", &[Messages])]
-            }
-            Self::Question => &[(named, &[Text]), ("chosen", &[Text]), ("rejected", &[Text])],
-            Self::Chat => &[(named, &[Text, Messages, List]), ("chosen", &[Text]), ("rejected", &[Text])],
-            Self::Alpaca => &[("instruction", &[Text]), ("chosen", &[Text]), ("rejected", &[Text])],
-            Self::ShareGpt => &[(named, &[List, Messages]), ("chosen", &[Turn]), ("rejected", &[Turn])],
-            Self::RewardBench2 => &[("prompt", &[Text]), ("chosen", &[Texts]), ("rejected", &[Texts])],
-            Self::Labelled => match LabelKeys::of(record) {
-                Some(LabelKeys { answers: (first, second), .. }) => {
-                    &[(first, &[Text, Messages]), (second, &[Text, Messages])]
-                }
-                None => return Err(format!("no two answers with a label (keys: {})", keys_of(record))),
-            },
-            Self::Ranked => &[
-                (named, &[Text, Messages, List]),
-                (answers_key(record).unwrap_or("responses"), &[Texts, List, Messages]),
-            ],
-            Self::OasstTrees => &[("prompt", &[Tree, Turn])],
-            Self::OasstMessages => &[("message_id", &[Text]), ("role", &[Text]), ("text", &[Text])],
-            Self::Text => &[("text", &[Text])],
-            Self::PromptCompletion => {
-                &[(named, &[Text]), (completion_key(record).unwrap_or("completion"), &[Text])]
-            }
-            Self::Messages => &[(conversation_key(record).unwrap_or("messages"), &[Messages, List])],
-            Self::ConversationalPromptCompletion => &[
-                (named, &[Messages, List]),
-                (completion_key(record).unwrap_or("completion"), &[Messages, Text]),
-            ],
-            Self::Instruction => &[("instruction", &[Text]), ("output", &[Text])],
-            Self::Kto => match completion_key(record) {
-                Some(answer) => &[(named, &[Text, Messages, List]), (answer, &[Text, Messages])],
-                None => &[(conversation_key(record).unwrap_or("messages"), &[Messages, List])],
-            },
-            Self::Prompts => &[(named, &[Text, Messages, List])],
-        };
-        for (key, shapes) in columns {
-            if !record.get(*key).is_some_and(|value| shapes.contains(&Shape::of(value))) {
-                let expected: Vec<&str> = shapes.iter().map(|shape| shape.words()).collect();
-                return Err(format!(
-                    "{} (keys: {}); schema: {}",
-                    mismatch(key, record.get(*key), &expected.join(" or ")),
-                    keys_of(record),
-                    self.name()
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Returns the schema of a record that may hold several pairs, except RewardBench 2.
@@ -308,82 +240,13 @@ fn of_several(record: &Map<String, Value>) -> Option<Schema> {
     ranked.then_some(Schema::Ranked)
 }
 
-/// Returns the key of a record's list of answers.
-pub(in crate::data) fn answers_key(record: &Map<String, Value>) -> Option<&'static str> {
-    ["responses", "answers", "outputs", "completions"]
-        .into_iter()
-        .find(|key| record.get(*key).is_some_and(Value::is_array))
-}
-
-/// Returns the key of a single record's answer.
-pub(in crate::data) fn completion_key(record: &Map<String, Value>) -> Option<&'static str> {
-    ["completion", "response", "answer"].into_iter().find(|key| record.contains_key(*key))
-}
-
-/// Returns the key of a record's whole conversation.
-pub(in crate::data) fn conversation_key(record: &Map<String, Value>) -> Option<&'static str> {
-    ["messages", "conversations", "conversation"]
-        .into_iter()
-        .find(|key| record.get(*key).is_some_and(is_turns))
-}
-
 /// Returns true if the first turn of a conversation is not the assistant's.
 fn begins_with_question(turns: &Value) -> bool {
     turns[0]["role"].as_str().is_some_and(|role| role != "assistant")
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Text,
-    Texts,
-    Messages,
-    Turn,
-    List,
-    Tree,
-    ByRow,
-    Other,
-}
-
-impl Shape {
-    fn of(value: &Value) -> Self {
-        match value {
-            Value::String(_) => Self::Text,
-            Value::Array(turns) if !turns.is_empty() && turns[0]["role"].is_string() => Self::Messages,
-            Value::Array(texts) if !texts.is_empty() && texts.iter().all(Value::is_string) => Self::Texts,
-            Value::Array(items) if !items.is_empty() => Self::List,
-            Value::Object(message) if message.get("replies").is_some_and(Value::is_array) => Self::Tree,
-            Value::Object(turn) if has_text(turn, "value") || has_text(turn, "content") => Self::Turn,
-            Value::Object(rows) if !rows.is_empty() && rows.keys().all(|key| key.parse::<u64>().is_ok()) => {
-                Self::ByRow
-            }
-            _ => Self::Other,
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Texts => "a list of texts",
-            Self::Messages => "a list of messages",
-            Self::Turn => "one turn",
-            Self::List => "a list",
-            Self::Tree => "a message with its replies",
-            Self::ByRow => "values by row number",
-            Self::Other => "something else",
-        }
-    }
-}
-
-fn has_text(record: &Map<String, Value>, key: &str) -> bool {
-    record.get(key).is_some_and(Value::is_string)
 }
 
 fn is_dialogue(value: &Value) -> bool {
     value
         .as_str()
         .is_some_and(|text| text.trim_start().starts_with("Human:") && text.contains("\n\nAssistant:"))
-}
-
-fn mismatch(key: &str, found: Option<&Value>, expected: &str) -> String {
-    format!("{key:?} is {}; expected {expected}", found.map_or("missing", kind_of))
 }

@@ -1,7 +1,7 @@
 //! The columns that each schema reads.
 
 use super::Schema;
-use super::detect::answers_key;
+use super::columns::answers_key;
 use super::labels::LabelKeys;
 use crate::data::asked::{Asked, HISTORY, LISTS, SYSTEM, TEXTS};
 use crate::data::load::Record;

@@ -1,9 +1,9 @@
 //! Adoption of a checkpoint's tensors as the parameters of a model: names, prefixes, shapes, and the head.
 
+mod head;
 mod naming;
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use self::naming::naming;
 use crate::error::{Error, Result};
@@ -25,9 +25,6 @@ const UNMERGED: [&str; 6] = [
     ".base_layer.",
     ".modules_to_save.",
 ];
-
-/// Substrings of the names of reward heads in other libraries.
-const HEADS: [&str; 6] = ["head", "score", "reward", "value", "classifier", "regress"];
 
 /// The least similarity of a name that is suggested for a missing one.
 const NEAR: f64 = 0.6;
@@ -172,70 +169,6 @@ impl<'a> Adoption<'a> {
         Ok(self.checkpoint.read(&head)? != self.checkpoint.read(&embedding)?)
     }
 
-    /// Describes a missing score head: the expected name and the candidates.
-    pub fn headless(&self) -> String {
-        let width = self.config.outer_width;
-        let mut message = format!("has no {} [1, {width}], the head of a reward model", self.stored(SCORE));
-        if let Some(shard) = self.checkpoint.astray(&self.stored(SCORE)) {
-            message += &format!("; the index places it in {shard}, which does not hold it");
-        }
-        let candidates = self.candidates();
-        let architectures = self.config.raw.get("architectures").map(ToString::to_string).unwrap_or_default();
-        match candidates.is_empty() {
-            false => {
-                message +=
-                    &format!("; found {}: rename it to {SCORE} if it is the head", candidates.join(", "))
-            }
-            true if architectures.contains("ForCausalLM") || architectures.contains("LMHeadModel") => {
-                message += &format!("; config.json names a language model ({architectures})")
-            }
-            true => message += "; no other tensor looks like one",
-        }
-        message + ". `pcrm reward` trains a head"
-    }
-
-    /// Logs that the head is drawn, as a warning if the checkpoint may contain one.
-    pub(super) fn say_drawn(&self, seed: u64) {
-        match self.config.claims_head() || !self.candidates().is_empty() {
-            true => notes::say(&format!("the checkpoint {}; it is drawn from seed {seed}", self.headless())),
-            false => tracing::info!("the checkpoint has no {SCORE}: drawing it from seed {seed}"),
-        }
-    }
-
-    /// Lists tensors and files that may be a head under another name.
-    fn candidates(&self) -> Vec<String> {
-        let width = self.config.outer_width;
-        let family = self.config.family;
-        let language =
-            [self.stored(family.language_head), "lm_head.weight".into(), "embed_out.weight".into()];
-        let mut found = Vec::new();
-        for name in self.checkpoint.names() {
-            let shape = self.checkpoint.shape(name).unwrap_or_default();
-            let in_body = name.contains(family.layers) || name.contains(".layers.") || name.contains(".h.");
-            if in_body
-                || self.used.contains(name)
-                || language.iter().any(|head| name.ends_with(head.as_str()))
-            {
-                continue;
-            }
-            let lower = name.to_lowercase();
-            let named = HEADS.iter().any(|part| lower.contains(part)) && shape.last() == Some(&width);
-            let shaped = shape == [1, width];
-            if named || shaped {
-                found.push(format!("{name} {shape:?}"));
-            }
-        }
-        for entry in fs::read_dir(self.checkpoint.dir()).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let weights = [".safetensors", ".bin", ".pt"].iter().any(|ending| name.ends_with(ending));
-            if weights && name.contains("head") {
-                found.push(format!("a file {name}"));
-            }
-        }
-        found.sort();
-        found
-    }
-
     /// Logs unknown config keys and unused tensors.
     pub fn finish(self) {
         for key in &self.config.unknown_keys {
@@ -262,20 +195,6 @@ impl<'a> Adoption<'a> {
             true => self.head_elsewhere().unwrap_or(stored),
             false => stored,
         }
-    }
-
-    /// Returns the name of a score head that the config vouches for under another name, without a bias, which
-    /// would shift scores.
-    fn head_elsewhere(&self) -> Option<String> {
-        let shape = [1, self.config.outer_width];
-        let fits = |name: &String| {
-            let bias = name.replace(".weight", ".bias");
-            self.checkpoint.shape(name).is_some_and(|found| found == shape)
-                && !self.checkpoint.contains(&bias)
-        };
-        let places =
-            self.scores.iter().skip(1).flat_map(|name| [name.clone(), format!("{}{name}", self.lead)]);
-        places.into_iter().find(fits)
     }
 
     /// Returns the name by the prefix rules alone.

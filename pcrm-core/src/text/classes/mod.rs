@@ -8,7 +8,9 @@
 mod byte_level;
 mod choice;
 mod parts;
+mod recipes;
 mod sentence_piece;
+mod t5;
 mod unigram;
 mod word_piece;
 
@@ -173,7 +175,8 @@ impl Ending {
 /// # Errors
 /// Fails with a message that names the class if it has no entry.
 pub(super) fn find(name: &str) -> Result<&'static Class, String> {
-    let tables = [byte_level::CLASSES, sentence_piece::CLASSES, unigram::CLASSES, word_piece::CLASSES];
+    let tables =
+        [byte_level::CLASSES, sentence_piece::CLASSES, t5::CLASSES, unigram::CLASSES, word_piece::CLASSES];
     if let Some(class) =
         [&PLAIN, &PARAKEET].into_iter().chain(tables.into_iter().flatten()).find(|class| class.name == name)
     {

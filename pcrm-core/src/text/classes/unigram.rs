@@ -1,11 +1,11 @@
-//! Classes of unigram vocabularies: T5, XLM-RoBERTa, ALBERT and similar.
+//! Classes of unigram vocabularies: XLM-RoBERTa, ALBERT and similar.
 
 use serde_json::{Value, json};
 
 use super::parts::{
-    BLANK, bare, metaspace, precompiled, replace, replace_all, sequence_of_normalizers,
-    sequence_of_pre_tokenizers, strip,
+    BLANK, bare, metaspace, precompiled, replace, replace_all, sequence_of_pre_tokenizers, strip,
 };
+use super::recipes::{accents, blanks, place, whole, words};
 use super::{
     Again, Arguments, Build, Built, Class, Dressing, Ending, File, Parting, Recipe, ended, unchanged,
 };
@@ -30,9 +30,6 @@ const ROBERTA_TOKENS: &[(&str, Option<&str>)] = &[
     ("pad_token", Some("<pad>")),
     ("mask_token", Some("<mask>")),
 ];
-
-const T5_TOKENS: &[(&str, Option<&str>)] =
-    &[("eos_token", Some("</s>")), ("unk_token", Some("<unk>")), ("pad_token", Some("<pad>"))];
 
 pub(super) const CLASSES: &[Class] = &[
     Class {
@@ -138,50 +135,6 @@ pub(super) const CLASSES: &[Class] = &[
         },
     },
     Class {
-        name: "T5Tokenizer",
-        defaults: T5_TOKENS,
-        prepare: sentinels,
-        build: Build::Vocabulary(|_, file| words(file.pieces()?.unigram(2), file, metaspace("always", true))),
-        finish: ends,
-    },
-    Class {
-        name: "VideoPrismTokenizer",
-        defaults: T5_TOKENS,
-        prepare: sentinels,
-        build: Build::Vocabulary(|_, file| words(file.pieces()?.unigram(2), file, metaspace("always", true))),
-        finish: ended,
-    },
-    Class {
-        name: "LasrTokenizer",
-        defaults: T5_TOKENS,
-        prepare: sentinels,
-        build: Build::Vocabulary(|_, file| words(file.pieces()?.unigram(3), file, metaspace("always", true))),
-        finish: ends,
-    },
-    Class {
-        name: "PegasusTokenizer",
-        defaults: &[
-            ("pad_token", Some("<pad>")),
-            ("eos_token", Some("</s>")),
-            ("unk_token", Some("<unk>")),
-            ("mask_token", Some("<mask_2>")),
-        ],
-        prepare: pegasus_tokens,
-        build: Build::Vocabulary(|arguments, file| {
-            let pieces = file.pieces()?;
-            let unk = arguments.text("unk_token")?;
-            let unk = pieces.neutral(&unk, 1).ok_or_else(|| {
-                format!(
-                    "tokenizer.json: {unk:?} is not a piece with score 0 after the first; the class needs it"
-                )
-            })?;
-            let first = file.charsmap().map_or_else(|| replace_all(r"\n", " "), |map| precompiled(&map));
-            let blanks = metaspace("always", true);
-            whole(pieces.unigram(unk), vec![first, replace_all(" {2,}", " ")], blanks.clone(), blanks)
-        }),
-        finish: |built| built.dressed(&[], &["eos_token"]),
-    },
-    Class {
         name: "XGLMTokenizer",
         defaults: &[
             ("bos_token", Some("<s>")),
@@ -249,49 +202,6 @@ pub(super) const CLASSES: &[Class] = &[
     },
 ];
 
-/// Returns a tokenizer with these parts.
-fn whole(
-    model: String,
-    normalizers: Vec<Value>,
-    pre_tokenizer: Value,
-    decoder: Value,
-) -> Result<Recipe, String> {
-    Ok(Recipe { model, normalizer: sequence_of_normalizers(normalizers), pre_tokenizer, decoder })
-}
-
-/// Returns a tokenizer that first splits at blanks, and normalizes with the file's character map.
-fn words(model: String, file: &File<'_>, blanks: Value) -> Result<Recipe, String> {
-    Ok(Recipe {
-        model,
-        normalizer: file.charsmap().map_or(Value::Null, |map| precompiled(&map)),
-        pre_tokenizer: sequence_of_pre_tokenizers(vec![bare("WhitespaceSplit"), blanks.clone()]),
-        decoder: blanks,
-    })
-}
-
-/// Returns marks for blanks, with one before the text if `add_prefix_space` is set.
-fn blanks(arguments: &Arguments, otherwise: &str) -> Value {
-    metaspace(if arguments.is_true("add_prefix_space", true) { "always" } else { otherwise }, true)
-}
-
-/// Adds normalizers that drop accents and case, and the file's character map.
-fn accents(
-    mut parts: Vec<Value>,
-    arguments: &Arguments,
-    file: &File<'_>,
-    keeps: bool,
-    lowers: bool,
-) -> Vec<Value> {
-    if !keeps {
-        parts.extend([bare("NFKD"), bare("StripAccents")]);
-    }
-    if arguments.is_true("do_lower_case", lowers) {
-        parts.push(bare("Lowercase"));
-    }
-    parts.extend(file.charsmap().map(|map| precompiled(&map)));
-    parts
-}
-
 fn albert(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> {
     let parts = vec![replace("``", "\""), replace("''", "\"")];
     let parts = accents(parts, arguments, file, arguments.is_true("keep_accents", false), true);
@@ -344,60 +254,5 @@ fn deberta_v2(arguments: &Arguments, file: &File<'_>) -> Result<Recipe, String> 
 /// Makes the mask token absorb blanks before it.
 fn lenient_mask(arguments: &mut Arguments) -> Result<(), String> {
     arguments.flagged("mask_token", Token { lstrip: Some(true), rstrip: Some(false), ..Token::default() });
-    Ok(())
-}
-
-/// Returns a whole number from the arguments.
-fn place(arguments: &Arguments, key: &str, default: usize) -> Result<usize, String> {
-    match arguments.get(key) {
-        None => Ok(default),
-        Some(value) => value
-            .as_u64()
-            .and_then(|value| usize::try_from(value).ok())
-            .ok_or_else(|| format!("{key} is {value}; expected a whole number")),
-    }
-}
-
-/// Adds T5's sentinels: `<extra_id_0>` and so on.
-fn sentinels(arguments: &mut Arguments) -> Result<(), String> {
-    let count = place(arguments, "extra_ids", 100)?;
-    let all = (0..count).map(|at| Value::from(format!("<extra_id_{at}>")));
-    let mut tokens = arguments.list("additional_special_tokens")?;
-    let own = tokens.iter().filter(|token| token.to_string().contains("<extra_id_")).count();
-    if own == 0 {
-        tokens.extend(all);
-    } else if count > 0 && own != count {
-        return Err(format!(
-            "additional_special_tokens has {own} tokens of the form <extra_id_0>; expected {count}, the \
-             number that extra_ids gives"
-        ));
-    }
-    arguments.set("additional_special_tokens", tokens);
-    Ok(())
-}
-
-/// Ends every text with `</s>`, by the id of the EOS.
-fn ends(built: &Built<'_>) -> Result<Ending, String> {
-    let id = built.id_of("eos_token").ok_or("eos_token is missing; the class adds it to every text")?;
-    let end = "</s>".to_owned();
-    let dressing =
-        Dressing { before: Vec::new(), after: vec![end.clone()], ids: vec![(end, id)], pair: None };
-    Ok(Ending { dressing: Some(dressing), ..Ending::default() })
-}
-
-/// Adds Pegasus's sentence mask and its `<unk_2>` and so on; the file's own tokens are dropped.
-fn pegasus_tokens(arguments: &mut Arguments) -> Result<(), String> {
-    let offset = place(arguments, "offset", 103)?;
-    let sentence = match arguments.get("mask_token_sent") {
-        None => Value::from("<mask_1>"),
-        Some(token) => token.clone(),
-    };
-    let own = arguments.list("additional_special_tokens")?;
-    let mut tokens = Vec::new();
-    if !sentence.is_null() && !own.contains(&sentence) {
-        tokens.push(sentence);
-    }
-    tokens.extend((2..offset).map(|at| Value::from(format!("<unk_{at}>"))));
-    arguments.set("additional_special_tokens", tokens);
     Ok(())
 }

@@ -3,19 +3,21 @@
 mod arguments;
 mod file;
 mod limits;
+mod mistral;
 mod settings;
+mod special;
 mod token;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer as HfTokenizer, TruncationDirection};
+use tokenizers::{PostProcessorWrapper, Tokenizer as HfTokenizer, TruncationDirection};
 
-use self::arguments::STANDARD;
 pub(super) use self::arguments::{Arguments, Named};
 pub(super) use self::file::{Bpe, File};
 pub(super) use self::limits::Growth;
 use self::settings::{Settings, Sources};
+use self::special::put;
 pub(super) use self::token::Token;
 use super::classes::{self, Again, Build, Built, Class, Dressing, Ending};
 
@@ -114,7 +116,7 @@ impl Loading<'_> {
         self.name_tokens()?;
         self.hf.set_encode_special_tokens(self.arguments.flag("split_special_tokens", false)?);
         self.add_tokens()?;
-        self.mend_mistral(model_config)?;
+        mistral::mend(&mut self.hf, &self.arguments, model_config)?;
         if updates {
             self.dress_with_flags()?;
         }
@@ -147,147 +149,6 @@ impl Loading<'_> {
             Some("left" | "Left") => Ok(TruncationDirection::Left),
             Some(other) => Err(format!("truncation_side is {other:?}; expected left or right")),
         }
-    }
-
-    /// Collects the special tokens with and without names.
-    fn name_tokens(&mut self) -> Result<(), String> {
-        if !self.arguments.has("extra_special_tokens")
-            && let Some(tokens) = self.arguments.take("additional_special_tokens")
-        {
-            self.arguments.set("extra_special_tokens", tokens);
-        }
-        for key in STANDARD {
-            if let Some(token) = self.arguments.named(key)? {
-                self.named.push((key.to_owned(), token));
-            }
-        }
-        let mut specific: Vec<(String, Named)> = Vec::new();
-        match self.arguments.get("extra_special_tokens") {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(tokens)) => {
-                let named = tokens.iter().map(|token| Named::expect("extra_special_tokens", token));
-                self.extra = named.collect::<Result<_, _>>()?;
-            }
-            Some(Value::Object(tokens)) if Token::of_marked(&Value::Object(tokens.clone())).is_none() => {
-                for (key, token) in tokens {
-                    specific.push((key.clone(), Named::expect(key, token)?));
-                }
-            }
-            Some(other) => return Err(format!("extra_special_tokens is {other}; expected a list of tokens")),
-        }
-        for (key, value) in self.arguments.iter() {
-            let is_token = value.is_string() || Token::of_marked(value).is_some();
-            if key.ends_with("_token") && !STANDARD.contains(&key.as_str()) && is_token {
-                put(&mut specific, key, Named::expect(key, value)?);
-            }
-        }
-        match self.arguments.get("model_specific_special_tokens") {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(tokens)) => {
-                for (key, value) in tokens {
-                    put(&mut specific, key, Named::expect(key, value)?);
-                }
-            }
-            Some(other) => {
-                return Err(format!("model_specific_special_tokens is {other}; expected tokens by name"));
-            }
-        }
-        for (key, token) in specific {
-            put(&mut self.named, &key, token);
-        }
-        Ok(())
-    }
-
-    /// Adds the tokens of the files in the order of their ids, then special tokens missing from the
-    /// vocabulary.
-    fn add_tokens(&mut self) -> Result<(), String> {
-        let mut tokens: Vec<Token> = self.added.values().cloned().collect();
-        let mut known: Vec<String> =
-            self.hf.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-        known.extend(tokens.iter().map(|token| token.content.clone()));
-        let special = self.named.iter().map(|(_, token)| token).chain(&self.extra);
-        tokens.extend(special.filter(|token| !known.iter().any(|text| text == token.text())).map(plain));
-        let added: Vec<AddedToken> = tokens
-            .into_iter()
-            .map(|token| {
-                let named = self.named.iter().any(|(_, named)| named.text() == token.content);
-                Token { special: token.special || named, ..token }.added()
-            })
-            .collect();
-        self.hf.add_tokens(added).map_err(failed)?;
-        Ok(())
-    }
-
-    /// Adds all special tokens a second time, like `_post_init` and Qwen2's class.
-    fn add_again(&mut self, again: &Again) -> Result<(), String> {
-        let special = self.named.iter().map(|(_, token)| token).chain(&self.extra);
-        match again {
-            Again::No => {}
-            Again::AsTheyAre => {
-                let tokens = special.map(|token| match token {
-                    Named::Text(text) => Token { normalized: Some(false), ..Token::special(text) },
-                    Named::Token(token) => Token { special: true, ..token.clone() },
-                });
-                let tokens: Vec<AddedToken> = tokens.map(|token| token.added()).collect();
-                self.hf.add_special_tokens(tokens).map_err(failed)?;
-            }
-            Again::Plain => {
-                let mut texts: Vec<&str> = Vec::new();
-                for token in special {
-                    if !texts.contains(&token.text()) {
-                        texts.push(token.text());
-                    }
-                }
-                let tokens: Vec<AddedToken> =
-                    texts.into_iter().map(|text| Token::special(text).added()).collect();
-                self.hf.add_tokens(tokens).map_err(failed)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies `fix_mistral_regex` of tokenizer_config.json, which affects large Mistral vocabularies.
-    fn mend_mistral(&mut self, model_config: Option<&Map<String, Value>>) -> Result<(), String> {
-        const PATTERN: &str = concat!(
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
-            r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}",
-            r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        );
-        const TYPES: [&str; 5] = ["mistral", "mistral3", "voxtral", "ministral", "pixtral"];
-        let Some(model_config) = model_config else { return Ok(()) };
-        let entry = |key: &str| model_config.get(key).and_then(Value::as_str);
-        let is_old = entry("transformers_version").is_none_or(|version| {
-            version
-                .split('.')
-                .next()
-                .and_then(|major| major.parse::<u32>().ok())
-                .is_some_and(|major| major < 5)
-        });
-        let wanted = self.arguments.get("fix_mistral_regex") == Some(&Value::Bool(true));
-        let is_mistral = entry("model_type").is_none_or(|model_type| TYPES.contains(&model_type));
-        if !(wanted && is_old && is_mistral && self.hf.get_vocab_size(true) > 100_000) {
-            return Ok(());
-        }
-        let Some(current) = self.hf.get_pre_tokenizer() else { return Ok(()) };
-        let current = serde_json::to_value(current).map_err(|error| error.to_string())?;
-        let split =
-            json!({"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": false});
-        let parts = match (current["type"].as_str(), current["pretokenizers"].as_array()) {
-            (Some("Sequence"), Some(parts)) => {
-                std::iter::once(split).chain(parts.iter().skip(1).cloned()).collect()
-            }
-            (Some("Metaspace"), _) => vec![
-                split,
-                json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-                    "use_regex": false}),
-            ],
-            _ => vec![split, current],
-        };
-        let mended = json!({"type": "Sequence", "pretokenizers": Value::Array(parts)});
-        let mended: tokenizers::PreTokenizerWrapper =
-            serde_json::from_value(mended).map_err(|error| error.to_string())?;
-        self.hf.with_pre_tokenizer(Some(mended));
-        Ok(())
     }
 
     /// Sets a post-processor from `add_bos_token` and `add_eos_token`.
@@ -382,21 +243,6 @@ impl Loading<'_> {
             self.hf.token_to_id(unk.text())
         };
         self.hf.token_to_id(text).or_else(unk)
-    }
-}
-
-/// Returns a special token to add; text without flags makes a plain one.
-fn plain(token: &Named) -> Token {
-    match token {
-        Named::Text(text) => Token::special(text),
-        Named::Token(token) => token.clone(),
-    }
-}
-
-fn put(named: &mut Vec<(String, Named)>, key: &str, token: Named) {
-    match named.iter_mut().find(|(name, _)| name == key) {
-        Some((_, old)) => *old = token,
-        None => named.push((key.to_owned(), token)),
     }
 }
 

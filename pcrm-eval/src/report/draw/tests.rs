@@ -1,4 +1,5 @@
 use super::*;
+use crate::report::plot::Axis;
 
 fn plot(mark: Mark) -> Plot {
     Plot { layers: vec![Layer::unnamed(Ink::Blue, mark)], ..Plot::default() }

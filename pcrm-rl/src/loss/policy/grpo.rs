@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::aggregation::Aggregation;
 use super::correction::Correction;
 use super::entropy::EntropyControl;
-use super::evaluation::{Aggregation, Penalty, PolicyLoss, Ratio};
+use super::evaluation::{Penalty, PolicyLoss, Ratio};
 use super::kl::KlEstimator;
 use super::record::Family;
 use super::surrogate::Surrogate;

@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod aggregation;
 mod correction;
 mod entropy;
 mod evaluation;

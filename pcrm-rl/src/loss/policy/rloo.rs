@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluation::{Aggregation, PolicyLoss, Ratio};
+use super::aggregation::Aggregation;
+use super::evaluation::{PolicyLoss, Ratio};
 use super::kl::KlEstimator;
 use super::record::Family;
 use super::surrogate::Surrogate;

@@ -1,0 +1,59 @@
+//! The shape of a column's value.
+
+use serde_json::{Map, Value};
+
+use crate::data::conversation::kind_of;
+
+/// The kind of value by which schemas are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Text,
+    Texts,
+    Messages,
+    Turn,
+    List,
+    Tree,
+    ByRow,
+    Other,
+}
+
+impl Shape {
+    pub(super) fn of(value: &Value) -> Self {
+        match value {
+            Value::String(_) => Self::Text,
+            Value::Array(turns) if !turns.is_empty() && turns[0]["role"].is_string() => Self::Messages,
+            Value::Array(texts) if !texts.is_empty() && texts.iter().all(Value::is_string) => Self::Texts,
+            Value::Array(items) if !items.is_empty() => Self::List,
+            Value::Object(message) if message.get("replies").is_some_and(Value::is_array) => Self::Tree,
+            Value::Object(turn) if has_text(turn, "value") || has_text(turn, "content") => Self::Turn,
+            Value::Object(rows) if !rows.is_empty() && rows.keys().all(|key| key.parse::<u64>().is_ok()) => {
+                Self::ByRow
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns the shape in words, for messages.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Texts => "a list of texts",
+            Self::Messages => "a list of messages",
+            Self::Turn => "one turn",
+            Self::List => "a list",
+            Self::Tree => "a message with its replies",
+            Self::ByRow => "values by row number",
+            Self::Other => "something else",
+        }
+    }
+}
+
+/// Returns true if a record has text under a key.
+pub(super) fn has_text(record: &Map<String, Value>, key: &str) -> bool {
+    record.get(key).is_some_and(Value::is_string)
+}
+
+/// Returns the message about a column whose value has another shape than expected.
+pub(super) fn mismatch(key: &str, found: Option<&Value>, expected: &str) -> String {
+    format!("{key:?} is {}; expected {expected}", found.map_or("missing", kind_of))
+}
