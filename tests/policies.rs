@@ -7,8 +7,8 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use pcrm_rl::advantage::{Advantages, Episode, Rewards, ScoreShaping, TiedSamples, best_and_worst};
 use pcrm_rl::loss::policy::{
-    Advantage, Correction, EntropyControl, Evaluation, GrpoConfig, PolicyLoss, PpoConfig, RlooConfig, Row,
-    Sampled, Totals, ValueRow,
+    Advantage, AnswerRow, Correction, EntropyControl, Evaluation, GrpoConfig, PolicyLoss, PpoConfig,
+    RlooConfig, Sampled, Totals, ValueRow,
 };
 use pcrm_rl::loss::preference::{Answer, Pair, PreferenceConfig, PreferenceLoss};
 use pcrm_rl::metrics::{Completion, Metrics, Outcome, Summary};
@@ -130,8 +130,8 @@ impl Batch {
         }
     }
 
-    fn rows(&self, old: bool, sampling: bool) -> Vec<Row<'_>> {
-        let row = |at: usize| Row {
+    fn rows(&self, old: bool, sampling: bool) -> Vec<AnswerRow<'_>> {
+        let row = |at: usize| AnswerRow {
             log_probs: &self.log_probs[at],
             old_log_probs: old.then(|| &self.old[at][..]),
             reference: Some(&self.reference[at]),
@@ -184,7 +184,7 @@ fn check_case(golden: &Value, case: &Value) -> Result<()> {
 }
 
 /// Fails unless the parts of a step, one answer each, add up to the whole step.
-fn check_parts(loss: &PolicyLoss, rows: &[Row<'_>], totals: &Totals, whole: &Evaluation) -> Result<()> {
+fn check_parts(loss: &PolicyLoss, rows: &[AnswerRow<'_>], totals: &Totals, whole: &Evaluation) -> Result<()> {
     let mut sum = 0.0;
     for (at, row) in rows.iter().enumerate() {
         let part = loss.evaluate(std::slice::from_ref(row), totals, &mut Metrics::default())?;
@@ -280,13 +280,13 @@ fn check_ppo(answers: &Value, case: &Value) -> Result<()> {
     check_number("kl", found.kl, &case["kl"])?;
     check_rows("advantage", &found.advantages, &case["advantages"])?;
     check_rows("return", &found.returns, &case["returns"])?;
-    let row = |at: usize| Row {
+    let row = |at: usize| AnswerRow {
         log_probs: &new_log_probs[at],
         old_log_probs: Some(&log_probs[at]),
         advantage: Advantage::OfTokens(&found.advantages[at]),
-        ..Row::default()
+        ..AnswerRow::default()
     };
-    let rows: Vec<Row<'_>> = (0..scores.len()).map(row).collect();
+    let rows: Vec<AnswerRow<'_>> = (0..scores.len()).map(row).collect();
     let value_row = |at: usize| ValueRow {
         values: &new_values[at],
         old_values: &values[at],

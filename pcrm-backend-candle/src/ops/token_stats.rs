@@ -11,7 +11,7 @@ use candle_core as ct;
 use multiversion::multiversion;
 use pcrm_core::Result;
 use pcrm_core::kernels::{Asked, Draw, Drawn, NO_QUESTION};
-use pcrm_core::slices::sampling::{Row, draw};
+use pcrm_core::slices::sampling::{LogitRow, draw};
 use rayon::prelude::*;
 
 use super::linear::x_times_wt;
@@ -168,7 +168,7 @@ pub(crate) fn sample(hidden: &ct::Tensor, head: &ct::Tensor, how: &Draw<'_>) -> 
         let mut logits = x_times_wt(part, &head, [count, width, vocabulary]);
         drawn.par_extend(logits.par_chunks_mut(vocabulary).enumerate().map(|(at, logits)| {
             let RowStats { top, total, .. } = row_stats(logits, &scale, false);
-            let row = Row { logits, total, top, penalised: how.penalised(start + at) };
+            let row = LogitRow { logits, total, top, penalised: how.penalised(start + at) };
             draw(&row, &how.filters, how.uniforms[start + at])
         }));
     }

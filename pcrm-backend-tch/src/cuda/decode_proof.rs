@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pcrm_core::kernels::{Attention, CacheShape, CachedRow, CachedRows, Draw, Filters, LayerCache};
-use pcrm_core::slices::sampling::{Row, draw};
+use pcrm_core::slices::sampling::{LogitRow, draw};
 use pcrm_core::{Error, Mask, Result, Tensor, composed};
 use tch::{Device, Kind, Tensor as Torch};
 
@@ -69,7 +69,7 @@ fn sampled(fused: &Fused, options: (Kind, Device)) -> Result<()> {
             let top = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = z.iter().map(|z| f64::from(z - top).exp()).sum();
             let total = top + sum.ln() as f32;
-            let want = draw(&Row { logits: &z, total, top, penalised: &[] }, &filters, *uniform);
+            let want = draw(&LogitRow { logits: &z, total, top, penalised: &[] }, &filters, *uniform);
             others += usize::from(drawn.id != want.id);
             let log_prob = z.get(drawn.id as usize).map(|z| z - total);
             if log_prob.is_none_or(|want| (drawn.log_prob - want).abs() > 2e-3) {

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use pcrm_core::kernels::{Ask, Asked, Draw, Drawn, NO_QUESTION};
 use pcrm_core::slices::Spread;
-use pcrm_core::slices::sampling::{Row, draw};
+use pcrm_core::slices::sampling::{LogitRow, draw};
 use tch::{Device, Kind, Tensor as Torch};
 
 use super::slices::{Floats, Workers};
@@ -204,7 +204,7 @@ pub(crate) fn sample(hidden: &Torch, head: &Torch, how: &Draw<'_>) -> pcrm_core:
         drawn.extend(Workers.each(rows, |at| {
             let penalised = how.penalised(chunk.start + at);
             let row_logits = &logits[at * vocabulary..][..vocabulary];
-            let row = Row { logits: row_logits, total: totals[at], top: tops[at], penalised };
+            let row = LogitRow { logits: row_logits, total: totals[at], top: tops[at], penalised };
             draw(&row, &how.filters, how.uniforms[chunk.start + at])
         })?);
     }

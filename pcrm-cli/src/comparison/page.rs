@@ -20,7 +20,7 @@ pub fn document(outcome: &Outcome) -> Document {
     let mut columns = vec![""];
     columns.extend(outcome.arms.iter().map(|arm| arm.label.as_str()));
     let mut table = Table::of_numbers("", &columns);
-    let row = |row: show::Row| [vec![row.label], row.cells].concat();
+    let row = |row: show::ArmRow| [vec![row.label], row.cells].concat();
     table.rows = show::rows(outcome).into_iter().map(row).collect();
     let mut constraints = Table::of_text("", &["", "constraint"]);
     for arm in &outcome.arms {

@@ -40,7 +40,7 @@ pub fn text(outcome: &Outcome) -> String {
 }
 
 /// Returns the number of arms, starting with this one, that fit side by side; at least one.
-fn beside(outcome: &Outcome, rows: &[Row], from: usize) -> usize {
+fn beside(outcome: &Outcome, rows: &[ArmRow], from: usize) -> usize {
     let length = |text: &str| text.chars().count() + 2;
     let column = |arm: usize| {
         let cells = rows.iter().map(|row| length(&row.cells[arm]));
@@ -75,7 +75,7 @@ pub fn heading(outcome: &Outcome) -> String {
 }
 
 /// A row of the table.
-pub struct Row {
+pub struct ArmRow {
     /// The label below the row of its measure.
     pub short: &'static str,
     /// The label on its own.
@@ -86,7 +86,7 @@ pub struct Row {
 
 /// Returns the rows of the table: for every measure the means, their intervals, and the differences from the
 /// first arm.
-pub fn rows(outcome: &Outcome) -> Vec<Row> {
+pub fn rows(outcome: &Outcome) -> Vec<ArmRow> {
     let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
     let mut rows = Vec::new();
     for (at, measure) in outcome.measures.iter().enumerate() {
@@ -96,7 +96,7 @@ pub fn rows(outcome: &Outcome) -> Vec<Row> {
             if short == heading || cells.iter().any(Option::is_some) {
                 let none = if short == heading { "–" } else { "" };
                 let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| none.to_owned())).collect();
-                rows.push(Row { short, label, cells });
+                rows.push(ArmRow { short, label, cells });
             }
         };
         add(heading, heading.to_owned(), &|arm| Some(value(measure, arm.means[at]?.value)));

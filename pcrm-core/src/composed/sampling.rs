@@ -5,7 +5,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::host::HostTensor;
 use crate::kernels::{Draw, Drawn};
-use crate::slices::sampling::{Row, draw};
+use crate::slices::sampling::{LogitRow, draw};
 use crate::tensor::{Compare, Reduce, Tensor};
 
 /// The number of tokens whose probabilities are summed together.
@@ -111,7 +111,7 @@ fn filtered(logits: &Tensor, totals: &Tensor, how: &Draw<'_>) -> Result<Vec<Draw
     let rows = logits.chunks_exact(vocabulary).zip(totals).enumerate();
     let of = |(at, (logits, total)): (usize, (&[f32], f32))| {
         let top = logits.iter().copied().fold(IMPOSSIBLE, f32::max);
-        let row = Row { logits, total, top, penalised: how.penalised(at) };
+        let row = LogitRow { logits, total, top, penalised: how.penalised(at) };
         draw(&row, &how.filters, how.uniforms[at])
     };
     Ok(rows.map(of).collect())

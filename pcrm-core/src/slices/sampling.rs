@@ -10,7 +10,7 @@ const SPAN: usize = 256;
 
 /// A row of logits, capped and divided by the temperature.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub struct LogitRow<'a> {
     /// The logits z.
     pub logits: &'a [f32],
     /// ln Σ eᶻ
@@ -23,7 +23,7 @@ pub struct Row<'a> {
 
 /// Samples a token by inverting the cumulative distribution, in the order of token ids; `uniform` is in [0,
 /// 1). Greedy sampling takes the first of equally likely tokens.
-pub fn draw(row: &Row<'_>, filters: &Filters, uniform: f64) -> Drawn {
+pub fn draw(row: &LogitRow<'_>, filters: &Filters, uniform: f64) -> Drawn {
     if !filters.is_filtered() {
         let id = match filters.is_greedy() {
             true => first_of(row.logits, row.top),
@@ -147,14 +147,14 @@ fn exponentials(logits: &[f32], top: f32) -> f32 {
 mod tests {
     use super::*;
 
-    fn row(logits: &[f32]) -> Row<'_> {
+    fn row(logits: &[f32]) -> LogitRow<'_> {
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|logit| f64::from(*logit - top).exp()).sum();
-        Row { logits, total: top + sum.ln() as f32, top, penalised: &[] }
+        LogitRow { logits, total: top + sum.ln() as f32, top, penalised: &[] }
     }
 
     /// Returns the share of uniforms that give each token.
-    fn shares(row: &Row<'_>, filters: &Filters) -> Vec<f64> {
+    fn shares(row: &LogitRow<'_>, filters: &Filters) -> Vec<f64> {
         let (count, mut shares) = (20_000, vec![0.0; row.logits.len()]);
         for at in 0..count {
             let drawn = draw(row, filters, (f64::from(at) + 0.5) / f64::from(count));
@@ -169,7 +169,7 @@ mod tests {
     fn tokens_are_drawn_as_often_as_they_are_likely() {
         let logits: Vec<f32> = [0.1f32, 0.4, 0.2, 0.25, 0.05].iter().map(|p| p.ln()).collect();
         let of = |filters: Filters, want: &[f64]| {
-            let row = Row { penalised: &[1, 1, 4], ..row(&logits) };
+            let row = LogitRow { penalised: &[1, 1, 4], ..row(&logits) };
             let found = shares(&row, &filters);
             for (found, want) in found.iter().zip(want) {
                 assert!((found - want).abs() < 2e-4, "{filters:?}: {found} for {want}");
@@ -192,7 +192,7 @@ mod tests {
         );
         let greedy = draw(&row(&logits), &Filters::GREEDY, 0.99);
         assert_eq!(greedy.id, 1);
-        let penalised = Row { penalised: &[1], ..row(&logits) };
+        let penalised = LogitRow { penalised: &[1], ..row(&logits) };
         assert_eq!(draw(&penalised, &Filters { repetition_penalty: 2.0, ..Filters::GREEDY }, 0.0).id, 3);
     }
 

@@ -5,7 +5,7 @@ use pcrm_core::model::LanguageModel;
 use super::asked::{Asked, AskedStats, Questions};
 use super::tree::{Answer, Step};
 use crate::error::Result;
-use crate::loss::policy::{PolicyLoss, Row};
+use crate::loss::policy::{AnswerRow, PolicyLoss};
 use crate::metrics::Metrics;
 use crate::objective::{Forward, Objective, Pass};
 use crate::options::refuse;
@@ -50,7 +50,7 @@ impl Objective for PolicyStep {
         let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
         let AskedStats { stats, log_probs, entropies } = asked.ask(model, self.temperature)?;
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
-        let rows: Vec<Row<'_>> = answers
+        let rows: Vec<AnswerRow<'_>> = answers
             .iter()
             .zip(&asked.answers)
             .map(|(answer, range)| answer.row(&log_probs[range.clone()], Some(&entropies[range.clone()])))

@@ -1,7 +1,7 @@
 //! A rollout in the form for training: trees of prompts and sampled answers.
 
 use crate::error::Result;
-use crate::loss::policy::{Advantage, PolicyLoss, Row, Totals};
+use crate::loss::policy::{Advantage, AnswerRow, PolicyLoss, Totals};
 use crate::loss::preference::Pair;
 
 /// A prompt and its sampled answers.
@@ -58,8 +58,8 @@ impl Answer {
         self.old_log_probs.as_deref().unwrap_or(&self.sampled)
     }
 
-    pub(super) fn row<'a>(&'a self, log_probs: &'a [f64], entropy: Option<&'a [f64]>) -> Row<'a> {
-        Row {
+    pub(super) fn row<'a>(&'a self, log_probs: &'a [f64], entropy: Option<&'a [f64]>) -> AnswerRow<'a> {
+        AnswerRow {
             log_probs,
             old_log_probs: self.old_log_probs.as_deref(),
             reference: self.reference.as_deref(),
@@ -117,8 +117,8 @@ impl Step {
         entropies: Option<&[Vec<f64>]>,
     ) -> Result<()> {
         let answers = items.iter().flat_map(|at| &self.trees[*at].answers).enumerate();
-        let rows: Vec<Row<'_>> = answers
-            .map(|(at, answer)| Row {
+        let rows: Vec<AnswerRow<'_>> = answers
+            .map(|(at, answer)| AnswerRow {
                 reference: None,
                 old_log_probs: None,
                 ..answer.row(&answer.sampled, entropies.map(|entropies| entropies[at].as_slice()))

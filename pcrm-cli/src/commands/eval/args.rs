@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use pcrm_eval::interval::{LEVEL, fewest_draws};
 
-use super::fields::Fields;
+use super::fields::GivenFields;
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -66,7 +66,7 @@ pub struct EvalRewardArgs {
     #[command(flatten)]
     pub reading: Reading,
     #[command(flatten)]
-    pub fields: Fields,
+    pub fields: GivenFields,
     #[command(flatten)]
     pub storage: QuantizeArgs,
     #[command(flatten)]
@@ -112,9 +112,9 @@ impl EvalRewardArgs {
     }
 
     /// Returns the fields of the scores that the first are compared with.
-    pub fn others_fields(&self) -> Fields {
+    pub fn others_fields(&self) -> GivenFields {
         let own = self.fields.compare_score_field.clone();
-        Fields { score_field: own.or(self.fields.score_field.clone()), ..self.fields.clone() }
+        GivenFields { score_field: own.or(self.fields.score_field.clone()), ..self.fields.clone() }
     }
 
     /// Returns the names of the model and of those it is compared with: their paths, or the score fields if

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use pcrm_core::data::report::Origin;
 use serde_json::Value;
 
-use super::fields::{Fields, id};
+use super::fields::{GivenFields, id};
 use super::items::Keys;
 use crate::record::Record;
 
@@ -37,7 +37,7 @@ impl ColumnsByOrigin {
         &mut self,
         path: &Path,
         records: &[(u64, Record)],
-        fields: &Fields,
+        fields: &GivenFields,
         keys: &mut Keys,
     ) -> Result<()> {
         for (line, record) in records {

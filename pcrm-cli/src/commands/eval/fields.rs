@@ -9,7 +9,7 @@ use crate::record::{Record, named};
 /// Options that name columns not recognised by name. A name that begins with / is a JSON pointer.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Columns")]
-pub struct Fields {
+pub struct GivenFields {
     /// Read the subset from this column [default: the first of subset, category, section, domain or source]
     #[arg(long, value_name = "NAME|/PATH")]
     pub subset_field: Option<String>,
@@ -39,7 +39,7 @@ pub const ANSWERS: [&str; 6] = ["completion", "response", "answer", "output", "s
 /// The longest text that counts as a subset name, in characters.
 const LONGEST_NAME: usize = 80;
 
-impl Fields {
+impl GivenFields {
     /// Returns the record's subset.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ mod tests {
     /// shown.
     #[test]
     fn columns_are_told_by_their_content() {
-        let fields = Fields::default();
+        let fields = GivenFields::default();
         let row = record(json!({"source": "confirm(area)", "system_output": "Really?", "rank": 1}));
         assert_eq!(fields.subset(&row).unwrap(), None);
         assert_eq!(fields.prompt(&row).unwrap().as_deref(), Some("confirm(area)"));
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(fields.subset(&row).unwrap().as_deref(), Some("mmlu"));
         assert_eq!(fields.prompt(&row).unwrap(), None);
         assert_eq!(fields.human(&row).unwrap(), Some(vec![-1.0, -3.0]));
-        let named = Fields { human_field: Some("/scores/overall".into()), ..Fields::default() };
+        let named = GivenFields { human_field: Some("/scores/overall".into()), ..GivenFields::default() };
         let error = named.human(&row).unwrap_err().to_string();
         assert_eq!(error, "no \"/scores/overall\", named by --human-field (keys: source, scores, rank)");
         let row = record(json!({"scores": {"overall": "good"}, "x": 1}));

@@ -7,7 +7,7 @@ use pcrm_core::data::lines::Lines;
 use pcrm_eval::{Labels, LengthUnit, PairScore};
 use serde_json::Value;
 
-use super::fields::{ANSWERS, Fields, id, numbers};
+use super::fields::{ANSWERS, GivenFields, id, numbers};
 use super::items::{Body, Item, Keys, own_lengths};
 use crate::left_out;
 use crate::record::{self, Record, find, keys, named};
@@ -28,7 +28,7 @@ pub struct Given {
 /// # Errors
 /// Fails if the file cannot be read or has no rows, or, with its number, if a line is not a record with
 /// scores.
-pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
+pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
     let mut given = Given { items: Vec::new(), unit: LengthUnit::Tokens, left_out: 0 };
     let mut keys = Keys::default();
     for line in Lines::open(path)? {
@@ -62,7 +62,7 @@ pub fn read(path: &Path, fields: &Fields) -> Result<Given> {
 
 const PAIRED: [(&str, &str); 2] = [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")];
 
-fn body(record: &Record, fields: &Fields) -> Result<(Body, LengthUnit)> {
+fn body(record: &Record, fields: &GivenFields) -> Result<(Body, LengthUnit)> {
     if fields.score_field.is_none() {
         let paired = PAIRED.iter().find_map(|(a, b)| Some(((a, record.get(*a)?), (b, record.get(*b)?))));
         if let Some(((a, chosen), (b, rejected))) = paired {
@@ -167,14 +167,14 @@ mod tests {
 
     use super::*;
 
-    fn told(record: Value, fields: &Fields) -> Result<Body> {
+    fn told(record: Value, fields: &GivenFields) -> Result<Body> {
         Ok(body(record.as_object().unwrap(), fields)?.0)
     }
 
     /// Protects: every documented form is recognised.
     #[test]
     fn forms_are_told_apart() {
-        let plain = Fields::default();
+        let plain = GivenFields::default();
         for record in [
             json!({"score_chosen": 2, "score_rejected": 1.5}),
             json!({"chosen_score": 2, "rejected_score": 1.5, "prompt": "p"}),
@@ -190,8 +190,11 @@ mod tests {
             let Body::Set { scores, labels, .. } = told(record, &plain).unwrap() else { panic!("no set") };
             assert_eq!((scores, labels), (vec![3.0, 1.0, 2.0], Labels::Correct(vec![true, false, false])));
         }
-        let fields =
-            Fields { human_field: Some("/scores/overall".into()), score_field: Some("r".into()), ..plain };
+        let fields = GivenFields {
+            human_field: Some("/scores/overall".into()),
+            score_field: Some("r".into()),
+            ..plain
+        };
         let record = json!({"r": 0.5, "scores": {"overall": 4}, "output": "a b c"});
         assert!(matches!(told(record, &fields).unwrap(), Body::Answer { score: 0.5, length: 3, human: 4.0 }));
     }
@@ -202,10 +205,11 @@ mod tests {
     fn lengths_come_from_what_is_there() {
         let ids = json!({"score_chosen": 1, "score_rejected": 0, "chosen_ids": [1, 2, 3], "rejected_ids": [1, 5],
             "chosen": "a", "rejected": "b"});
-        let Body::Pair(pair) = told(ids, &Fields::default()).unwrap() else { panic!("no pair") };
+        let Body::Pair(pair) = told(ids, &GivenFields::default()).unwrap() else { panic!("no pair") };
         assert_eq!((pair.chosen_tokens, pair.rejected_tokens, pair.similarity), (2, 1, Some(0.5)));
         let words = json!({"score_chosen": 1, "score_rejected": 0, "chosen": "q a b", "rejected": "q c"});
-        let (Body::Pair(pair), unit) = body(words.as_object().unwrap(), &Fields::default()).unwrap() else {
+        let (Body::Pair(pair), unit) = body(words.as_object().unwrap(), &GivenFields::default()).unwrap()
+        else {
             panic!("no pair")
         };
         assert_eq!((pair.chosen_tokens, pair.rejected_tokens, unit), (2, 1, LengthUnit::Words));
@@ -226,7 +230,7 @@ mod tests {
             (json!({"scores": [1, 2], "num_correct": 3}), "\"num_correct\" is 3; expected 1 to 2"),
             (json!({"scores": [1, 2], "ratings": [1]}), "2 scores and 1 human scores"),
         ] {
-            let error = format!("{:#}", told(record, &Fields::default()).unwrap_err());
+            let error = format!("{:#}", told(record, &GivenFields::default()).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -26,7 +26,7 @@ use self::cache::{ScoreCache, users_folder};
 pub use self::comparisons::{EvalComparisonsArgs, comparisons};
 use self::constraint::constraint_of;
 pub use self::dpo::{EvalDpoArgs, dpo};
-use self::fields::Fields;
+use self::fields::GivenFields;
 use self::items::{Item, evaluation, in_common_of_all};
 use self::scoring::{Rows, Scorer, Scoring};
 use crate::hub::Weights;
@@ -152,7 +152,7 @@ struct Scored {
 }
 
 impl Scored {
-    fn given(path: &Path, fields: &Fields, warnings: &mut Warnings) -> Result<Self> {
+    fn given(path: &Path, fields: &GivenFields, warnings: &mut Warnings) -> Result<Self> {
         let given = given::read(path, fields)?;
         say(&format!("{} rows with scores from {}", given.items.len(), path.display()));
         let rows = given.items.len() + given.left_out;

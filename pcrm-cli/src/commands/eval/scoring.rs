@@ -20,7 +20,7 @@ use pcrm_rl::score::score_pairs;
 use super::cache::ScoreCache;
 use super::columns::ColumnsByOrigin;
 use super::constraint::{Whose, bounds_of};
-use super::fields::Fields;
+use super::fields::GivenFields;
 use super::items::{Body, Item, Keys, own_lengths};
 use super::sets::{self as answers, Answers};
 use crate::chain::in_full;
@@ -39,7 +39,7 @@ pub struct Scoring<'a> {
     /// Options for reading them.
     pub reading: &'a Reading,
     /// The meaning of columns.
-    pub fields: &'a Fields,
+    pub fields: &'a GivenFields,
     /// The largest number of tokens computed at once.
     pub micro_tokens: usize,
     /// The context of constraints.

@@ -6,7 +6,7 @@ use pcrm_core::text::Tokenizer;
 use pcrm_eval::Labels;
 use serde_json::Value;
 
-use super::fields::{ANSWERS, Fields};
+use super::fields::{ANSWERS, GivenFields};
 use crate::record::{Record, keys, named};
 
 /// A record's prompt and answers.
@@ -25,7 +25,7 @@ pub struct Answers {
 const LISTS: [&str; 5] = ["responses", "answers", "completions", "candidates", "outputs"];
 
 /// Returns true for records of this kind: lists of answers, or one answer if human scores were requested.
-pub fn is_set(record: &Record, fields: &Fields) -> bool {
+pub fn is_set(record: &Record, fields: &GivenFields) -> bool {
     let list = |name: &str| matches!(record.get(name), Some(Value::Array(items)) if items.iter().all(Value::is_string) && !items.is_empty());
     (list("chosen") && list("rejected"))
         || LISTS.into_iter().any(list)
@@ -56,7 +56,7 @@ pub fn ratings(record: &Record) -> Option<String> {
 ///
 /// # Errors
 /// Fails, with what was expected, if a field is missing or has the wrong type.
-pub fn read(record: &Record, fields: &Fields) -> Result<Answers> {
+pub fn read(record: &Record, fields: &GivenFields) -> Result<Answers> {
     let prompt = prompt(record, fields)?;
     if record.contains_key("chosen") {
         let (chosen, rejected) = (texts(record, "chosen")?, texts(record, "rejected")?);
@@ -102,7 +102,7 @@ impl Answers {
     }
 }
 
-fn prompt(record: &Record, fields: &Fields) -> Result<Content> {
+fn prompt(record: &Record, fields: &GivenFields) -> Result<Content> {
     let value = match &fields.group_field {
         Some(field) => Some(named(record, field, "--group-field")?),
         None => super::fields::prompt_column(record),
@@ -148,7 +148,7 @@ mod tests {
     /// Protects: every documented form is recognised, and pairs are left to the pair loader.
     #[test]
     fn forms_are_told_apart() {
-        let plain = Fields::default();
+        let plain = GivenFields::default();
         let bench = record(json!({"prompt": "p", "chosen": ["a"], "rejected": ["b", "c"]}));
         assert!(is_set(&bench, &plain));
         let read_bench = read(&bench, &plain).unwrap();
@@ -157,7 +157,7 @@ mod tests {
         let ranked = record(json!({"prompt": "p", "responses": ["a", "b"], "rank": [2, 1]}));
         assert_eq!(read(&ranked, &plain).unwrap().labels, Labels::Human(vec![-2.0, -1.0]));
         let rated = record(json!({"source": "p", "system_output": "a", "scores": {"overall": 3.5}}));
-        let fields = Fields { human_field: Some("/scores/overall".into()), ..Fields::default() };
+        let fields = GivenFields { human_field: Some("/scores/overall".into()), ..GivenFields::default() };
         assert!(is_set(&rated, &fields) && !is_set(&rated, &plain));
         assert!(read(&rated, &fields).unwrap().single);
         for pair in
@@ -170,7 +170,7 @@ mod tests {
     /// Protects: errors name what is missing.
     #[test]
     fn misfits_are_explained() {
-        let said = |value: Value| format!("{:#}", read(&record(value), &Fields::default()).unwrap_err());
+        let said = |value: Value| format!("{:#}", read(&record(value), &GivenFields::default()).unwrap_err());
         assert!(said(json!({"responses": ["a"]})).starts_with("no prompt (keys: responses)"));
         assert!(said(json!({"prompt": "p", "responses": ["a"]})).contains("without scores"));
         let uneven = said(json!({"prompt": "p", "responses": ["a"], "scores": [1, 2]}));

@@ -28,12 +28,12 @@ pub struct Object<'a> {
 
 #[derive(Deserialize)]
 struct Batch {
-    objects: Vec<Plan>,
+    objects: Vec<ObjectPlan>,
 }
 
 /// The Hub's plan for one object; it has no actions if the Hub already has the content.
 #[derive(Deserialize)]
-struct Plan {
+struct ObjectPlan {
     oid: String,
     #[serde(default)]
     actions: BTreeMap<String, Action>,

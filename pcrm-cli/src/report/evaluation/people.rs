@@ -8,7 +8,7 @@ use pcrm_eval::reward::TrueReward;
 use pcrm_eval::table::percents;
 
 use super::values::correlation;
-use super::whiskers::{self, Row};
+use super::whiskers::{self, WhiskerRow};
 use crate::report::document::{Block, Fact, Section, Table};
 use crate::report::number::{count, number, percent};
 use crate::report::plot::{Axis, Plot};
@@ -51,7 +51,7 @@ fn human(human: &HumanAgreement) -> Section {
         table.rows.push(vec![name.to_owned(), value(pooled), ends(pooled), value(within), ends(within)]);
         let values =
             [pooled, within].map(|estimate| estimate.map(|estimate| (estimate.value, estimate.interval)));
-        whiskers.push(Row { name: name.to_owned(), values: values.into() });
+        whiskers.push(WhiskerRow { name: name.to_owned(), values: values.into() });
     }
     let series = ["over all answers", "within prompts"];
     let plot = Plot {

@@ -5,7 +5,7 @@ use pcrm_eval::slices::{Decile, Slice};
 use pcrm_eval::table::percents;
 
 use super::values::{beginning, unit};
-use super::whiskers::{self, Row};
+use super::whiskers::{self, WhiskerRow};
 use crate::report::document::{Block, Section, Table};
 use crate::report::number::{count, number, percent};
 use crate::report::plot::{Axis, Plot};
@@ -119,11 +119,11 @@ fn subset_plot(names: &[&str], parts: &[Part<'_>]) -> Plot {
 
 fn plot<'a>(title: &str, names: &[&str], parts: impl IntoIterator<Item = &'a Part<'a>>) -> Plot {
     let whisker = |slice: &Slice| (slice.accuracy.value, Some(slice.accuracy.interval));
-    let row = |part: &Part<'_>| Row {
+    let row = |part: &Part<'_>| WhiskerRow {
         name: part.name.clone(),
         values: part.slices.iter().map(|slice| slice.map(whisker)).collect(),
     };
-    let rows: Vec<Row> = parts.into_iter().map(row).collect();
+    let rows: Vec<WhiskerRow> = parts.into_iter().map(row).collect();
     let intervals =
         rows.iter().flat_map(|row| row.values.iter().flatten()).filter_map(|(_, interval)| *interval);
     let lowest = intervals.map(|interval| interval.low()).fold(0.5, f64::min);

@@ -14,7 +14,7 @@ const APART: f64 = 0.32;
 pub type Value = (f64, Option<Interval>);
 
 /// A row of a plot: its name and the values of each series.
-pub struct Row {
+pub struct WhiskerRow {
     /// The name.
     pub name: String,
     /// A value per series, if the series has one.
@@ -22,7 +22,13 @@ pub struct Row {
 }
 
 /// Returns a plot of rows from top to bottom, with a dashed grey line at `ground`.
-pub fn plot(title: &str, x: Axis, series: &[&str], rows: &[Row], (ground, meaning): (f64, &str)) -> Plot {
+pub fn plot(
+    title: &str,
+    x: Axis,
+    series: &[&str],
+    rows: &[WhiskerRow],
+    (ground, meaning): (f64, &str),
+) -> Plot {
     let names = rows.iter().rev().map(|row| beginning(&row.name, NAME)).collect();
     let mut layers = vec![Layer::new(meaning, Ink::Grey, Mark::Upright(ground))];
     for (at, (name, ink)) in series.iter().zip(SERIES).enumerate() {

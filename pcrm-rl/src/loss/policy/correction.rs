@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::Row;
+use super::rows::AnswerRow;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::{number, refuse};
@@ -129,7 +129,7 @@ fn difference(old: f64, sampling: f64) -> f64 {
 }
 
 /// Records `sampling/sampling_logp_difference/{mean,max}`, over the tokens that the engine scored.
-pub(super) fn record_differences(row: &Row<'_>, metrics: &mut Metrics) {
+pub(super) fn record_differences(row: &AnswerRow<'_>, metrics: &mut Metrics) {
     for (old, other) in row.old().iter().zip(row.sampling.unwrap_or_default()) {
         let apart = (old - other).abs();
         if !apart.is_nan() {
@@ -142,7 +142,7 @@ pub(super) fn record_differences(row: &Row<'_>, metrics: &mut Metrics) {
 /// Returns true if an answer has drifted from the policy that sampled it: the mean of ln π_sampling − ln π
 /// over its tokens exceeds the threshold (DeepSeek-V3.2, arXiv 2512.02556). Its tokens with a negative
 /// advantage are then masked.
-pub(super) fn drifted(row: &Row<'_>, threshold: f64) -> bool {
+pub(super) fn drifted(row: &AnswerRow<'_>, threshold: f64) -> bool {
     let sampled = row.sampling.unwrap_or(row.old());
     let sum: f64 = sampled.iter().zip(row.log_probs).map(|(before, now)| difference(*before, *now)).sum();
     sum / row.log_probs.len().max(1) as f64 > threshold

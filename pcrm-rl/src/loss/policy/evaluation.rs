@@ -5,7 +5,7 @@ use super::correction::{self, Correction};
 use super::entropy::quantile;
 use super::kl::{FAR, KlEstimator};
 use super::record::{Family, Seen};
-use super::rows::{self, Needs, Row, Totals};
+use super::rows::{self, AnswerRow, Needs, Totals};
 use super::surrogate::{Surrogate, Term};
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -123,7 +123,7 @@ impl PolicyLoss {
     ///
     /// # Errors
     /// Fails if the columns of a row differ in length or a number is not finite.
-    pub fn totals(&self, rows: &[Row<'_>]) -> Result<Totals> {
+    pub fn totals(&self, rows: &[AnswerRow<'_>]) -> Result<Totals> {
         rows::check(rows, Needs { reference: false, entropy: self.needs_threshold() })?;
         let kept = || rows.iter().filter(|row| !self.is_masked(row));
         let tokens = kept().map(|row| row.log_probs.len()).sum::<usize>() as f64;
@@ -143,7 +143,7 @@ impl PolicyLoss {
         unscored || (self.mask_truncated && !ended)
     }
 
-    fn is_masked(&self, row: &Row<'_>) -> bool {
+    fn is_masked(&self, row: &AnswerRow<'_>) -> bool {
         self.leaves_out(!row.truncated, row.unscored)
     }
 
@@ -152,7 +152,12 @@ impl PolicyLoss {
     ///
     /// # Errors
     /// Fails if a row lacks a column, if columns differ in length, or if a number is not finite.
-    pub fn evaluate(&self, rows: &[Row<'_>], totals: &Totals, metrics: &mut Metrics) -> Result<Evaluation> {
+    pub fn evaluate(
+        &self,
+        rows: &[AnswerRow<'_>],
+        totals: &Totals,
+        metrics: &mut Metrics,
+    ) -> Result<Evaluation> {
         rows::check(rows, Needs { reference: self.needs_reference(), entropy: self.needs_entropy() })?;
         if self.needs_threshold() && totals.threshold.is_none() && totals.tokens > 0.0 {
             let message = "totals have none; expected those of PolicyLoss::totals, over the whole step";
@@ -175,7 +180,7 @@ impl PolicyLoss {
     }
 
     /// Adds an unmasked row; its gradient goes to the last entry.
-    fn add(&self, row: &Row<'_>, totals: &Totals, sum: &mut Evaluation, metrics: &mut Metrics) {
+    fn add(&self, row: &AnswerRow<'_>, totals: &Totals, sum: &mut Evaluation, metrics: &mut Metrics) {
         let tokens = row.log_probs.len();
         let differences = || row.log_probs.iter().zip(row.old()).map(|(now, before)| now - before);
         // One ratio per token, or one for all tokens.
@@ -250,7 +255,7 @@ impl PolicyLoss {
         &self,
         penalty: Penalty,
         term: &mut Term,
-        row: &Row<'_>,
+        row: &AnswerRow<'_>,
         token: usize,
         of: Weighed,
     ) -> (f64, bool) {
@@ -266,7 +271,7 @@ impl PolicyLoss {
     }
 
     /// Returns true if a token's entropy is in the upper share.
-    fn is_active(&self, row: &Row<'_>, token: usize, totals: &Totals) -> bool {
+    fn is_active(&self, row: &AnswerRow<'_>, token: usize, totals: &Totals) -> bool {
         match (totals.threshold, row.entropy) {
             (Some(threshold), Some(entropy)) if self.needs_threshold() => entropy[token] >= threshold,
             _ => true,
@@ -275,7 +280,7 @@ impl PolicyLoss {
 
     /// Returns ln w of `vespo`: the sum of the tokens' log-ratios and log corrections, clamped between ln
     /// 1e-8 and 20.
-    fn answer_weight(&self, row: &Row<'_>, corrections: Option<&(Correction, Vec<f64>)>) -> f64 {
+    fn answer_weight(&self, row: &AnswerRow<'_>, corrections: Option<&(Correction, Vec<f64>)>) -> f64 {
         if !matches!(self.surrogate, Surrogate::Vespo { .. }) {
             return 0.0;
         }

@@ -1,7 +1,7 @@
 //! Losses of policies on sampled answers: GRPO and its variants, PPO and RLOO, with TRL's names.
 //!
 //! A config ([`GrpoConfig`], [`PpoConfig`], [`RlooConfig`]) builds a [`PolicyLoss`]. It takes the numbers of
-//! sampled answers ([`Row`]) and the counts of the step ([`Totals`]), and returns the loss with its
+//! sampled answers ([`AnswerRow`]) and the counts of the step ([`Totals`]), and returns the loss with its
 //! derivative by every log-probability and, for an entropy bonus, by every entropy. [`ValueLoss`] is the
 //! critic's. Advantages come from [`advantage`](crate::advantage). Formulas are those of TRL 1.16
 //! (`GRPOTrainer`, `RLOOTrainer`) and of the PPO that TRL had until 1.10; golden values are in
@@ -12,12 +12,12 @@
 //! the step.
 //!
 //! ```
-//! # use pcrm_rl::loss::policy::{Advantage, GrpoConfig, Row};
+//! # use pcrm_rl::loss::policy::{Advantage, GrpoConfig, AnswerRow};
 //! # use pcrm_rl::metrics::Metrics;
 //! # fn main() -> pcrm_rl::Result<()> {
 //! let loss = GrpoConfig::default().loss(512);
 //! let row = |log_probs, advantage| {
-//!     Row { log_probs, advantage: Advantage::OfRow(advantage), ..Row::default() }
+//!     AnswerRow { log_probs, advantage: Advantage::OfRow(advantage), ..AnswerRow::default() }
 //! };
 //! let step = [row(&[-0.5, -1.5], 1.0), row(&[-2.0], -1.0)];
 //! let totals = loss.totals(&step)?;
@@ -47,7 +47,7 @@ pub use grpo::{GrpoConfig, GrpoLoss, ImportanceLevel};
 pub use kl::{Estimate, KlEstimator};
 pub use ppo::{KlPlace, PpoConfig, record_update};
 pub use rloo::{RlooConfig, Sampled};
-pub use rows::{Advantage, Row, Totals};
+pub use rows::{Advantage, AnswerRow, Totals};
 pub use value::{ValueEvaluation, ValueLoss, ValueRow, explained_variance};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The metrics of policy losses, with TRL's names, over the tokens of unmasked answers.
 
 use super::evaluation::Evaluation;
-use super::rows::{Advantage, Row, Totals};
+use super::rows::{Advantage, AnswerRow, Totals};
 use super::surrogate::{Side, Surrogate};
 use crate::metrics::Metrics;
 
@@ -37,7 +37,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub fn new(row: &Row<'_>, ratio_of_token: bool) -> Self {
+    pub fn new(row: &AnswerRow<'_>, ratio_of_token: bool) -> Self {
         let by_token = ratio_of_token || matches!(row.advantage, Advantage::OfTokens(_));
         Self { by_token, ..Self::default() }
     }
@@ -69,7 +69,7 @@ impl Seen {
 
 impl Family {
     /// Records an answer.
-    pub fn record_row(self, row: &Row<'_>, seen: &Seen, metrics: &mut Metrics) {
+    pub fn record_row(self, row: &AnswerRow<'_>, seen: &Seen, metrics: &mut Metrics) {
         let (tokens, weight) = (seen.tokens.max(1.0), seen.weight());
         let (low, high) = (seen.low / tokens, seen.high / tokens);
         if let Some(kl) = seen.kl {

@@ -31,7 +31,7 @@ impl Advantage<'_> {
 
 /// A sampled answer: numbers of the tokens that the policy chose, including the end of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Row<'a> {
+pub struct AnswerRow<'a> {
     /// ln π of the tokens, for which the gradient is computed.
     pub log_probs: &'a [f64],
     /// ln π at the time of sampling; `None` if the policy has not moved since, so that every ratio is 1.
@@ -51,7 +51,7 @@ pub struct Row<'a> {
     pub unscored: bool,
 }
 
-impl Row<'_> {
+impl AnswerRow<'_> {
     /// Returns ln π at the time of sampling.
     pub(super) fn old(&self) -> &[f64] {
         self.old_log_probs.unwrap_or(self.log_probs)
@@ -92,7 +92,7 @@ pub(super) struct Needs {
 
 /// Refuses rows whose columns differ in length from their log-probabilities, lack a column that the loss
 /// needs, or have numbers that are not finite; the error names the row and the token.
-pub(super) fn check(rows: &[Row<'_>], needs: Needs) -> Result<()> {
+pub(super) fn check(rows: &[AnswerRow<'_>], needs: Needs) -> Result<()> {
     for (at, row) in rows.iter().enumerate() {
         let advantages = match &row.advantage {
             Advantage::OfRow(advantage) => std::slice::from_ref(advantage),
@@ -146,18 +146,18 @@ mod tests {
     /// Protects: errors name an invalid number, a missing column and a column of the wrong length.
     #[test]
     fn faulty_rows_are_named() {
-        let usual = Row { log_probs: &[-1.0, -2.0], ..Row::default() };
+        let usual = AnswerRow { log_probs: &[-1.0, -2.0], ..AnswerRow::default() };
         let said = |row, needs| check(&[usual, row], needs).err().map(|e| e.to_string()).unwrap_or_default();
         let none = Needs::default();
-        let nan = Row { log_probs: &[-1.0, f64::NAN], ..usual };
+        let nan = AnswerRow { log_probs: &[-1.0, f64::NAN], ..usual };
         assert_eq!(said(nan, none), "log_probs: answer 1, token 1: NaN; expected a finite number");
-        let short = Row { reference: Some(&[-1.0]), ..usual };
+        let short = AnswerRow { reference: Some(&[-1.0]), ..usual };
         assert_eq!(said(short, none), "reference: answer 1 has 1; expected 2");
         let needs = Needs { reference: true, ..none };
         assert_eq!(said(usual, needs), "reference: answer 0 has none, and the loss reads them");
-        let endless = Row { advantage: Advantage::OfRow(f64::INFINITY), ..usual };
+        let endless = AnswerRow { advantage: Advantage::OfRow(f64::INFINITY), ..usual };
         assert!(said(endless, none).starts_with("advantage: answer 1, token 0: inf"));
-        let unscored = Row { sampling: Some(&[f64::NAN, -2.0]), ..usual };
+        let unscored = AnswerRow { sampling: Some(&[f64::NAN, -2.0]), ..usual };
         assert_eq!(said(unscored, none) + &said(usual, none), "");
     }
 }

@@ -41,8 +41,8 @@ fn step() -> Vec<Numbers> {
     ]
 }
 
-fn row(of: &Numbers, by_token: bool) -> Row<'_> {
-    Row {
+fn row(of: &Numbers, by_token: bool) -> AnswerRow<'_> {
+    AnswerRow {
         log_probs: &of.log_probs,
         old_log_probs: Some(&of.old),
         reference: Some(&of.reference),
@@ -57,7 +57,7 @@ fn row(of: &Numbers, by_token: bool) -> Row<'_> {
     }
 }
 
-fn rows(of: &[Numbers], by_token: bool) -> Vec<Row<'_>> {
+fn rows(of: &[Numbers], by_token: bool) -> Vec<AnswerRow<'_>> {
     of.iter().map(|of| row(of, by_token)).collect()
 }
 
@@ -210,7 +210,8 @@ fn answers_at_the_edges_stay_finite() {
         let nothing = loss.evaluate(&empty, &loss.totals(&empty).unwrap(), &mut metrics).unwrap();
         assert_eq!((nothing.total, nothing.d_log_probs), (0.0, vec![Vec::new()]), "{name}");
     }
-    let still = [Row { log_probs: &[-0.3, -7.1], advantage: Advantage::OfRow(2.0), ..Row::default() }];
+    let still =
+        [AnswerRow { log_probs: &[-0.3, -7.1], advantage: Advantage::OfRow(2.0), ..AnswerRow::default() }];
     let loss = PpoConfig::default().loss();
     let mut metrics = Metrics::default();
     let found = loss.evaluate(&still, &loss.totals(&still).unwrap(), &mut metrics).unwrap();
@@ -247,10 +248,10 @@ fn the_gradient_of_the_penalty_is_that_of_the_divergence() {
             // Σ over samples of π(sample)·(d penalty / d ln π)·(d ln π / d logit).
             let mean: f64 = (0..3)
                 .map(|sample| {
-                    let row = Row {
+                    let row = AnswerRow {
                         log_probs: &now[sample..=sample],
                         reference: Some(&reference[sample..=sample]),
-                        ..Row::default()
+                        ..AnswerRow::default()
                     };
                     let totals = loss.totals(&[row]).unwrap();
                     let found = loss.evaluate(&[row], &totals, &mut Metrics::default()).unwrap();
