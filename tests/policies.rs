@@ -11,7 +11,7 @@ use pcrm_rl::loss::policy::{
     RlooConfig, Sampled, Totals, ValueRow,
 };
 use pcrm_rl::loss::preference::{Answer, Pair, PreferenceConfig, PreferenceLoss};
-use pcrm_rl::metrics::{Completion, Metrics, Outcome, Summary};
+use pcrm_rl::metrics::{Completion, Metrics, ScoredAnswer, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::support::beside;
@@ -410,7 +410,7 @@ fn check_online(answers: &Value, case: &Value) -> Result<()> {
         let surprise = -log_probs[at].iter().sum::<f64>();
         let kl = -surprise - reference[at].iter().sum::<f64>();
         let (score, ended) = (scores[at], ended[at]);
-        metrics.outcome(&Outcome { score, kl, surprise, coefficient: beta, ended });
+        metrics.outcome(&ScoredAnswer { score, kl, surprise, coefficient: beta, ended });
     }
     for judged in &found.judged {
         metrics.mean("logps/chosen", judged.log_probs[0], 1.0);

@@ -9,7 +9,7 @@ use pcrm_core::{Attention, Error, Kernels, PlannedTree, Result, Tensor, operands
 
 use crate::NAME;
 use crate::device_ops::attention;
-use crate::device_ops::attention::plan::{Plan, Sizes};
+use crate::device_ops::attention::plan::{GroupedPlan, Sizes};
 use crate::device_ops::token_stats::Answers;
 use crate::device_ops::{adamw, elementwise, embedding, linear, norm, rotary, token_stats};
 use crate::ops::norm::Norm;
@@ -22,7 +22,7 @@ use crate::tensor::{CandleTensor, record};
 pub(crate) struct DeviceKernels;
 
 /// Computes attention according to a plan; the operands must have been checked.
-pub(crate) fn attend(qkv: [&Tensor; 3], plan: Arc<Plan>) -> Result<Tensor> {
+pub(crate) fn attend(qkv: [&Tensor; 3], plan: Arc<GroupedPlan>) -> Result<Tensor> {
     const OP: &str = "attention";
     let err = || Error::backend(NAME, OP);
     let [q, k, v] = operands::attention::<CandleTensor>(NAME, qkv)?;
@@ -75,7 +75,7 @@ impl Kernels for DeviceKernels {
         if let Some(attended) = crate::cuda::recorded::attention(qkv, tree, how, sizes)? {
             return Ok(attended);
         }
-        let plan = Plan::shared(tree, how, sizes, q.device());
+        let plan = GroupedPlan::shared(tree, how, sizes, q.device());
         attend(qkv, plan.map_err(Error::backend(NAME, OP))?)
     }
 

@@ -5,7 +5,7 @@ use pcrm_core::kernels::{
     AdamWStep, Ask, Asked, CacheShape, Coded, Draw, Drawn, LayerCache, Slots, TokenStats,
 };
 use pcrm_core::slices::HostCache;
-use pcrm_core::slices::attention::{Plan, Sizes};
+use pcrm_core::slices::attention::{AttentionPlan, Sizes};
 use pcrm_core::{Attention, Kernels, PlannedTree, Result, Tensor, operands};
 
 use crate::NAME;
@@ -67,7 +67,7 @@ impl Kernels for SliceKernels {
         let dim = qkv[0].shape()[2];
         let [q, k, v] = operands::attention::<CandleTensor>(NAME, qkv)?;
         let inputs = [dense(OP, &q.value)?, dense(OP, &k.value)?, dense(OP, &v.value)?];
-        let plan = Plan::shared(tree, how, Sizes { heads, kv_heads, dim });
+        let plan = AttentionPlan::shared(tree, how, Sizes { heads, kv_heads, dim });
         let (value, totals) = attention::forward(&plan, inputs.each_ref())?;
         let attended = value.clone();
         Ok(Tensor::new(record(value, &[q, k, v], move |gradient, _| {

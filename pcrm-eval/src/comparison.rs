@@ -91,7 +91,7 @@ const fn measure(name: &'static str, heading: &'static str, better: Better, unit
 
 /// The combined results of all arms.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ComparisonOutcome {
     /// The arms, in order.
     pub arms: Vec<ArmOutcome>,
     /// Number of runs per arm.
@@ -118,7 +118,7 @@ pub struct ArmOutcome {
     pub label: String,
     /// Distinct settings of the runs.
     pub settings: Vec<String>,
-    /// Values of every measure, run by run, in the order of [`Outcome::measures`]; `None` if a run lacks the
+    /// Values of every measure, run by run, in the order of [`ComparisonOutcome::measures`]; `None` if a run lacks the
     /// measure.
     pub values: Vec<Option<Vec<f64>>>,
     /// Mean of every measure; `None` if a run lacks the measure.
@@ -127,7 +127,7 @@ pub struct ArmOutcome {
     pub differences: Vec<Option<Mean>>,
 }
 
-impl Outcome {
+impl ComparisonOutcome {
     /// Compares the arms with these labels against the first of them. Fails if arms have different numbers of
     /// runs, or a measure is not finite.
     pub fn of(labels: &[String], runs: &[Run<'_>]) -> Result<Self> {

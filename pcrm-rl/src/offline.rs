@@ -21,7 +21,7 @@ use crate::learner::{Learner, Trainable};
 use crate::metrics::{MetricsFile, StepMetrics};
 use crate::objective::{Batch, Objective};
 pub use crate::options::{Final, TrainerConfig, Warmup};
-use crate::plan::{Plan, total_steps};
+use crate::plan::{BatchPlan, total_steps};
 use crate::resume::{Candidate, same_beginning};
 
 /// The inputs of a run.
@@ -130,7 +130,7 @@ struct Training<'a, O: Objective> {
     learner: Learner<O::Model>,
     state: State,
     total: u64,
-    plan: Plan<'a>,
+    plan: BatchPlan<'a>,
     metrics: MetricsFile,
 }
 
@@ -160,7 +160,7 @@ impl<'a, O: Objective> Training<'a, O> {
             true => MetricsFile::open(&path, &state)?,
             false => MetricsFile::of_another(&path),
         };
-        let mut plan = Plan::new(sizes, config);
+        let mut plan = BatchPlan::new(sizes, config);
         (0..state.step).for_each(|_| {
             plan.next();
         });

@@ -4,7 +4,7 @@ use crate::options::TrainerConfig;
 use crate::order::{self, BatchSize};
 
 /// An iterator over the batches of a run.
-pub(crate) struct Plan<'a> {
+pub(crate) struct BatchPlan<'a> {
     /// Token counts of the items.
     sizes: &'a [usize],
     config: &'a TrainerConfig,
@@ -13,7 +13,7 @@ pub(crate) struct Plan<'a> {
     next: usize,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> BatchPlan<'a> {
     pub(crate) fn new(sizes: &'a [usize], config: &'a TrainerConfig) -> Self {
         let batches = order::epoch(sizes, config.batch, config.order, config.seed, 0);
         Self { sizes, config, epoch: 0, batches, next: 0 }

@@ -200,7 +200,7 @@ fn off(
     let gradients = kernels.backward(&plan, qkv.each_ref(), [&value, &gradient], &totals)?;
 
     let [q, k, v] = [single(&qkv[0])?, single(&qkv[1])?, single(&qkv[2])?];
-    let plan = grouped::plan::Plan::new(tree, how, sizes, Limits::GPU, device)?;
+    let plan = grouped::plan::GroupedPlan::new(tree, how, sizes, Limits::GPU, device)?;
     let (want, totals) = grouped::forward(&plan, [&q, &k, &v])?;
     let wants = grouped::backward(&plan, [&q, &k, &v], [&want, &single(&gradient)?], &totals)?;
     let pairs = [(&value, &want)].into_iter().chain(gradients.iter().zip(&wants));

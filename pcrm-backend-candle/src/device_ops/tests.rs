@@ -11,7 +11,7 @@ use pcrm_core::{
     Backend, DType, Device, Error, HostTensor, Kernels, Params, PlannedTree, Result, SequenceTree, Tensor,
 };
 
-use super::attention::plan::{Limits, Plan, Sizes};
+use super::attention::plan::{GroupedPlan, Limits, Sizes};
 use crate::device_kernels::{DeviceKernels, attend};
 use crate::tensor::CandleTensor;
 use crate::{CandleBackend, NAME, device_ops, tensor};
@@ -296,7 +296,7 @@ fn attention_agrees_over_ragged_trees_however_it_is_cut() -> Result<()> {
                     let what = format!("{what}, {heads}/{kv_heads} heads, {how:?}, {limits:?}");
                     agree(&what, &qkv, &|k, x| match k.name() {
                         NAME => {
-                            let plan = Plan::new(&tree, &how, sizes, limits, &device_of(&x[0])?);
+                            let plan = GroupedPlan::new(&tree, &how, sizes, limits, &device_of(&x[0])?);
                             attend(
                                 [&x[0], &x[1], &x[2]],
                                 Arc::new(plan.map_err(Error::backend(NAME, "plan"))?),
@@ -368,7 +368,7 @@ fn blocks_of_like_size_are_computed_together() -> Result<()> {
     let tree = tree(&parts)?;
     let how = Attention { scale: 1.0, cap: None, mask: Mask::Causal { window: None }, queries: None };
     let sizes = Sizes { kv_heads: 2, group: 7, dim: 64 };
-    let plan = Plan::new(&tree, &how, sizes, Limits::GPU, &device()?);
+    let plan = GroupedPlan::new(&tree, &how, sizes, Limits::GPU, &device()?);
     let plan = plan.map_err(Error::backend(NAME, "plan"))?;
     let computed: usize = plan.groups.iter().map(|group| group.blocks * group.queries * group.keys).sum();
     let needed: usize = (0..tree.segments().len())

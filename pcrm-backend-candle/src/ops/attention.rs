@@ -2,12 +2,12 @@
 
 use candle_core as ct;
 use pcrm_core::Result;
-use pcrm_core::slices::attention::{self, Plan};
+use pcrm_core::slices::attention::{self, AttentionPlan};
 
 use super::slices::{Pool, dense, floats, tensor};
 
 /// Returns the attended values `[queries, heads, dim]` and ln Σ eˣ `[queries, heads]`.
-pub(crate) fn forward(plan: &Plan, qkv: [&ct::Tensor; 3]) -> Result<(ct::Tensor, Vec<f32>)> {
+pub(crate) fn forward(plan: &AttentionPlan, qkv: [&ct::Tensor; 3]) -> Result<(ct::Tensor, Vec<f32>)> {
     const OP: &str = "attention";
     let shape = qkv[0].dims();
     let (q, k, v) = (floats(OP, qkv[0])?, floats(OP, qkv[1])?, floats(OP, qkv[2])?);
@@ -17,7 +17,7 @@ pub(crate) fn forward(plan: &Plan, qkv: [&ct::Tensor; 3]) -> Result<(ct::Tensor,
 
 /// Computes the gradients of q, k and v, from the values, their gradient and ln Σ eˣ.
 pub(crate) fn backward(
-    plan: &Plan,
+    plan: &AttentionPlan,
     qkv: [&ct::Tensor; 3],
     [values, gradient]: [&ct::Tensor; 2],
     totals: &[f32],

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use pcrm_core::model::weights;
-use pcrm_eval::comparison::{Outcome, Run};
+use pcrm_eval::comparison::{ComparisonOutcome, Run};
 use serde::{Deserialize, Serialize};
 
 pub use measured::Measured;
@@ -31,7 +31,7 @@ pub struct Comparison {
 
 impl Comparison {
     /// Compares the arms over all seeds.
-    fn outcome(&self) -> pcrm_eval::Result<Outcome> {
+    fn outcome(&self) -> pcrm_eval::Result<ComparisonOutcome> {
         let words: Vec<(String, Option<String>)> =
             self.runs.iter().map(|run| (run.constraint.to_string(), run.held_out())).collect();
         let mut runs = Vec::new();
@@ -40,7 +40,7 @@ impl Comparison {
             let (arm, pairs, measures) = (run.label.as_str(), run.pairs, &run.measures);
             runs.push(Run { arm, setting, held_out, pairs, measures });
         }
-        Outcome::of(&self.labels, &runs)
+        ComparisonOutcome::of(&self.labels, &runs)
     }
 
     /// Writes the comparison to a folder, prints its tables, and writes its page.

@@ -1,6 +1,6 @@
 //! The page of a comparison.
 
-use pcrm_eval::comparison::{Better, Measure, Outcome, Unit};
+use pcrm_eval::comparison::{Better, ComparisonOutcome, Measure, Unit};
 use pcrm_eval::interval::FEWEST_REPLICATES;
 
 use super::show;
@@ -8,7 +8,7 @@ use crate::report::document::{Block, Document, Section, Table};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 
 /// Returns the page: conclusions, a plot per measure of quality, the table, the constraints.
-pub fn document(outcome: &Outcome) -> Document {
+pub fn document(outcome: &ComparisonOutcome) -> Document {
     let telling = |(_, measure): &(usize, &Measure)| measure.better != Better::Neither;
     let plots: Vec<Plot> = outcome
         .measures
@@ -45,7 +45,7 @@ pub fn document(outcome: &Outcome) -> Document {
 }
 
 /// Returns the plot of a measure: a row per arm with a dot per seed, and the mean with its interval.
-fn plot(outcome: &Outcome, at: usize, measure: &Measure) -> Plot {
+fn plot(outcome: &ComparisonOutcome, at: usize, measure: &Measure) -> Plot {
     let names = outcome.arms.iter().rev().map(|arm| arm.label.clone()).collect();
     let arms = || outcome.arms.iter().rev().enumerate();
     let marks = arms().filter_map(|(place, arm)| {

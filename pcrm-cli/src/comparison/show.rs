@@ -3,7 +3,7 @@
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use pcrm_eval::Interval;
-use pcrm_eval::comparison::{ArmOutcome, HeldOut, Measure, Outcome, Unit};
+use pcrm_eval::comparison::{ArmOutcome, ComparisonOutcome, HeldOut, Measure, Unit};
 use pcrm_eval::interval::FEWEST_REPLICATES;
 use pcrm_eval::table::{percent, percents};
 
@@ -14,7 +14,7 @@ use crate::report::count;
 const WIDTH: usize = 80;
 
 /// Formats the tables and their conclusions.
-pub fn text(outcome: &Outcome) -> String {
+pub fn text(outcome: &ComparisonOutcome) -> String {
     let mut text = format!("\n{}", paragraph("", &heading(outcome)));
     let rows = rows(outcome);
     let mut next = 0;
@@ -40,7 +40,7 @@ pub fn text(outcome: &Outcome) -> String {
 }
 
 /// Returns the number of arms, starting with this one, that fit side by side; at least one.
-fn beside(outcome: &Outcome, rows: &[ArmRow], from: usize) -> usize {
+fn beside(outcome: &ComparisonOutcome, rows: &[ArmRow], from: usize) -> usize {
     let length = |text: &str| text.chars().count() + 2;
     let column = |arm: usize| {
         let cells = rows.iter().map(|row| length(&row.cells[arm]));
@@ -55,7 +55,7 @@ fn beside(outcome: &Outcome, rows: &[ArmRow], from: usize) -> usize {
 }
 
 /// Describes the data behind the numbers.
-pub fn heading(outcome: &Outcome) -> String {
+pub fn heading(outcome: &ComparisonOutcome) -> String {
     let runs = outcome.replicates;
     let seeds = if runs == 1 { "one seed".to_owned() } else { format!("{runs} seeds") };
     let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
@@ -86,7 +86,7 @@ pub struct ArmRow {
 
 /// Returns the rows of the table: for every measure the means, their intervals, and the differences from the
 /// first arm.
-pub fn rows(outcome: &Outcome) -> Vec<ArmRow> {
+pub fn rows(outcome: &ComparisonOutcome) -> Vec<ArmRow> {
     let first = outcome.arms.first().map_or("", |arm| arm.label.as_str());
     let mut rows = Vec::new();
     for (at, measure) in outcome.measures.iter().enumerate() {

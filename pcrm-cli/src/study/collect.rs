@@ -10,7 +10,7 @@ use pcrm_eval::study::measures::{Scored, measures, win_rate};
 use pcrm_eval::study::plan::{follow_of, model_of, slug};
 use pcrm_eval::study::recipe::{Arm, Follow, Verb, world_and_pairs};
 use pcrm_eval::study::results::{Sample, WorldFound};
-use pcrm_eval::study::{Cell, Plan, Recipe};
+use pcrm_eval::study::{Cell, Recipe, StudyPlan};
 use pcrm_eval::worlds::{Asked, Carried, Likeness, World};
 use pcrm_rl::online::{CHANGES, Change};
 use serde_json::Value;
@@ -25,7 +25,7 @@ const PAIRS: usize = 1200;
 /// The results of a plan's completed jobs, in the order of the plan.
 pub struct Collector<'a> {
     pub recipe: &'a Recipe,
-    pub plan: &'a Plan,
+    pub plan: &'a StudyPlan,
     pub state: &'a State,
     pub output: &'a Path,
 }
@@ -246,7 +246,7 @@ impl Collector<'_> {
 }
 
 /// Returns the worlds of a plan with their tests.
-pub fn worlds(plan: &Plan) -> Result<Vec<WorldFound>> {
+pub fn worlds(plan: &StudyPlan) -> Result<Vec<WorldFound>> {
     let mut names: Vec<&str> = Vec::new();
     for job in &plan.jobs {
         if !names.contains(&job.world.as_str()) {

@@ -14,7 +14,7 @@ use clap::Command;
 use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::disk::{FolderLock, sealed};
 use pcrm_eval::study::recipe::Size;
-use pcrm_eval::study::{Job, Plan, Recipe};
+use pcrm_eval::study::{Job, Recipe, StudyPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
@@ -55,7 +55,7 @@ pub struct Chosen {
     quick: bool,
     seeds: u64,
     jobs: usize,
-    plan: Plan,
+    plan: StudyPlan,
     left_out: Vec<(String, String)>,
 }
 
@@ -80,7 +80,7 @@ impl Chosen {
         let seeds = seeds.unwrap_or(size.seeds);
         let left_out = usage(checked(&recipe, size, name, command))?;
         let skipped: Vec<String> = left_out.iter().map(|(arm, _)| arm.clone()).collect();
-        let plan = Plan::of(&recipe, size, seeds, &skipped);
+        let plan = StudyPlan::of(&recipe, size, seeds, &skipped);
         let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
         Ok(Self { recipe, quick, seeds, jobs, plan, left_out })
     }
@@ -160,7 +160,7 @@ fn claim(output: &Path, recipe: &Recipe, quick: bool) -> Result<()> {
 /// Checks the options of every kind of run. Returns the optional arms that this program cannot run, with the
 /// reasons.
 fn checked(recipe: &Recipe, size: &Size, name: &str, command: &Command) -> Result<Vec<(String, String)>> {
-    let one = Plan::of(recipe, size, 1, &[]);
+    let one = StudyPlan::of(recipe, size, 1, &[]);
     let first = one.jobs.first().map(|job| job.world.clone());
     let mut left_out: Vec<(String, String)> = Vec::new();
     for job in one.jobs.iter().filter(|job| Some(&job.world) == first.as_ref()) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use pcrm_core::disk::{FolderLock, sealed, whole};
 use pcrm_eval::study::plan::ROOT;
-use pcrm_eval::study::{Job, Plan};
+use pcrm_eval::study::{Job, StudyPlan};
 use pcrm_rl::{checkpoint, manifest};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -65,7 +65,7 @@ struct Mark {
 /// Runs the jobs of a plan.
 pub struct Runner<'a> {
     output: &'a Path,
-    plan: &'a Plan,
+    plan: &'a StudyPlan,
     at_once: usize,
     stages: Vec<Stage>,
     state: State,
@@ -101,7 +101,7 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// Fails if a job was run with other options or its mark cannot be read.
-    pub fn new(output: &'a Path, plan: &'a Plan, at_once: usize) -> Result<Self> {
+    pub fn new(output: &'a Path, plan: &'a StudyPlan, at_once: usize) -> Result<Self> {
         let mut stages = vec![Stage::Waiting; plan.jobs.len()];
         for (job, stage) in plan.jobs.iter().zip(&mut stages) {
             let path = mark_of(output, job);

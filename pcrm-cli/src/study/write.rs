@@ -6,7 +6,7 @@ use anyhow::Result;
 use pcrm_core::disk::whole;
 use pcrm_eval::study::learned::learned;
 use pcrm_eval::study::results::WorldFound;
-use pcrm_eval::study::{Outcome, Plan, Recipe, Results, markdown, page};
+use pcrm_eval::study::{Recipe, Results, StudyOutcome, StudyPlan, markdown, page};
 use serde_json::json;
 
 use super::collect::Collector;
@@ -23,7 +23,7 @@ pub struct Study<'a> {
     pub recipe: &'a Recipe,
     pub quick: bool,
     pub seeds: u64,
-    pub plan: &'a Plan,
+    pub plan: &'a StudyPlan,
     pub left_out: &'a [(String, String)],
     /// The worlds, tested for the strength that likeness carries.
     pub worlds: Vec<WorldFound>,
@@ -57,7 +57,7 @@ impl Study<'_> {
             cells: collector.cells()?,
             samples: collector.samples()?,
         };
-        let outcome = Outcome::of(&results)?;
+        let outcome = StudyOutcome::of(&results)?;
         let text = markdown::text(&results, &outcome);
         whole::write_json(&output.join(RESULTS), &json!({ "results": results, "outcome": outcome }))?;
         whole::write(&output.join(MARKDOWN), text.as_bytes())?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::asked::{Asked, beside};
 use super::conversation::Content;
-use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
+use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{AnswerSet, Preference, content_at, read_pair, refuse_template_columns};
 use super::readable::implicit_prompt;
 use super::report::{Origin, ProblemKind, Report};
@@ -58,7 +58,7 @@ impl Reader for Completions {
         Schema::of_row(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Completion>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<Completion>>) {
         let Found { schema, record, origin, .. } = found;
         let row = read_completion(schema, record, &origin);
         if row.is_ok() && schema.is_pair() {

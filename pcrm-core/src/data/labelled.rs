@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::asked::{Asked, beside};
 use super::completions::{Completion, answers_of, checked};
 use super::conversation::Content;
-use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
+use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{content_at, read_pair};
 use super::report::{Origin, ProblemKind, Report};
 use super::schema::{Schema, completion_key};
@@ -56,7 +56,7 @@ impl Reader for Answers {
         Schema::of_labelled(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Labelled>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<Labelled>>) {
         let Found { schema, record, origin, .. } = found;
         match read_labelled(schema, record, &origin) {
             Err(refusal) => out.push((origin, Err(refusal))),

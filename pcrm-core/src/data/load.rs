@@ -57,7 +57,7 @@ pub(super) struct Found<'a> {
 }
 
 /// The outcome of a record: its file and line, and a row or the reason why there is none.
-pub(super) type Outcome<T> = (Origin, Result<T, Refusal>);
+pub(super) type ReadRow<T> = (Origin, Result<T, Refusal>);
 
 /// Detects the schema of records and reads them as one type of row.
 pub(super) trait Reader {
@@ -68,13 +68,13 @@ pub(super) trait Reader {
     fn schema_of(&self, record: &Record) -> Result<Schema, String>;
 
     /// Reads a record into any number of rows.
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Self::Row>>);
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<Self::Row>>);
 
     /// Adds the rows that need the whole file.
     ///
     /// # Errors
     /// Fails with the reason if the file as a whole is refused.
-    fn end_file(&mut self, _out: &mut Vec<Outcome<Self::Row>>) -> Result<(), String> {
+    fn end_file(&mut self, _out: &mut Vec<ReadRow<Self::Row>>) -> Result<(), String> {
         Ok(())
     }
 
@@ -214,7 +214,7 @@ fn read_one<R: Reader>(
     seen: &mut Seen,
     options: &ReadOptions,
     reader: &mut R,
-    out: &mut Vec<Outcome<R::Row>>,
+    out: &mut Vec<ReadRow<R::Row>>,
 ) -> Result<()> {
     let at = |line| Origin { file: file.clone(), line };
     let ((line, source), not_finite) = match record {

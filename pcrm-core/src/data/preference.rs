@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub use super::answer_set::{AnswerSet, Comparison, InSet, Preference, Ties, Verdict, pairs};
 pub use super::conversation::{Content, Message};
 pub use super::load::ReadOptions;
-use super::load::{Found, Outcome, Reader, Record, Refusal, load};
+use super::load::{Found, ReadRow, Reader, Record, Refusal, load};
 pub use super::report::{Origin, Problem, ProblemKind, Report, Strictness};
 use super::schema::Schema;
 use super::survey::Finding;
@@ -97,7 +97,7 @@ impl Reader for Preferences {
         Schema::of_pair(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<AnswerSet>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<AnswerSet>>) {
         let Found { schema, record, origin, .. } = found;
         self.findings.see_record(schema, record, &origin);
         if let Some(message) = self.score_margins.then(|| pair::score_that_is_none(record)).flatten() {
@@ -126,7 +126,7 @@ impl Reader for Preferences {
         }
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<AnswerSet>>) -> Result<(), String> {
+    fn end_file(&mut self, out: &mut Vec<ReadRow<AnswerSet>>) -> Result<(), String> {
         let mut sets = Vec::new();
         self.posts.sets(&mut self.sets, &mut sets);
         self.sets.end_file();
@@ -163,7 +163,7 @@ impl Preferences {
 
     /// Removes the comparisons without a preference and adds a refusal for each; returns `None` if no other
     /// is left.
-    fn checked(&self, mut set: AnswerSet, out: &mut Vec<Outcome<AnswerSet>>) -> Option<AnswerSet> {
+    fn checked(&self, mut set: AnswerSet, out: &mut Vec<ReadRow<AnswerSet>>) -> Option<AnswerSet> {
         let mut comparisons = std::mem::take(&mut set.comparisons);
         comparisons.retain(|comparison| match self.refusal(set.view(comparison)) {
             Some(refusal) => {
@@ -219,7 +219,7 @@ impl Reader for Sources<'_> {
         self.preferences.schema_of(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<usize>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<usize>>) {
         let (source, schema, mut sets) = (found.source, found.schema, Vec::new());
         self.preferences.read(found, &mut sets);
         let record_number = self.records;
@@ -227,7 +227,7 @@ impl Reader for Sources<'_> {
         self.hand_over(sets, out, |set| SourceSet { set, record_number, schema, record: source.clone() });
     }
 
-    fn end_file(&mut self, out: &mut Vec<Outcome<usize>>) -> Result<(), String> {
+    fn end_file(&mut self, out: &mut Vec<ReadRow<usize>>) -> Result<(), String> {
         let mut sets = Vec::new();
         self.preferences.end_file(&mut sets)?;
         let (schema, record_number) = (Schema::OasstMessages, self.records);
@@ -247,8 +247,8 @@ impl Reader for Sources<'_> {
 impl Sources<'_> {
     fn hand_over(
         &mut self,
-        sets: Vec<Outcome<AnswerSet>>,
-        out: &mut Vec<Outcome<usize>>,
+        sets: Vec<ReadRow<AnswerSet>>,
+        out: &mut Vec<ReadRow<usize>>,
         sourced: impl Fn(AnswerSet) -> SourceSet,
     ) {
         for (origin, set) in sets {

@@ -6,7 +6,7 @@ use super::asked::Asked;
 use super::columns::Columns;
 use super::completions::answers_of;
 use super::conversation::Content;
-use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
+use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{read_pair, refuse_template_columns};
 use super::report::{Origin, ProblemKind, Report};
 use super::schema::Schema;
@@ -46,7 +46,7 @@ impl Reader for Prompts {
         Schema::of_prompt(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<Prompt>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<Prompt>>) {
         let origin = found.origin.clone();
         out.push((origin, read_prompt(found, &self.named)));
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::asked::{Asked, beside};
-use super::load::{Found, Outcome, ReadOptions, Reader, Record, Refusal, load};
+use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{
     AnswerSet, Content, Origin, PairFindings, ProblemKind, Report, content_at, read_pair,
     refuse_template_columns,
@@ -75,7 +75,7 @@ impl Reader for Rows {
         Schema::of_row(record)
     }
 
-    fn read(&mut self, found: Found<'_>, out: &mut Vec<Outcome<SourceRow>>) {
+    fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<SourceRow>>) {
         self.findings.see_record(found.schema, found.record, &found.origin);
         let row = read_row(found.schema, found.record, found.origin.clone());
         self.refused = row.is_err().then(|| found.source.clone());
@@ -90,7 +90,7 @@ impl Reader for Rows {
         Some((row, self.refused.take().unwrap_or_default()))
     }
 
-    fn end_file(&mut self, _out: &mut Vec<Outcome<SourceRow>>) -> Result<(), String> {
+    fn end_file(&mut self, _out: &mut Vec<ReadRow<SourceRow>>) -> Result<(), String> {
         self.findings.end_file()
     }
 

@@ -19,8 +19,8 @@ impl Measured {
     }
 }
 
-fn outcome_of(runs: &[Measured]) -> Result<Outcome> {
-    Outcome::of(&labels(), &runs.iter().map(Measured::run).collect::<Vec<_>>())
+fn outcome_of(runs: &[Measured]) -> Result<ComparisonOutcome> {
+    ComparisonOutcome::of(&labels(), &runs.iter().map(Measured::run).collect::<Vec<_>>())
 }
 
 fn labels() -> [String; 2] {
@@ -86,7 +86,7 @@ fn every_star_is_in_a_sentence() {
 /// 100 %; pairs shared by all seeds are counted once.
 #[test]
 fn few_seeds_and_shared_pairs_are_said() {
-    let seeds = |count: u64, held_out: Option<&'static str>| -> Outcome {
+    let seeds = |count: u64, held_out: Option<&'static str>| -> ComparisonOutcome {
         let one = |arm, seed: u64| {
             let accuracy = if seed.is_multiple_of(2) { 0.99 } else { 0.6 };
             Measured { held_out, ..run(arm, accuracy, 0.6) }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Outcome;
+use super::MatchOutcome;
 use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::error::{Result, check_lengths};
 
@@ -28,21 +28,21 @@ pub struct Agreement {
 /// # Errors
 /// Fails if the inputs differ in length.
 pub fn agreement(
-    first: &[Option<Outcome>],
-    second: &[Option<Outcome>],
+    first: &[Option<MatchOutcome>],
+    second: &[Option<MatchOutcome>],
     prompts: &[usize],
     bootstrap: &Bootstrap,
 ) -> Result<Option<Agreement>> {
     check_lengths("verdicts of two judges", first.len(), second.len())?;
     check_lengths("verdicts and prompts", first.len(), prompts.len())?;
     let judged = first.iter().zip(second).map(|(first, second)| (*first).zip(*second));
-    let both: Vec<(usize, (Outcome, Outcome))> =
+    let both: Vec<(usize, (MatchOutcome, MatchOutcome))> =
         prompts.iter().zip(judged).filter_map(|(prompt, pair)| Some((*prompt, pair?))).collect();
     if both.is_empty() {
         return Ok(None);
     }
     let clusters = Clusters::of(&both.iter().map(|(prompt, _)| *prompt).collect::<Vec<_>>());
-    let pairs: Vec<(Outcome, Outcome)> = both.into_iter().map(|(_, pair)| pair).collect();
+    let pairs: Vec<(MatchOutcome, MatchOutcome)> = both.into_iter().map(|(_, pair)| pair).collect();
     let table = |positions: &mut dyn Iterator<Item = usize>| {
         let mut table = [[0; 3]; 3];
         positions.for_each(|at| table[pairs[at].0 as usize][pairs[at].1 as usize] += 1);
@@ -86,7 +86,8 @@ mod tests {
     fn kappa_is_that_of_statsmodels() {
         let golden = golden();
         for case in golden["kappa"].as_array().unwrap() {
-            let outcome = |value: f64| Some([Outcome::Win, Outcome::Tie, Outcome::Loss][value as usize]);
+            let outcome =
+                |value: f64| Some([MatchOutcome::Win, MatchOutcome::Tie, MatchOutcome::Loss][value as usize]);
             let [first, second] = ["first", "second"]
                 .map(|name| numbers(&case[name]).into_iter().map(outcome).collect::<Vec<_>>());
             let prompts: Vec<usize> = (0..first.len()).collect();
@@ -104,7 +105,7 @@ mod tests {
     /// are skipped.
     #[test]
     fn agreement_by_chance_has_no_kappa() {
-        let wins = [Some(Outcome::Win), Some(Outcome::Win), None];
+        let wins = [Some(MatchOutcome::Win), Some(MatchOutcome::Win), None];
         let found = agreement(&wins, &wins, &[0, 1, 2], &Bootstrap::default()).unwrap().unwrap();
         assert_eq!((found.matches, found.agreement, found.kappa), (2, 1.0, None));
         assert_eq!(agreement(&[None], &wins[..1], &[0], &Bootstrap::default()).unwrap(), None);

@@ -52,7 +52,7 @@ pub struct Match {
 /// The result of a match for its first policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum MatchOutcome {
     /// The first policy's answer is better.
     Win,
     /// Neither answer is better.
@@ -61,7 +61,7 @@ pub enum Outcome {
     Loss,
 }
 
-impl Outcome {
+impl MatchOutcome {
     /// Returns the outcome for a preference.
     pub fn of(preference: f64) -> Self {
         match preference {
@@ -82,8 +82,8 @@ impl Match {
     }
 
     /// Returns the outcome of the mean preference.
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.value().map(Outcome::of)
+    pub fn outcome(&self) -> Option<MatchOutcome> {
+        self.value().map(MatchOutcome::of)
     }
 
     /// Returns the same match with the policies swapped.

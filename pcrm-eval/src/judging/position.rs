@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Match, Outcome, check, clusters};
+use super::{Match, MatchOutcome, check, clusters};
 use crate::bootstrap::{Bootstrap, Estimate};
 use crate::error::Result;
 use crate::quantiles::mean;
@@ -40,14 +40,16 @@ pub fn position_bias(matches: &[Match], bootstrap: &Bootstrap) -> Result<Option<
     let preference = bootstrap.estimate(&clusters(&kept), |positions| {
         Ok(Some(mean(&positions.iter().map(|at| shown_first[*at]).collect::<Vec<_>>())))
     })?;
-    let count = |is: fn(Outcome, Outcome) -> bool| {
-        both.iter().filter(|(forward, backward)| is(Outcome::of(*forward), Outcome::of(*backward))).count()
+    let count = |is: fn(MatchOutcome, MatchOutcome) -> bool| {
+        both.iter()
+            .filter(|(forward, backward)| is(MatchOutcome::of(*forward), MatchOutcome::of(*backward)))
+            .count()
     };
     Ok(preference.map(|preference| PositionBias {
         matches: kept.len(),
         consistent: count(|forward, backward| forward == backward),
-        first: count(|forward, backward| forward == Outcome::Win && backward == Outcome::Loss),
-        second: count(|forward, backward| forward == Outcome::Loss && backward == Outcome::Win),
+        first: count(|forward, backward| forward == MatchOutcome::Win && backward == MatchOutcome::Loss),
+        second: count(|forward, backward| forward == MatchOutcome::Loss && backward == MatchOutcome::Win),
         preference,
     }))
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Match, Outcome, check, clusters};
+use super::{Match, MatchOutcome, check, clusters};
 use crate::bootstrap::{Bootstrap, Estimate};
 use crate::error::Result;
 use crate::quantiles::mean;
@@ -39,13 +39,13 @@ pub fn win_rate(matches: &[Match], bootstrap: &Bootstrap) -> Result<Option<WinRa
     let rate = bootstrap.estimate(&clusters(&known), |positions| {
         Ok(Some(mean(&positions.iter().map(|at| values[*at]).collect::<Vec<_>>())))
     })?;
-    let count = |outcome: Outcome| known.iter().filter(|one| one.outcome() == Some(outcome)).count();
+    let count = |outcome: MatchOutcome| known.iter().filter(|one| one.outcome() == Some(outcome)).count();
     Ok(rate.map(|rate| WinRate {
         matches: known.len(),
         without_verdict: matches.len() - known.len(),
-        wins: count(Outcome::Win),
-        ties: count(Outcome::Tie),
-        losses: count(Outcome::Loss),
+        wins: count(MatchOutcome::Win),
+        ties: count(MatchOutcome::Tie),
+        losses: count(MatchOutcome::Loss),
         rate,
     }))
 }

@@ -50,9 +50,9 @@ pub fn svg(plot: &Plot) -> Result<String> {
     Ok(text.replace(">\n", ">").replace("\n<", "<"))
 }
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type Drawing = Result<(), Box<dyn std::error::Error>>;
 
-fn paint(text: &mut String, plot: &Plot) -> Outcome {
+fn paint(text: &mut String, plot: &Plot) -> Drawing {
     let (x, y) = (Extent::of(&plot.x, plot, xs), Extent::of(&plot.y, plot, ys));
     let height = match plot.y.names.len() as u32 {
         0 => SIZE.1,
@@ -97,7 +97,7 @@ fn draw_layer(
     layer: &Layer,
     at: &dyn Fn((f64, f64)) -> (f64, f64),
     (x, y): (&Extent<'_>, &Extent<'_>),
-) -> Outcome {
+) -> Drawing {
     let ink = layer.ink.key();
     let finite = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
         points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()).map(|point| at(*point)).collect()

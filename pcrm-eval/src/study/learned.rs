@@ -1,14 +1,14 @@
 //! The findings of a study in two or three sentences, based on its intervals.
 
 use super::map;
-use super::outcome::{Found, Outcome};
+use super::outcome::{Found, StudyOutcome};
 use super::results::Results;
 use super::show::{difference, fixed, heading, listed};
 use crate::interval::FEWEST_REPLICATES;
 
 /// Returns the sentences: the primary figure, the true reward at an equal coefficient if policies ran to
 /// their end, and the best arm of a sweep.
-pub fn learned(results: &Results, outcome: &Outcome) -> Vec<String> {
+pub fn learned(results: &Results, outcome: &StudyOutcome) -> Vec<String> {
     let Some(world) = outcome.main_world() else {
         return vec!["No run is done yet.".to_owned()];
     };
@@ -31,7 +31,7 @@ fn at_the_end(results: &Results, primary: &str) -> Option<String> {
     Some(format!("{}/truth", follow.name))
 }
 
-fn sentence(results: &Results, outcome: &Outcome, world: &str, figure: &str, lower: bool) -> String {
+fn sentence(results: &Results, outcome: &StudyOutcome, world: &str, figure: &str, lower: bool) -> String {
     let words = heading(&results.recipe, figure);
     let base = &outcome.baseline;
     let Some(of_base) = outcome.found(world, figure, base) else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Outcome, TOGETHER};
+use super::outcome::{StudyOutcome, TOGETHER};
 use super::results::{Cell, Results};
 use super::show::{difference, heading, signed};
 use crate::error::Result;
@@ -97,7 +97,7 @@ fn best_of(results: &Results, swept: &[String], world: &str, cells: &[&Cell]) ->
 }
 
 /// Returns a sentence on the best arm of the sweep.
-pub fn sentence(results: &Results, outcome: &Outcome, world: &str) -> Option<String> {
+pub fn sentence(results: &Results, outcome: &StudyOutcome, world: &str) -> Option<String> {
     let found = best(results).ok()?;
     let of = |best: &Best| {
         let over = best.over_baseline.as_ref().map_or(String::new(), |mean| {
@@ -128,7 +128,7 @@ pub fn sentence(results: &Results, outcome: &Outcome, world: &str) -> Option<Str
 
 /// Returns one plot each for the primary figure, accuracy and calibration, against the single axis of a
 /// sweep.
-pub fn line_plots(results: &Results, outcome: &Outcome, world: &str, axis: &str) -> Vec<Plot> {
+pub fn line_plots(results: &Results, outcome: &StudyOutcome, world: &str, axis: &str) -> Vec<Plot> {
     let recipe = &results.recipe;
     let mut figures = vec![recipe.primary.figure.clone()];
     for name in ["accuracy", "log_loss_scaled", "ece"].map(str::to_owned) {
@@ -175,7 +175,7 @@ pub fn line_plots(results: &Results, outcome: &Outcome, world: &str, axis: &str)
 
 /// Returns heat maps of the primary figure minus the baseline's over two axes, one for every combination of
 /// the other axes.
-pub fn cell_plots(results: &Results, outcome: &Outcome, world: &str, axes: &[&String]) -> Vec<Plot> {
+pub fn cell_plots(results: &Results, outcome: &StudyOutcome, world: &str, axes: &[&String]) -> Vec<Plot> {
     let recipe = &results.recipe;
     let [across, up, others @ ..] = axes else { return Vec::new() };
     let size = recipe.size(results.quick);

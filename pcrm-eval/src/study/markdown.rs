@@ -1,12 +1,12 @@
 //! Reports as Markdown: the page's text and tables, without its plots.
 
-use super::outcome::Outcome;
+use super::outcome::StudyOutcome;
 use super::page;
 use super::results::Results;
 use crate::report::document::{Align, Block, Document, Table};
 
 /// Returns the report of a study as Markdown.
-pub fn text(results: &Results, outcome: &Outcome) -> String {
+pub fn text(results: &Results, outcome: &StudyOutcome) -> String {
     of(&page::document(results, outcome))
 }
 

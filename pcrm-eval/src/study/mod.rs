@@ -1,9 +1,9 @@
 //! Studies: an experiment as data, its runs, and the analysis of their results.
 //!
-//! A [`Recipe`] has the question of the study and its arms. [`Plan::of`] turns it into a list of jobs with
+//! A [`Recipe`] has the question of the study and its arms. [`StudyPlan::of`] turns it into a list of jobs with
 //! stable names; each is a `pcrm` command with its options and the jobs it needs. The caller runs them and
 //! reads their output into [`Cell`]s, one per arm, world and seed, with [`measures`] and [`curve`].
-//! [`Outcome::of`] pairs the cells by seed, [`learned`] puts the outcome into words, and [`page`] and
+//! [`StudyOutcome::of`] pairs the cells by seed, [`learned`] puts the outcome into words, and [`page`] and
 //! [`markdown`] show it. This module runs no process and reads no file.
 
 mod check;
@@ -22,7 +22,7 @@ pub mod show;
 #[cfg(test)]
 mod tests;
 
-pub use outcome::Outcome;
-pub use plan::{Job, Plan};
+pub use outcome::StudyOutcome;
+pub use plan::{Job, StudyPlan};
 pub use recipe::Recipe;
 pub use results::{Cell, Results};

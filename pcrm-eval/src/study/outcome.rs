@@ -22,7 +22,7 @@ pub struct Found {
 /// The figures of a study by world, figure and arm. A study of several worlds also has them combined, as
 /// [`TOGETHER`]: every world and seed is a replicate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct StudyOutcome {
     /// Names of the worlds, the combined one last.
     pub worlds: Vec<String>,
     /// Arms, in the recipe's order.
@@ -36,7 +36,7 @@ pub struct Outcome {
 /// The name of all worlds combined.
 pub const TOGETHER: &str = "all worlds";
 
-impl Outcome {
+impl StudyOutcome {
     /// Combines results.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::curve::{Point, at_kl};
 use super::learned::learned;
 use super::map;
-use super::outcome::{Outcome, TOGETHER};
+use super::outcome::{StudyOutcome, TOGETHER};
 use super::results::Results;
 use super::show::{difference, fixed, heading, mean, short};
 use crate::interval::FEWEST_REPLICATES;
@@ -19,7 +19,7 @@ const TOGETHER_IN_A_PLOT: usize = 4;
 const PLACES: usize = 24;
 
 /// Builds the report.
-pub fn document(results: &Results, outcome: &Outcome) -> Document {
+pub fn document(results: &Results, outcome: &StudyOutcome) -> Document {
     let recipe = &results.recipe;
     let state = match results.done == results.runs {
         true => format!("{} runs", results.runs),
@@ -62,7 +62,7 @@ fn asked(results: &Results) -> Section {
 }
 
 /// Returns the section on the difference of every arm from the baseline in the primary figure.
-fn differences(results: &Results, outcome: &Outcome) -> Section {
+fn differences(results: &Results, outcome: &StudyOutcome) -> Section {
     let recipe = &results.recipe;
     let plot = |world: &String| {
         let by_arm = outcome.figures.get(world)?.get(&recipe.primary.figure)?;
@@ -95,7 +95,7 @@ fn differences(results: &Results, outcome: &Outcome) -> Section {
 }
 
 /// Returns the sections on true reward against KL divergence, averaged over the seeds that reach it.
-fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
+fn courses(results: &Results, outcome: &StudyOutcome) -> Vec<Section> {
     let recipe = &results.recipe;
     let mut sections = Vec::new();
     for follow in recipe.follow.iter().filter(|follow| !follow.kl.is_empty()) {
@@ -152,7 +152,7 @@ fn courses(results: &Results, outcome: &Outcome) -> Vec<Section> {
 
 /// Returns the section with the tables of a world: means, and differences from the baseline, for models and
 /// for each follow-up.
-fn tables(results: &Results, outcome: &Outcome, world: &str) -> Section {
+fn tables(results: &Results, outcome: &StudyOutcome, world: &str) -> Section {
     let recipe = &results.recipe;
     let names: BTreeSet<&String> =
         outcome.figures.get(world).into_iter().flat_map(|figures| figures.keys()).collect();
@@ -230,7 +230,7 @@ fn order(figure: &str) -> f64 {
 }
 
 /// Returns the sections on sweeps: a line plot for one axis, heat maps for more, and the best arms.
-fn strengths(results: &Results, outcome: &Outcome) -> Vec<Section> {
+fn strengths(results: &Results, outcome: &StudyOutcome) -> Vec<Section> {
     let recipe = &results.recipe;
     let size = recipe.size(results.quick);
     let swept: Vec<_> = recipe.arms_of(size).into_iter().filter(|arm| !arm.at.is_empty()).collect();

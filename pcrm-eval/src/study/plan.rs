@@ -36,7 +36,7 @@ pub struct Job {
 
 /// All runs of a study.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct StudyPlan {
     /// Jobs, each after those it needs.
     pub jobs: Vec<Job>,
 }
@@ -60,7 +60,7 @@ pub fn follow_of(follow: &str, arm: &str) -> String {
     format!("{}-of-{}", slug(follow), slug(arm))
 }
 
-impl Plan {
+impl StudyPlan {
     /// Plans a study of `seeds` seeds without the arms named in `skipped`.
     pub fn of(recipe: &Recipe, size: &Size, seeds: u64, skipped: &[String]) -> Self {
         let mut jobs = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::curve::Point;
 use super::learned::learned;
 use super::outcome::TOGETHER;
-use super::{Cell, Outcome, Recipe, Results, map, markdown, page};
+use super::{Cell, Recipe, Results, StudyOutcome, map, markdown, page};
 use crate::report::render;
 
 const RECIPE: &str = r#"
@@ -77,7 +77,7 @@ fn results(seeds: u64) -> Results {
 #[test]
 fn differences_are_paired_and_gaps_are_counted() {
     let results = results(4);
-    let outcome = Outcome::of(&results).unwrap();
+    let outcome = StudyOutcome::of(&results).unwrap();
     assert_eq!(outcome.worlds, ["questions"]);
     let found = outcome.found("questions", "ppo/truth@4", "fixed 1").unwrap();
     assert_eq!((found.without, found.mean.replicates), (1, 3));
@@ -98,7 +98,7 @@ fn worlds_are_read_together() {
     results
         .worlds
         .push(super::results::WorldFound { name: "dialogue".to_owned(), ..results.worlds[0].clone() });
-    let outcome = Outcome::of(&results).unwrap();
+    let outcome = StudyOutcome::of(&results).unwrap();
     assert_eq!(outcome.worlds, ["questions", "dialogue", TOGETHER]);
     let together = outcome.found(TOGETHER, "ppo/truth@4", "fixed 2").unwrap();
     assert_eq!(together.difference.unwrap().replicates, 6);
@@ -132,7 +132,7 @@ fn the_best_is_chosen_on_other_seeds() {
 /// Protects: the first sentences follow from the intervals: better, no difference, or too few seeds to tell.
 #[test]
 fn sentences_follow_from_intervals() {
-    let said = |results: &Results| learned(results, &Outcome::of(results).unwrap());
+    let said = |results: &Results| learned(results, &StudyOutcome::of(results).unwrap());
     let found = said(&results(4));
     assert!(
         found[0].starts_with(
@@ -160,14 +160,14 @@ fn sentences_follow_from_intervals() {
 fn pages_say_what_is_missing() {
     let whole = results(4);
     for results in [whole.clone(), Results { cells: Vec::new(), ..whole.clone() }, results(1)] {
-        let outcome = Outcome::of(&results).unwrap();
+        let outcome = StudyOutcome::of(&results).unwrap();
         let page = render(&page::document(&results, &outcome)).unwrap();
         for part in ["9 of 10 runs are done", "floor is left out: no --floor", "a run failed: no temperature"]
         {
             assert!(page.contains(part), "{part}");
         }
     }
-    let text = markdown::text(&whole, &Outcome::of(&whole).unwrap());
+    let text = markdown::text(&whole, &StudyOutcome::of(&whole).unwrap());
     assert!(text.contains("| fixed 1 | 3.49") || text.contains("| fixed 1 | 3.50"), "{text}");
     assert!(text.contains("(1 without)") && text.contains("| --- | ---: |"), "{text}");
 }
@@ -190,7 +190,7 @@ fn three_axes_make_maps() {
             results.cells.push(cell);
         }
     }
-    let outcome = Outcome::of(&results).unwrap();
+    let outcome = StudyOutcome::of(&results).unwrap();
     let axes: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
     let plots = map::cell_plots(&results, &outcome, "questions", &axes.iter().collect::<Vec<_>>());
     assert_eq!(plots.len(), 3);

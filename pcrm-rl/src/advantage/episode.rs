@@ -4,7 +4,7 @@ use super::shaping::token_rewards;
 use super::whiten;
 use crate::error::Result;
 use crate::loss::policy::{KlPlace, PpoConfig};
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, ScoredAnswer};
 use crate::options::refuse;
 
 /// A sampled answer with its score and the critic's values.
@@ -69,7 +69,7 @@ impl PpoConfig {
             let taken = if in_reward { coefficient } else { 0.0 };
             rewards.push(token_rewards(&kl, taken, score));
             found.kl += sum / episodes.len() as f64;
-            metrics.outcome(&Outcome {
+            metrics.outcome(&ScoredAnswer {
                 score,
                 kl: sum,
                 surprise: -episode.log_probs.iter().sum::<f64>(),

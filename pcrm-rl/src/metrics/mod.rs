@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use file::{MetricsFile, read};
-pub use rollout::{Completion, Outcome};
+pub use rollout::{Completion, ScoredAnswer};
 
 /// Sums of metrics, in the order in which they were first recorded.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

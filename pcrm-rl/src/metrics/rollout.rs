@@ -17,7 +17,7 @@ pub struct Completion {
 
 /// The scores of a sampled answer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Outcome {
+pub struct ScoredAnswer {
     /// Score for training.
     pub score: f64,
     /// KL divergence from the reference, summed over tokens.
@@ -58,7 +58,7 @@ impl Metrics {
     /// Records the scores of an answer, as PPO and online DPO do: `objective/{scores,kl,entropy}`,
     /// `objective/non_score_reward` (−coefficient·KL), `objective/rlhf_reward` (the sum of that and the
     /// score) and `val/contain_eos_token`. As in TRL, the entropy is Σ −ln π of the sampled tokens.
-    pub fn outcome(&mut self, outcome: &Outcome) {
+    pub fn outcome(&mut self, outcome: &ScoredAnswer) {
         let penalty = -outcome.coefficient * outcome.kl;
         for (name, value) in [
             ("objective/kl", outcome.kl),

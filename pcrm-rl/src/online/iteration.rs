@@ -28,7 +28,7 @@ use crate::metrics::{Metrics, MetricsFile, StepMetrics};
 use crate::objective::Batch;
 use crate::offline::{Observer, due};
 use crate::options::TrainerConfig;
-use crate::plan::Plan;
+use crate::plan::BatchPlan;
 use crate::rollout::source::RolloutSource;
 use crate::rollout::{Budget, Sampling, Stop};
 
@@ -52,7 +52,7 @@ pub(super) struct Training<'a> {
     pub steering: Steering,
     pub state: State,
     pub total: u64,
-    pub plan: Plan<'a>,
+    pub plan: BatchPlan<'a>,
     /// Number of batches drawn from the plan.
     pub drawn: u64,
     /// Seconds spent on the rewards of the current rollout.

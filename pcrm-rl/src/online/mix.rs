@@ -10,7 +10,7 @@ use crate::learner::Learner;
 use crate::metrics::Metrics;
 use crate::objective::sft::{Completions, Sft, SftConfig};
 use crate::objective::{Batch, Forward, Objective, Pass};
-use crate::plan::Plan;
+use crate::plan::BatchPlan;
 
 /// Texts to learn besides sampled answers.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ pub struct Mix<'a> {
 /// Texts with the run's position in them.
 pub(super) struct Mixing<'a> {
     pub mix: Mix<'a>,
-    pub plan: Plan<'a>,
+    pub plan: BatchPlan<'a>,
     pub micro_tokens: usize,
 }
 

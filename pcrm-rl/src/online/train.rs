@@ -28,7 +28,7 @@ use crate::objective::sft::Sft;
 use crate::offline::{Observer, Outcome, Trained};
 use crate::options::{TrainerConfig, refuse};
 use crate::order::BatchSize;
-use crate::plan::{Plan, total_steps};
+use crate::plan::{BatchPlan, total_steps};
 use crate::resume::{Candidate, same_beginning};
 use crate::reward_source::{Preparation, Weighted};
 use crate::rollout::source::{Own, RolloutSource};
@@ -166,7 +166,7 @@ pub fn train(
         true => (MetricsFile::open(&path, &state)?, MetricsFile::plain(&table, state.step)?),
         false => (MetricsFile::of_another(&path), MetricsFile::of_another(&table)),
     };
-    let mut plan = Plan::new(&train.sizes, trainer);
+    let mut plan = BatchPlan::new(&train.sizes, trainer);
     let kept = state.states.get(DRAWN).and_then(serde_json::Value::as_u64);
     let drawn = kept.unwrap_or(state.step / updates) + ahead.len() as u64;
     (0..drawn).for_each(|_| {
@@ -176,7 +176,7 @@ pub fn train(
     let mixing = match mix {
         Some(mix) => {
             Sft.check(mix.data, &model)?;
-            let mut plan = Plan::new(Sft.sizes(mix.data), &texts);
+            let mut plan = BatchPlan::new(Sft.sizes(mix.data), &texts);
             (0..state.step).for_each(|_| {
                 plan.next();
             });

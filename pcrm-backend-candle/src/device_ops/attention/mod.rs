@@ -9,7 +9,7 @@ pub(crate) mod plan;
 use candle_core as ct;
 use pcrm_core::Mask;
 
-use self::plan::{Group, NEVER, Plan, Sizes};
+use self::plan::{Group, GroupedPlan, NEVER, Sizes};
 use super::float::{affine, single};
 
 /// The additive mask of unseen keys. Finite, so that a fully masked row does not give NaN.
@@ -17,7 +17,10 @@ const MASKED: f64 = -1e30;
 
 /// Computes q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`, and ln Σ eˣ
 /// per group.
-pub(crate) fn forward(plan: &Plan, [q, k, v]: [&ct::Tensor; 3]) -> ct::Result<(ct::Tensor, Vec<ct::Tensor>)> {
+pub(crate) fn forward(
+    plan: &GroupedPlan,
+    [q, k, v]: [&ct::Tensor; 3],
+) -> ct::Result<(ct::Tensor, Vec<ct::Tensor>)> {
     let [q, k, v] = [plan.by_head(&affine(q, plan.scale, 0.0)?)?, plan.by_head(k)?, plan.by_head(v)?];
     let (mut outputs, mut totals) = (Vec::new(), Vec::new());
     for group in &plan.groups {
@@ -36,7 +39,7 @@ pub(crate) fn forward(plan: &Plan, [q, k, v]: [&ct::Tensor; 3]) -> ct::Result<(c
 /// Computes the gradients of q, k and v: with P the probabilities, dV = Pᵀ·dO, dS = P ∘ (dO·Vᵀ − Σ dO∘O), dQ
 /// = dS·K, dK = dSᵀ·Q.
 pub(crate) fn backward(
-    plan: &Plan,
+    plan: &GroupedPlan,
     [q, k, v]: [&ct::Tensor; 3],
     [attended, gradient]: [&ct::Tensor; 2],
     totals: &[ct::Tensor],
@@ -61,7 +64,7 @@ pub(crate) fn backward(
     Ok([d_q, plan.to_rows(&d_k)?.to_dtype(dtype)?, plan.to_rows(&d_v)?.to_dtype(dtype)?])
 }
 
-impl Plan {
+impl GroupedPlan {
     /// Reshapes `[rows, heads, width]` → `[kv_heads, rows, heads / kv_heads · width]`.
     fn by_head(&self, x: &ct::Tensor) -> ct::Result<ct::Tensor> {
         let rows = x.dims()[0];

@@ -61,7 +61,7 @@ pub(crate) struct Group {
 }
 
 /// The groups of a batch, and the mapping back to its rows.
-pub(crate) struct Plan {
+pub(crate) struct GroupedPlan {
     pub(crate) sizes: Sizes,
     pub(crate) scale: f64,
     pub(crate) mask: Mask,
@@ -81,7 +81,7 @@ struct Block {
     keys: Vec<u32>,
 }
 
-impl Plan {
+impl GroupedPlan {
     /// Returns the plan that all layers of a pass share.
     pub(crate) fn shared(
         tree: &PlannedTree,

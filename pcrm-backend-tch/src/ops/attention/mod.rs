@@ -9,7 +9,7 @@ mod segments;
 
 use std::sync::Arc;
 
-use pcrm_core::slices::attention::{self, Plan, Sizes};
+use pcrm_core::slices::attention::{self, AttentionPlan, Sizes};
 use pcrm_core::{Attention, PlannedTree, Result};
 use tch::{Device, Tensor as Torch};
 
@@ -21,7 +21,7 @@ const OP: &str = "attention";
 
 /// A plan and the results of its forward.
 pub(crate) struct Tiles {
-    plan: Arc<Plan>,
+    plan: Arc<AttentionPlan>,
     /// `[queries, heads, dim]`
     attended: Vec<f32>,
     /// ln Σ eˣ, `[queries, heads]`
@@ -57,7 +57,7 @@ pub(crate) fn forward(
         let (value, graph) = segments::forward(qkv, tree, how, keeps).map_err(failed(OP))?;
         return Ok((value, graph.map(Saved::Segments)));
     }
-    let plan = Plan::shared(tree, how, sizes);
+    let plan = AttentionPlan::shared(tree, how, sizes);
     let [q, k, v] = [Floats::of(qkv[0])?, Floats::of(qkv[1])?, Floats::of(qkv[2])?];
     let (attended, totals) = attention::forward(&plan, &Workers, [&q, &k, &v])?;
     let value = tensor(&attended, &qkv[0].size()).and_then(|value| value.f_to_kind(qkv[0].kind()));

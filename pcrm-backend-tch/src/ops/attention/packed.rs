@@ -22,7 +22,7 @@ use crate::tensor::to_device;
 const REPEATS: usize = 32;
 
 /// The runs of a tree, on the device.
-pub(crate) struct Plan {
+pub(crate) struct PackedPlan {
     most: [i64; 2],
     device: Mutex<OnDevice>,
 }
@@ -46,7 +46,7 @@ struct Gather {
 
 /// The state of the forward that the backward needs.
 pub(crate) struct Saved {
-    plan: Arc<Plan>,
+    plan: Arc<PackedPlan>,
     keys: [Torch; 2],
     attended: Attended,
     visible: Visible,
@@ -86,7 +86,7 @@ impl Runs {
     }
 }
 
-impl Plan {
+impl PackedPlan {
     fn new(tree: &SequenceTree, how: &Attention<'_>, device: Device) -> Torched<Option<Self>> {
         let Some(Runs { queries, keys, rows }) = Runs::new(tree, how) else { return Ok(None) };
         let most = |of: &[i32]| of.windows(2).map(|pair| i64::from(pair[1] - pair[0])).max().unwrap_or(0);
@@ -129,7 +129,7 @@ pub(crate) fn plan(
     [q, _, _]: [&Torch; 3],
     tree: &PlannedTree,
     how: &Attention<'_>,
-) -> Torched<Option<(Arc<Plan>, Visible)>> {
+) -> Torched<Option<(Arc<PackedPlan>, Visible)>> {
     let kind = q.kind();
     let dim = q.size()[2];
     let fits = match kind {
@@ -153,13 +153,13 @@ pub(crate) fn plan(
         return Ok(None);
     }
     let key = (how.queries.map(<[usize]>::to_vec), how.mask);
-    let plan = tree.plan(key, || Plan::new(tree, how, q.device()).map(|plan| plan.map(Arc::new)))?;
+    let plan = tree.plan(key, || PackedPlan::new(tree, how, q.device()).map(|plan| plan.map(Arc::new)))?;
     Ok(Option::clone(&plan).map(|plan| (plan, visible)))
 }
 
 /// Computes q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`.
 pub(crate) fn forward(
-    (plan, visible): (Arc<Plan>, Visible),
+    (plan, visible): (Arc<PackedPlan>, Visible),
     [q, k, v]: [&Torch; 3],
     scale: f64,
 ) -> Torched<(Torch, Saved)> {

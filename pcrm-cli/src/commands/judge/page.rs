@@ -1,7 +1,7 @@
 //! The page of `pcrm judge`.
 
 use pcrm_core::data::conversation::Content;
-use pcrm_eval::judging::Outcome;
+use pcrm_eval::judging::MatchOutcome;
 use pcrm_eval::table::{percent, percents};
 
 use super::answers::{Field, Policy};
@@ -143,7 +143,7 @@ fn matches(verdicts: &Verdicts, policies: &[Policy], field: &Field) -> Section {
     let outcomes = verdicts.matches(field);
     let [a, b] = [0, 1].map(|at| policies.get(at).map_or("", |policy| policy.label.as_str()));
     let mut table = Table::of_text("", &["better", "prompt", a, b]);
-    for (outcome, name) in [(Outcome::Win, a), (Outcome::Tie, "neither"), (Outcome::Loss, b)] {
+    for (outcome, name) in [(MatchOutcome::Win, a), (MatchOutcome::Tie, "neither"), (MatchOutcome::Loss, b)] {
         let these = field
             .pairings
             .iter()

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use pcrm_eval::Bootstrap;
 use pcrm_eval::judging::{
-    Agreement, League, LengthControlled, Match, Outcome, PositionBias, WinRate, agreement, league,
+    Agreement, League, LengthControlled, Match, MatchOutcome, PositionBias, WinRate, agreement, league,
     length_controlled, position_bias, win_rate,
 };
 use pcrm_rl::judge::{Prices, Reply, Usage};
@@ -212,7 +212,7 @@ fn agreements(field: &Field, verdicts: &[Verdicts], bootstrap: &Bootstrap) -> Re
         let question = field.question(&field.pairings[at]);
         question.first != question.second
     };
-    let outcomes: Vec<Vec<Option<Outcome>>> = verdicts
+    let outcomes: Vec<Vec<Option<MatchOutcome>>> = verdicts
         .iter()
         .map(|one| {
             let matches = one.matches(field);

@@ -135,14 +135,14 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
             .map_err(|error| located(error, &completion.origin, &completion.completion, tokenizer))
     };
     // The parallel map keeps the order, so the error returned is the first in file order.
-    let outcomes: Vec<Result<Outcome>> = rows.par_iter().enumerate().map(encode).collect();
+    let outcomes: Vec<Result<Encoding>> = rows.par_iter().enumerate().map(encode).collect();
     let mut report = CompletionReport { rows: rows.len(), ..CompletionReport::default() };
     let mut encoded = Vec::with_capacity(rows.len());
     for outcome in outcomes {
         match outcome? {
-            Outcome::TooLong => report.dropped_too_long += 1,
-            Outcome::NothingToLearn => report.nothing_to_learn += 1,
-            Outcome::Kept { completion, cut, prompt_changed } => {
+            Encoding::TooLong => report.dropped_too_long += 1,
+            Encoding::NothingToLearn => report.nothing_to_learn += 1,
+            Encoding::Kept { completion, cut, prompt_changed } => {
                 report.cut += usize::from(cut);
                 report.prompt_changed += usize::from(prompt_changed);
                 encoded.push(completion);
@@ -169,7 +169,7 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
     Ok((encoded, report))
 }
 
-enum Outcome {
+enum Encoding {
     Kept { completion: EncodedCompletion, cut: bool, prompt_changed: bool },
     TooLong,
     NothingToLearn,
@@ -180,7 +180,7 @@ fn encode_one(
     completion: &Completion,
     tokenizer: &Tokenizer,
     options: &CompletionOptions,
-) -> Result<Outcome> {
+) -> Result<Encoding> {
     let (mut ids, mut mask) = whole(completion, tokenizer, options.train_on)?;
     let prompt = match (&completion.prompt, options.train_on) {
         (Some(prompt), TrainOn::Completion | TrainOn::Assistant) => prompt_ids(prompt, tokenizer)?,
@@ -192,7 +192,7 @@ fn encode_one(
     let excess = options.max_length.map_or(0, |limit| ids.len().saturating_sub(limit));
     if excess > 0 {
         match options.too_long {
-            Overlong::Drop => return Ok(Outcome::TooLong),
+            Overlong::Drop => return Ok(Encoding::TooLong),
             Overlong::CutEnd => {
                 ids.truncate(ids.len() - excess);
                 mask.truncate(ids.len());
@@ -201,7 +201,7 @@ fn encode_one(
     }
     let trained = ranges(&mask);
     if trained.is_empty() {
-        return Ok(Outcome::NothingToLearn);
+        return Ok(Encoding::NothingToLearn);
     }
     let encoded = EncodedCompletion {
         row,
@@ -210,7 +210,7 @@ fn encode_one(
         ids,
         trained,
     };
-    Ok(Outcome::Kept { completion: encoded, cut: excess > 0, prompt_changed: shared < prompt.len() })
+    Ok(Encoding::Kept { completion: encoded, cut: excess > 0, prompt_changed: shared < prompt.len() })
 }
 
 /// Returns the tokens of prompt and completion, and a mask of those that may be targets.

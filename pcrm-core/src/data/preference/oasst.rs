@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::several::{Sets, Standing};
 use super::{AnswerSet, Content, Message, Origin};
-use crate::data::load::{Outcome, Record, Refusal};
+use crate::data::load::{ReadRow, Record, Refusal};
 use crate::data::report::ProblemKind;
 
 /// The maximum depth of a tree; a longer path is a cycle.
@@ -110,7 +110,7 @@ impl Posts {
     }
 
     /// Adds the ranked sets of all messages, in the order of the messages they answer.
-    pub(super) fn sets(&mut self, sets: &mut Sets, out: &mut Vec<Outcome<AnswerSet>>) {
+    pub(super) fn sets(&mut self, sets: &mut Sets, out: &mut Vec<ReadRow<AnswerSet>>) {
         let posts = std::mem::take(self);
         let mut replies: HashMap<&str, Vec<&Post>> = HashMap::new();
         for post in posts.order.iter().filter_map(|id| posts.by_id.get(id)) {

@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 
 use super::plan::{Part, along, gather, tiles};
-use super::{Plan, Sizes, Tile, bound};
+use super::{AttentionPlan, Sizes, Tile, bound};
 use crate::error::Result;
 use crate::slices::Spread;
 use crate::slices::lanes::{exp, fold2};
@@ -14,7 +14,7 @@ use crate::slices::product::{Cores, Into, Matrix, multiply, steady_rows};
 /// # Errors
 /// Fails if a work item panicked.
 pub fn backward(
-    plan: &Plan,
+    plan: &AttentionPlan,
     spread: &impl Spread,
     [q, k, v]: [&[f32]; 3],
     [values, gradient]: [&[f32]; 2],
@@ -59,7 +59,7 @@ fn least_rows(group: usize, dim: usize) -> usize {
 }
 
 fn backward_task<'a>(
-    plan: &Plan,
+    plan: &AttentionPlan,
     parts: &'a [Part],
     kv_head: usize,
     [q, k, v, values, gradient]: [&[f32]; 5],

@@ -216,7 +216,7 @@ fn chains<const N: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Plan, forward};
+    use super::super::{AttentionPlan, forward};
     use super::*;
     use crate::kernels::{Attention, BLOCK, Mask};
     use crate::slices::OneThread;
@@ -245,7 +245,7 @@ mod tests {
                 });
                 let mask = Mask::Causal { window };
                 let how = Attention { scale: 0.3, cap, mask, queries: None };
-                let plan = Plan::new(&SequenceTree::sequence(rows)?, &how, sizes);
+                let plan = AttentionPlan::new(&SequenceTree::sequence(rows)?, &how, sizes);
                 let (want, _) = forward(&plan, &OneThread, [&q, &k, &v])?;
 
                 let mut cache = Blocks::new(CacheShape { blocks: 7, kv_heads, dim });

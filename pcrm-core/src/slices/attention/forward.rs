@@ -1,7 +1,7 @@
 //! The forward pass of attention, tile by tile.
 
 use super::plan::{Part, TILE, along, gather, tiles};
-use super::{Plan, STEADY, Sizes, Tile, bound, softmax};
+use super::{AttentionPlan, STEADY, Sizes, Tile, bound, softmax};
 use crate::error::Result;
 use crate::slices::Spread;
 use crate::slices::product::{Cores, Into, Matrix, multiply};
@@ -11,7 +11,11 @@ use crate::slices::product::{Cores, Into, Matrix, multiply};
 ///
 /// # Errors
 /// Fails if a work item panicked.
-pub fn forward(plan: &Plan, spread: &impl Spread, [q, k, v]: [&[f32]; 3]) -> Result<(Vec<f32>, Vec<f32>)> {
+pub fn forward(
+    plan: &AttentionPlan,
+    spread: &impl Spread,
+    [q, k, v]: [&[f32]; 3],
+) -> Result<(Vec<f32>, Vec<f32>)> {
     let Sizes { heads, dim, .. } = plan.sizes;
     let mut values = vec![0.0; plan.queries * heads * dim];
     let mut totals = vec![0.0; plan.queries * heads];
@@ -28,7 +32,7 @@ pub fn forward(plan: &Plan, spread: &impl Spread, [q, k, v]: [&[f32]; 3]) -> Res
 }
 
 /// Computes attention for the rows of one tree and the heads that read one kv head.
-fn attend(plan: &Plan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32]; 3]) -> Vec<Tile> {
+fn attend(plan: &AttentionPlan, parts: &[Part], kv_head: usize, [q, k, v]: [&[f32]; 3]) -> Vec<Tile> {
     let Sizes { heads, kv_heads, dim } = plan.sizes;
     let group = plan.group();
     let mut done = Vec::new();

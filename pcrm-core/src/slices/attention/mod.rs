@@ -16,7 +16,7 @@ use multiversion::multiversion;
 pub use self::backward::backward;
 pub use self::blocks::{Blocks, Step};
 pub use self::forward::forward;
-pub use self::plan::{Plan, Sizes, TILE};
+pub use self::plan::{AttentionPlan, Sizes, TILE};
 use super::lanes::{exp, fold, largest, tanh};
 
 /// The fewest rows of a product in a forward pass, for which gemm adds up every element in the order of the

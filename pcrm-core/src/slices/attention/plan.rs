@@ -22,7 +22,7 @@ pub struct Sizes {
 
 /// The work of an attention call, which its backward reuses.
 #[derive(Debug)]
-pub struct Plan {
+pub struct AttentionPlan {
     trees: Vec<Vec<Part>>,
     /// The number of rows of q.
     pub(super) queries: usize,
@@ -41,7 +41,7 @@ pub(super) struct Part {
     pub(super) asking: Vec<(usize, usize)>,
 }
 
-impl Plan {
+impl AttentionPlan {
     /// Returns the plan that all layers of a pass share.
     pub fn shared(tree: &PlannedTree, how: &Attention<'_>, sizes: Sizes) -> Arc<Self> {
         let key = (how.queries.map(<[usize]>::to_vec), how.mask, [Some(how.scale), how.cap], sizes);

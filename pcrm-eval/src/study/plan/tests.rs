@@ -43,7 +43,7 @@ kl = [4]
 #[test]
 fn plans_are_in_order() {
     let recipe = Recipe::parse(TINY, "tiny").unwrap();
-    let plan = Plan::of(&recipe, &recipe.full, 2, &[]);
+    let plan = StudyPlan::of(&recipe, &recipe.full, 2, &[]);
     let names: HashSet<&str> = plan.jobs.iter().map(|job| job.name.as_str()).collect();
     assert_eq!(names.len(), plan.jobs.len());
     for (at, job) in plan.jobs.iter().enumerate() {
@@ -89,7 +89,7 @@ fn plans_are_in_order() {
 fn worlds_have_their_pairs() {
     let mut recipe = Recipe::parse(TINY, "tiny").unwrap();
     recipe.choose_worlds(&["questions".to_owned(), "questions:40".to_owned()]).unwrap();
-    let plan = Plan::of(&recipe, &recipe.quick, 1, &[]);
+    let plan = StudyPlan::of(&recipe, &recipe.quick, 1, &[]);
     let world = |job: &&Job| job.verb == ["data", "world"];
     let of = |job: &Job| {
         let options = &job.options;
@@ -110,7 +110,7 @@ fn worlds_have_their_pairs() {
 #[test]
 fn sizes_lie_over_recipes() {
     let recipe = Recipe::parse(TINY, "tiny").unwrap();
-    let plan = Plan::of(&recipe, &recipe.quick, 1, &["mean".to_owned()]);
+    let plan = StudyPlan::of(&recipe, &recipe.quick, 1, &["mean".to_owned()]);
     let ppo = plan.jobs.iter().find(|job| job.verb == ["ppo"]).unwrap();
     assert_eq!(
         (ppo.options["max-steps"].as_integer(), ppo.options["batch"].as_integer()),

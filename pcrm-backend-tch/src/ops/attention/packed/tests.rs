@@ -40,7 +40,7 @@ fn too_many() -> pcrm_core::Error {
 /// Protects: gradients of repeated keys are summed, with and without kernels.
 #[test]
 fn a_plan_lists_every_place_of_a_row() -> Result<(), Box<dyn std::error::Error>> {
-    let plan = Plan::new(&tree()?, &how(Mask::Causal { window: None }, None), Device::Cpu)?;
+    let plan = PackedPlan::new(&tree()?, &how(Mask::Causal { window: None }, None), Device::Cpu)?;
     let plan = plan.ok_or_else(too_many)?;
     assert_eq!(plan.most, [4, 7]);
     let sums = plan.with(|_, gather| {
@@ -51,7 +51,7 @@ fn a_plan_lists_every_place_of_a_row() -> Result<(), Box<dyn std::error::Error>>
         gather.sums(&x, &Torch::f_zeros([11, 1, 2], tch::kind::FLOAT_CPU)?, None)
     })?;
     assert_eq!(Vec::<f32>::try_from(&sums.f_reshape([-1])?)?[..8], [3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 1.0, 1.0]);
-    let flat = Plan::new(&SequenceTree::sequence(4)?, &how(Mask::Full, None), Device::Cpu)?;
+    let flat = PackedPlan::new(&SequenceTree::sequence(4)?, &how(Mask::Full, None), Device::Cpu)?;
     assert!(flat.ok_or_else(too_many)?.with(|_, gather| gather.is_none()));
     Ok(())
 }
