@@ -1,5 +1,7 @@
 //! Runs the jobs of a plan as parallel processes of this program, and records completed jobs.
 
+mod place;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::disk::{FolderLock, sealed, whole};
-use pcrm_eval::study::plan::ROOT;
+use pcrm_core::disk::{sealed, whole};
 use pcrm_eval::study::{Job, StudyPlan};
-use pcrm_rl::{checkpoint, manifest};
+use pcrm_rl::checkpoint;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use self::place::{begun, last_words, placed, remove, wait_for};
 use super::stopped;
 use crate::interrupt;
 use crate::progress::say;
@@ -25,8 +27,6 @@ const JOBS: &str = "jobs";
 const PAUSE: Duration = Duration::from_millis(30);
 /// The time limit for a process of a killed study to leave a folder.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The most characters kept of a failed run's messages.
-const MESSAGE: usize = 600;
 
 /// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,64 +287,4 @@ fn mark_of(output: &Path, job: &Job) -> PathBuf {
 fn differs(before: &Table, now: &Table) -> Option<String> {
     let keys = before.keys().chain(now.keys());
     keys.into_iter().find(|key| before.get(*key) != now.get(*key)).cloned()
-}
-
-/// Returns true if a run left something to resume.
-fn begun(place: &Path) -> Result<bool> {
-    Ok(place.is_dir()
-        && (!checkpoint::steps(place)?.is_empty()
-            || place.join(manifest::FILE).exists()
-            || place.join("samples.jsonl.part").exists()))
-}
-
-/// Waits until a process of a killed study has left this folder.
-fn wait_for(place: &Path) -> Result<()> {
-    let began = Instant::now();
-    while place.is_dir() {
-        match FolderLock::take(place) {
-            Ok(_) => return Ok(()),
-            Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
-            Err(_) => std::thread::sleep(PAUSE),
-        }
-    }
-    Ok(())
-}
-
-fn remove(place: &Path) -> Result<()> {
-    let removed = match place.is_dir() {
-        true => fs::remove_dir_all(place),
-        false => fs::remove_file(place),
-    };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| place.display().to_string())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Returns the options with the study's folder filled in.
-fn placed(options: &Table, output: &Path) -> Table {
-    fn of(value: &Value, root: &str) -> Value {
-        match value {
-            Value::String(text) => Value::String(text.replace(ROOT, root)),
-            Value::Array(values) => Value::Array(values.iter().map(|value| of(value, root)).collect()),
-            other => other.clone(),
-        }
-    }
-    let root = output.display().to_string();
-    options.iter().map(|(key, value)| (key.clone(), of(value, &root))).collect()
-}
-
-/// Returns the end of a failed run's messages.
-fn last_words(log: &Path) -> String {
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let error =
-        lines.iter().rposition(|line| line.starts_with("error: ")).unwrap_or(lines.len().saturating_sub(3));
-    let words = lines[error..].join(" ");
-    match words.is_empty() {
-        true => "it ended without a message".to_owned(),
-        false => words.chars().take(MESSAGE).collect(),
-    }
 }

@@ -1,5 +1,7 @@
 //! `config.json` of a Hugging Face folder, as a decoder's configuration.
 
+mod written;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -256,38 +258,6 @@ impl ModelConfig {
     pub fn claims_head(&self) -> bool {
         let names = self.raw.get("architectures").and_then(Value::as_array).into_iter().flatten();
         names.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"))
-    }
-
-    /// Returns the config of a language model with this body, as `transformers` writes it.
-    pub fn language_json(&self) -> Map<String, Value> {
-        let mut json = self.raw.clone();
-        if self.claims_head() {
-            // The body of a reward model: these keys belong to its head.
-            let own = ["num_labels", "id2label", "label2id", "problem_type", "use_cache"];
-            json.retain(|key, _| !own.contains(&key.as_str()));
-        }
-        json.insert("architectures".into(), Value::from(vec![self.family.language_model]));
-        json.insert("tie_word_embeddings".into(), Value::from(self.tied));
-        json.insert("pad_token_id".into(), self.pad.map_or(Value::Null, Value::from));
-        let dtype = if json.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-        json.insert(dtype.into(), Value::from("float32"));
-        json
-    }
-
-    /// Returns the config of a reward model with this body, as `transformers` writes it.
-    pub fn reward_json(&self) -> Map<String, Value> {
-        let mut json = self.raw.clone();
-        json.insert("architectures".into(), Value::from(vec![self.family.classifier]));
-        json.insert("num_labels".into(), Value::from(1));
-        json.insert("id2label".into(), serde_json::json!({"0": "LABEL_0"}));
-        json.insert("label2id".into(), serde_json::json!({"LABEL_0": 0}));
-        json.insert("pad_token_id".into(), self.pad.map_or(Value::Null, Value::from));
-        json.insert("use_cache".into(), Value::from(false));
-        // transformers refuses a classification with one label.
-        json.retain(|key, value| key != "problem_type" || value.as_str() == Some("regression"));
-        let dtype = if json.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
-        json.insert(dtype.into(), Value::from("float32"));
-        json
     }
 }
 
