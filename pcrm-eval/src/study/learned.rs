@@ -1,4 +1,4 @@
-//! The findings of a study in two or three sentences, based on its intervals.
+//! The findings of a study in a few sentences, based on its intervals.
 
 use super::map;
 use super::outcome::{Found, StudyOutcome};
@@ -6,29 +6,42 @@ use super::results::Results;
 use super::show::{difference, fixed, heading, listed};
 use crate::interval::FEWEST_REPLICATES;
 
-/// Returns the sentences: the primary figure, the true reward at an equal coefficient if policies ran to
-/// their end, and the best arm of a sweep.
+/// Returns the sentences: the primary figure, the same figure of other algorithms, the true reward at an equal
+/// coefficient if policies ran to their end, and the best arm of a sweep.
 pub fn learned(results: &Results, outcome: &StudyOutcome) -> Vec<String> {
     let Some(world) = outcome.main_world() else {
         return vec!["No run is done yet.".to_owned()];
     };
     let primary = &results.recipe.primary;
     let mut said = vec![sentence(results, outcome, world, &primary.figure, primary.lower_is_better)];
-    if let Some(figure) = at_the_end(results, &primary.figure) {
+    for figure in of_others(results, &primary.figure) {
+        said.push(sentence(results, outcome, world, &figure, primary.lower_is_better));
+    }
+    for figure in at_the_end(results, &primary.figure) {
         said.push(sentence(results, outcome, world, &figure, false));
     }
     said.extend(map::sentence(results, outcome, world));
     said
 }
 
-/// Returns the sentence on the true reward at the end of policies that are limited by a coefficient alone.
-fn at_the_end(results: &Results, primary: &str) -> Option<String> {
-    let follow = results.recipe.follow.iter().find(|follow| {
+/// Returns the names of the primary figure of the other follow-ups that have its KL divergence.
+fn of_others(results: &Results, primary: &str) -> Vec<String> {
+    let Some((own, figure)) = primary.split_once('/') else { return Vec::new() };
+    let Some(kl) = figure.split_once('@').and_then(|(_, kl)| kl.parse::<f64>().ok()) else {
+        return Vec::new();
+    };
+    let others = results.recipe.follow.iter().filter(|follow| follow.name != own && follow.kl.contains(&kl));
+    others.map(|follow| format!("{}/{figure}", follow.name)).collect()
+}
+
+/// Returns the names of the true rewards at the end of policies that are limited by a coefficient alone.
+fn at_the_end(results: &Results, primary: &str) -> Vec<String> {
+    let limited = results.recipe.follow.iter().filter(|follow| {
         follow.kl.is_empty()
             && follow.verb != super::recipe::Verb::BestOfN
             && !primary.starts_with(&format!("{}/", follow.name))
-    })?;
-    Some(format!("{}/truth", follow.name))
+    });
+    limited.map(|follow| format!("{}/truth", follow.name)).collect()
 }
 
 fn sentence(results: &Results, outcome: &StudyOutcome, world: &str, figure: &str, lower: bool) -> String {

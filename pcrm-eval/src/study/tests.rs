@@ -154,6 +154,31 @@ fn sentences_follow_from_intervals() {
     assert_eq!(said(&none), ["No run is done yet."]);
 }
 
+/// Protects: the primary figure is also read off the other algorithms that have its KL divergence, and every
+/// policy that a coefficient alone limits has a sentence.
+#[test]
+fn every_algorithm_has_its_sentence() {
+    let mut results = results(4);
+    let of = |name: &str, kl: &[f64]| {
+        let mut follow = results.recipe.follow[0].clone();
+        (follow.name, follow.kl) = (name.to_owned(), kl.to_vec());
+        follow
+    };
+    let more = [of("grpo", &[2.0, 4.0]), of("rloo", &[2.0]), of("ppo at 0.1", &[]), of("grpo at 0.1", &[])];
+    results.recipe.follow.extend(more);
+    for cell in &mut results.cells {
+        for figure in ["grpo/truth@4", "rloo/truth@2", "ppo at 0.1/truth", "grpo at 0.1/truth"] {
+            cell.figures.insert(figure.to_owned(), 1.0);
+        }
+    }
+    let found = learned(&results, &StudyOutcome::of(&results).unwrap());
+    let starts = ["4 nats, ppo (", "4 nats, grpo (", "the end, ppo at 0.1 (", "the end, grpo at 0.1 ("];
+    for (sentence, start) in found.iter().zip(starts) {
+        assert!(sentence.starts_with(&format!("True reward at {start}")), "{found:#?}");
+    }
+    assert_eq!(found.len(), 5, "{found:#?}");
+}
+
 /// Protects: a page can be made of partial results, names what is missing, and has the same tables in
 /// Markdown.
 #[test]
