@@ -3,11 +3,11 @@
 mod across; // each operation of every backend against every other backend
 mod adapters; // LoRA against PEFT: what adapters compute, save and train
 mod agreement; // the same training on every backend: 50 steps under every constraint, against files
-mod beside;
+mod beside; // several runs in one table and on one page
 mod bf16; // fused operations and a whole model in bf16, where a device has it
 mod binary; // the binary, and a small world to run it in
-mod calibrate;
-mod cards; // constraints fitted to evidence, by `pcrm calibrate` and by runs
+mod calibrate; // constraints fitted to evidence, by `pcrm calibrate` and by runs
+mod cards; // the model cards of every training command
 mod cases; // tables of operations with their operands
 mod cli; // the commands as users meet them
 mod compare; // constraints and seeds side by side
@@ -63,6 +63,7 @@ mod selecting; // limits, slices, tables and standard input
 mod server; // pcrm serve on a free port, and requests to it
 mod serving; // the reward model server as its clients meet it
 mod sft; // fine-tuning: loss and gradients against transformers, learning, resuming
+mod sharing; // models over one base hold one copy of its weights
 mod speechless; // runs whose terminal or pipe closes, or whose disk is full
 mod studying; // studies from recipes: kills, resuming, mistakes, tables that follow from results
 mod subject; // every backend on every device it opens on

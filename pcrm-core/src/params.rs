@@ -44,6 +44,21 @@ impl Params {
         self.quantised.get(name)
     }
 
+    /// Returns whether there is a parameter of this name, quantised or not.
+    pub fn holds(&self, name: &str) -> bool {
+        self.contains(name) || self.quantised.contains_key(name)
+    }
+
+    /// Gives `other` a handle to the parameter of this name, if there is one.
+    pub(crate) fn hand(&self, name: &str, other: &mut Self) {
+        if let Some(param) = self.floats.get(name) {
+            other.floats.insert(name.to_owned(), param.clone());
+        }
+        if let Some(matrix) = self.quantised.get(name) {
+            other.quantised.insert(name.to_owned(), matrix.clone());
+        }
+    }
+
     /// Iterates over the quantised matrices, by name.
     pub fn iter_quantised(&self) -> impl Iterator<Item = (&str, &CodedMatrix)> {
         self.quantised.iter().map(|(name, matrix)| (name.as_str(), matrix))

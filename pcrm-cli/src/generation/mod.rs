@@ -13,8 +13,8 @@ use pcrm_core::data::conversation::Content;
 use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::disk::Origins;
 use pcrm_core::kernels::Filters;
-use pcrm_core::model::lora::peft::AdapterFolder;
-use pcrm_core::model::{LanguageModel, Loading};
+use pcrm_core::model::lora::peft::tokenizer_dir;
+use pcrm_core::model::{LanguageModel, Loading, WeightPool};
 use pcrm_core::quant::Quantisation;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, digest};
@@ -121,6 +121,8 @@ pub struct Policy {
     pub model: LanguageModel,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// Its frozen weights, for reward models over the same base.
+    pub pool: WeightPool,
     /// The digest of its files.
     digest: String,
     /// The method by which its linear weights were quantised on loading.
@@ -141,17 +143,11 @@ impl Policy {
         let dir = hub.model_or_adapter("--model", model, Weights::Read)?;
         let at = || format!("--model {}", dir.display());
         let quantise = storage.for_model(&dir);
-        let how = Loading::frozen(backend, machine.dtype).quantised(quantise);
+        let pool = WeightPool::default();
+        let how = Loading::frozen(backend, machine.dtype).quantised(quantise).sharing(Some(&pool));
         let model = LanguageModel::load_as(&dir, how).with_context(at)?;
-        let tokenizer = match Tokenizer::from_dir(&dir) {
-            Ok(tokenizer) => tokenizer,
-            Err(error) if AdapterFolder::is_alone(&dir) => {
-                let base = AdapterFolder::open(&dir)?.base()?;
-                Tokenizer::from_dir(&base).map_err(|_| error).with_context(at)?
-            }
-            Err(error) => return Err(error).with_context(at),
-        };
-        Ok(Self { model, tokenizer, digest: digest::model(&dir)?, quantise })
+        let tokenizer = Tokenizer::from_dir(&tokenizer_dir(&dir)?).with_context(at)?;
+        Ok(Self { model, tokenizer, pool, digest: digest::model(&dir)?, quantise })
     }
 
     /// Returns the stop conditions of this policy's answers; `decode` gives the text of tokens.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use pcrm_core::Backend;
 use pcrm_core::data::prompts::Prompt;
-use pcrm_core::model::ScoringModel;
+use pcrm_core::model::{ScoringModel, WeightPool};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::manifest::applied;
 use pcrm_rl::reward_source::{
@@ -20,7 +20,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::training::folder;
 
-/// Opens reward sources; `policy` is the tokenizer of the answers.
+/// Opens reward sources; `policy` is the tokenizer of the answers, and saved models share the weights of `pool`.
 ///
 /// # Errors
 /// Fails, naming `option`, if a source is unknown or does not start, or a folder holds no reward model.
@@ -31,13 +31,15 @@ pub fn open(
     hub: &Hub,
     backend: &dyn Backend,
     policy: &Tokenizer,
+    pool: &WeightPool,
 ) -> Result<Weighted> {
     let mut model = |path: &Path| -> pcrm_rl::Result<Box<dyn RewardSource>> {
         let failed = |error: anyhow::Error| {
             pcrm_rl::Error::from(pcrm_core::Error::invalid("model", format!("{error:#}")))
         };
         let dir = hub.model_or_adapter(option, path, Weights::Read).map_err(failed)?;
-        let (model, own) = ScoringModel::open_as(&dir, applied(backend, &dir, machine.dtype))?;
+        let how = applied(backend, &dir, machine.dtype).sharing(Some(pool));
+        let (model, own) = ScoringModel::open_as(&dir, how)?;
         let name = folder::name_of(path);
         Ok(Box::new(ModelReward::new(name, model, own, policy, ModelOptions::default())?))
     };

@@ -102,6 +102,7 @@ impl Source<'_> {
             checkpointing: self.checkpointing,
             weights: self.weights,
             quantise: self.quantise,
+            pool: None,
         }
     }
 

@@ -94,7 +94,17 @@ mod tests {
     /// Protects: a library that is missing, invalid or of the wrong version is reported with the searched
     /// places and the remedy; nothing panics.
     #[test]
-    fn what_is_no_library_is_told() {
+    fn a_missing_library_is_reported() {
+        // A process loads the library once, and other tests may have: this one runs in a process of its own.
+        const ALONE: &str = "PCRM_TEST_ALONE";
+        if std::env::var_os(ALONE).is_none() {
+            let own = std::thread::current().name().unwrap().to_owned();
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = child.args(["--exact", &own, "--nocapture"]).env(ALONE, "1").output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
         let folder = tempfile::tempdir().unwrap();
         let (absent, garbage) = (folder.path().join("absent.so"), folder.path().join("garbage.so"));
         std::fs::write(&garbage, "not a library").unwrap();

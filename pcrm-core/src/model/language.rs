@@ -138,16 +138,12 @@ impl LanguageModel {
         Ok(self.over(self.decoder.snapshot(dtype)?))
     }
 
-    /// Returns the same weights without history, stored in the type that the model computes in, so that
-    /// sampling does not cast them again for each token.
+    /// Returns the same weights for sampling, where no token casts them again; see [`Decoder::cast_once`].
     ///
     /// # Errors
     /// Fails with the backend's error.
     pub fn for_sampling(&self) -> Result<Self> {
-        match self.decoder.compute() {
-            DType::F32 => Ok(self.detached()),
-            other => self.snapshot(other),
-        }
+        Ok(self.over(self.decoder.cast_once()?))
     }
 
     /// Selects the dropout masks of adapters for a training step: the masks of a step are always the same.

@@ -1,11 +1,13 @@
 //! Loading of a Hugging Face folder as a decoder with heads on a device, one tensor at a time.
 
+mod pool;
 mod storage;
 
 use std::path::Path;
 
 use rayon::prelude::*;
 
+pub use self::pool::WeightPool;
 pub(super) use self::storage::held;
 pub use self::storage::{LinearStorage, Loading, Precision};
 use crate::device::Device;
@@ -91,9 +93,18 @@ pub(super) fn read(
     adoption.check(&stored)?;
     let found = adoption.quantisation(&stored);
     let how = accepting(how, found, checkpoint.dir())?;
-    weigh(&stored, how, found)?;
-    adoption.take(&stored, |parameter, host| how.put_stored(&mut params, parameter, host))?;
+    if let Some(pool) = how.pool {
+        pool.lend(checkpoint.dir(), how, &stored, &mut params);
+    }
+    let (lent, read): (Vec<Parameter>, Vec<Parameter>) =
+        stored.iter().cloned().partition(|parameter| params.holds(&parameter.name));
+    weigh(&read, how, found)?;
+    adoption.pass_over(&lent);
+    adoption.take(&read, |parameter, host| how.put_stored(&mut params, parameter, host))?;
     adoption.finish();
+    if let Some(pool) = how.pool {
+        pool.keep(checkpoint.dir(), how, &stored, &params);
+    }
     Decoder::new(config, params, heads, how.compute)
 }
 

@@ -41,7 +41,7 @@ pub use config::ModelConfig;
 pub use decoder::{Decoder, Filled, KeyValueCache};
 pub use encoders::EncoderReward;
 pub use language::{LanguageModel, TokenQuestions};
-pub use loading::{LinearStorage, Loading, Precision};
+pub use loading::{LinearStorage, Loading, Precision, WeightPool};
 pub use lora::LoraConfig;
 pub use outline::Outline;
 pub use parameters::Head;

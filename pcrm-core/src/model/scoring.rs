@@ -1,10 +1,10 @@
 //! Models that score: reward models over decoders, which PCRM trains, and over encoders, which it only
 //! applies.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::encoders::EncoderConfig;
-use super::lora::peft::AdapterFolder;
+use super::lora::peft::{AdapterFolder, base_dir, tokenizer_dir};
 use super::{EncoderReward, LinearStorage, Loading, ModelConfig, Outline, RewardModel, folder};
 use crate::backend::Backend;
 use crate::dtype::DType;
@@ -58,7 +58,7 @@ impl ScoringConfig {
     /// Fails as [`EncoderConfig::find`] and [`ModelConfig::from_dir`] do.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         if AdapterFolder::is_alone(dir) {
-            return Ok(Self::Decoder(Box::new(ModelConfig::from_dir(&AdapterFolder::open(dir)?.base()?)?)));
+            return Ok(Self::Decoder(Box::new(ModelConfig::from_dir(&base_dir(dir)?)?)));
         }
         match EncoderConfig::find(dir)? {
             Some(config) => Ok(Self::Encoder(Box::new(config))),
@@ -85,15 +85,6 @@ impl ScoringConfig {
             Self::Decoder(_) => Ok(tokenizer),
             Self::Encoder(config) => tokenizer.reading_pairs(config.pair_form()),
         }
-    }
-}
-
-/// Returns the folder with the tokenizer: the adapter's own, or its base's.
-fn tokenizer_dir(dir: &Path) -> Result<PathBuf> {
-    let has_own = ["tokenizer.json", "tokenizer.model"].iter().any(|name| dir.join(name).exists());
-    match AdapterFolder::is_alone(dir) && !has_own {
-        true => AdapterFolder::open(dir)?.base(),
-        false => Ok(dir.to_path_buf()),
     }
 }
 

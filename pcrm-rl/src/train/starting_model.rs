@@ -1,9 +1,10 @@
 //! The base model of runs and judges: a folder with weights to read, or to draw randomly.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pcrm_core::model::lora::LoraConfig;
-use pcrm_core::model::{Checkpointing, LanguageModel, Loading, ModelConfig, RewardModel};
+use pcrm_core::model::{Checkpointing, LanguageModel, Loading, ModelConfig, RewardModel, WeightPool};
 use pcrm_core::optim::WeightType;
 use pcrm_core::quant::Quantisation;
 use pcrm_core::text::Tokenizer;
@@ -31,6 +32,8 @@ pub struct Base {
     pub weights: WeightType,
     /// The method by which the linear weights of a frozen model are quantised on loading.
     pub quantise: Option<Quantisation>,
+    /// Frozen weights that this model shares with others of the run.
+    pub pool: Option<Arc<WeightPool>>,
 }
 
 impl Base {
@@ -45,6 +48,7 @@ impl Base {
             checkpointing: Checkpointing::Off,
             weights: WeightType::F32,
             quantise: None,
+            pool: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Base {
             }
             false => {
                 let how = Loading::frozen(backend, self.dtype).quantised(self.quantise);
+                let how = how.sharing(self.pool.as_deref());
                 LanguageModel::load_as(&self.dir, how)?
             }
         };
@@ -111,11 +116,12 @@ impl Base {
     }
 
     /// Returns the loading options. A model under adapters is frozen, and kept in its computation type.
-    fn loading<'b>(&self, backend: &'b dyn Backend) -> Loading<'b> {
-        match self.lora {
+    fn loading<'b>(&'b self, backend: &'b dyn Backend) -> Loading<'b> {
+        let how = match self.lora {
             Some(_) => Loading::frozen(backend, self.dtype).quantised(self.quantise),
             None => self.trained(backend),
-        }
+        };
+        how.sharing(self.pool.as_deref())
     }
 
     /// Returns the options for trained weights; random weights under adapters are f32.

@@ -84,7 +84,8 @@ pub fn run(args: &BestArgs) -> Result<()> {
         Policy::open(&args.machine, &args.hub, backend.as_ref(), (&args.model, args.sampling.storage))?;
     let tokenizer = &policy.tokenizer;
     let open = |option: &str, specs: &[Spec]| {
-        rewards::open(option, specs, &args.machine, &args.hub, backend.as_ref(), tokenizer)
+        let machine = &args.machine;
+        rewards::open(option, specs, machine, &args.hub, backend.as_ref(), tokenizer, &policy.pool)
     };
     let mut proxy = open("--reward", &specs)?.combined(args.combine).context("--combine")?;
     let mut truths = truth.as_ref().map(|spec| open("--truth", std::slice::from_ref(spec))).transpose()?;

@@ -6,6 +6,7 @@ mod record;
 use anyhow::{Context, Result};
 pub use args::DpoArgs;
 use pcrm_core::model::ModelConfig;
+use pcrm_core::model::lora::peft;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint::Fingerprint;
 use pcrm_rl::reference::Reference;
@@ -44,7 +45,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let unread = args.source().unread()?;
     let reference = args.reference(&options.preference)?;
     let at = || format!("--model {}", args.model.display());
-    let shape = ModelConfig::from_dir(&policy::base_dir(&args.model)?).with_context(at)?;
+    let shape = ModelConfig::from_dir(&peft::base_dir(&args.model)?).with_context(at)?;
     let max_length = usage(args.reading.training_length(&shape))?;
     let resolved = config::with_option(resolved, "max-length", max_length as i64)?;
     let resolved = config::with_option(&resolved, "learning-rate", options.trainer.learning_rate)?;
@@ -55,7 +56,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     }
     let priors = priors(&args.machine, (!args.random_init).then_some(&args.model))?;
     constraint.settle(&priors).context("--constraint")?;
-    let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
+    let tokenizer = Tokenizer::from_dir(&peft::tokenizer_dir(&args.model)?).with_context(at)?;
     let base = args.source().base();
     // The end token of an answer is learned, even if it pads batches elsewhere.
     let Encoded { train, eval, sources, mut warnings, .. } =

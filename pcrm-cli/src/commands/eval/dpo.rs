@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pcrm_core::data::encode;
 use pcrm_core::data::preference::Ties;
+use pcrm_core::model::lora::peft::tokenizer_dir;
 use pcrm_core::model::{LanguageModel, Loading, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_eval::{Bootstrap, Evaluation, LengthUnit, PairScore, RewardReport};
@@ -31,7 +32,6 @@ use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
 use crate::terminal;
-use crate::training::policy::tokenizer_dir;
 use crate::warnings::Warnings;
 
 /// Options of `pcrm eval dpo`.

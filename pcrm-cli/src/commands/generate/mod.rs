@@ -93,8 +93,9 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let mut judge = match specs.as_slice() {
         [] => None,
         specs => {
-            let (machine, tokenizer) = (&args.machine, &policy.tokenizer);
-            Some(rewards::open("--score-with", specs, machine, &args.hub, backend.as_ref(), tokenizer)?)
+            let Policy { tokenizer, pool, .. } = &policy;
+            let (machine, backend) = (&args.machine, backend.as_ref());
+            Some(rewards::open("--score-with", specs, machine, &args.hub, backend, tokenizer, pool)?)
         }
     };
     let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::model::RewardModel;
-use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::model::lora::peft::{AdapterFolder, tokenizer_dir};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, digest};
+use pcrm_rl::manifest;
 use pcrm_rl::reward_source::{Place, Spec, has_same_tokens};
 use pcrm_rl::train::Base;
 use serde_json::{Value, json};
@@ -49,13 +50,15 @@ impl CriticArgs {
                 Place::Tagged(_) => None,
             })
         };
-        let fits = |dir: &Path| -> Result<bool> { Ok(has_same_tokens(&Tokenizer::from_dir(dir)?, policy)) };
+        let fits = |dir: &Path| -> Result<bool> {
+            Ok(has_same_tokens(&Tokenizer::from_dir(&tokenizer_dir(dir)?)?, policy))
+        };
         match self.critic.as_deref() {
             Some("policy") => Ok(Origin::Policy),
             Some("") => bail!("--critic: is empty; expected reward, policy or a folder"),
             None => match models().next() {
                 Some(path) => {
-                    let dir = hub.model("--reward", path, Weights::Read)?;
+                    let dir = hub.model_or_adapter("--reward", path, Weights::Read)?;
                     Ok(if fits(&dir)? { Origin::Folder(dir) } else { Origin::Policy })
                 }
                 None => Ok(Origin::Policy),
@@ -65,7 +68,7 @@ impl CriticArgs {
                     "reward" => models().next().context("--critic reward: no --reward is a model")?.clone(),
                     folder => PathBuf::from(folder),
                 };
-                let dir = hub.model("--critic", &path, Weights::Read)?;
+                let dir = hub.model_or_adapter("--critic", &path, Weights::Read)?;
                 ensure!(
                     fits(&dir)?,
                     "--critic {given}: its tokenizer differs from the policy's, whose tokens a critic reads; \
@@ -78,12 +81,20 @@ impl CriticArgs {
 }
 
 impl Origin {
-    /// Opens the critic, with adapters if the policy has them.
+    /// Opens the critic, with adapters if the policy has them. Of a reward adapter, the adapter and the head
+    /// are trained further. Frozen weights are shared with the policy and the reward model where they are the
+    /// same.
     ///
     /// # Errors
     /// Fails if a file cannot be read, the folder has no head, or the policy is an adapter.
     pub fn open(&self, policy: &Base, backend: &dyn Backend) -> Result<RewardModel> {
         match self {
+            Self::Folder(dir) if AdapterFolder::is_alone(dir) => {
+                let how = manifest::applied(backend, dir, policy.dtype).sharing(policy.pool.as_deref());
+                let critic = RewardModel::load_adapter(dir, None, how, policy.seed)
+                    .with_context(|| format!("--critic {}", dir.display()))?;
+                Ok(critic.checkpointing(policy.checkpointing))
+            }
             Self::Folder(dir) => {
                 RewardModel::check_head(dir).with_context(|| format!("--critic {}", dir.display()))?;
                 let base = Base { dir: dir.clone(), random_init: false, ..policy.clone() };
@@ -106,7 +117,7 @@ impl Origin {
     /// Fails if a file cannot be read.
     pub fn identity(&self) -> Result<Value> {
         Ok(match self {
-            Self::Folder(dir) => json!(digest::model(dir)?),
+            Self::Folder(dir) => json!(digest::with_base(dir)?),
             Self::Policy => json!("policy"),
         })
     }

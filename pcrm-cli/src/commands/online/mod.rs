@@ -9,13 +9,16 @@ mod signs;
 mod source;
 mod verbs;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 pub use args::OnlineArgs;
 use pcrm_core::constraint::Constraint;
 use pcrm_core::data::encode::encode_prompts;
 use pcrm_core::data::preference::Ties;
 use pcrm_core::data::prompts::load_prompts;
-use pcrm_core::model::ModelConfig;
+use pcrm_core::model::lora::peft;
+use pcrm_core::model::{ModelConfig, WeightPool};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
@@ -24,6 +27,7 @@ use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
 use pcrm_rl::reference::Reference;
 use pcrm_rl::reward_source::Combine;
 use pcrm_rl::rollout::Stop;
+use pcrm_rl::train::Base;
 use serde_json::{Value, json};
 pub use verbs::{Chosen, GrpoArgs, OnlineDpoArgs, PpoArgs, RlooArgs};
 
@@ -86,18 +90,19 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let at = || format!("--model {}", args.model.display());
     let resolved = config::with_option(resolved, "learning-rate", trainer.learning_rate)?;
     let resolved = config::with_lanes(&resolved, trainer.lanes)?;
-    let tokenizer = Tokenizer::from_dir(&policy::tokenizer_dir(&args.model)?).with_context(at)?;
+    let tokenizer = Tokenizer::from_dir(&peft::tokenizer_dir(&args.model)?).with_context(at)?;
     let mut warnings = Warnings::default();
     let (train_prompts, eval_prompts) = prompts(args, &tokenizer, &mut warnings)?;
     let texts = match &chosen.mix {
         Some(mix) => {
-            let shape = ModelConfig::from_dir(&policy::base_dir(&args.model)?).with_context(at)?;
+            let shape = ModelConfig::from_dir(&peft::base_dir(&args.model)?).with_context(at)?;
             Some((mix.texts(args, &shape, &tokenizer, &mut warnings)?, mix))
         }
         None => None,
     };
     let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
-    let base = args.source().base();
+    let pool = Arc::new(WeightPool::default());
+    let base = Base { pool: Some(Arc::clone(&pool)), ..args.source().base() };
     let model = base.open_language(backend.as_ref()).with_context(at)?;
     let reference_model = match online.needs_reference() {
         // New adapters leave the base unchanged, so both can share it.
@@ -109,7 +114,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         false => None,
     };
     let (machine, hub) = (&args.machine, &args.hub);
-    let sources = rewards::open("--reward", &specs, machine, hub, backend.as_ref(), &tokenizer)?;
+    let sources = rewards::open("--reward", &specs, machine, hub, backend.as_ref(), &tokenizer, &pool)?;
     let mut sources = sources.combined(args.combine).context("--combine")?;
     let critic = match &chosen.critic {
         Some(critic) => Some(critic.origin(&specs, &tokenizer, &args.hub)?),
@@ -163,6 +168,9 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
             .map_or(String::new(), |eval| format!(", evaluating on {}", eval.numbered.len())),
         names.join(", ")
     ));
+    for (dir, models) in pool.shared() {
+        say(&format!("{models} models share the frozen weights of {}", dir.display()));
+    }
     args.sampler.note().iter().for_each(|note| say(note));
     if let Some(origin) = &critic {
         say(&format!("the critic starts from {}", origin.name()));

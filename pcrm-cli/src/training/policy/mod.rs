@@ -5,11 +5,10 @@ pub mod card;
 mod loss;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use pcrm_core::digest;
-use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_rl::reference::{Computed, LogProbCache, Reference};
 use serde_json::{Value, json};
 
@@ -48,26 +47,6 @@ pub fn identity(reference: &Reference) -> Result<Value> {
         Reference::None => json!("none"),
         Reference::Folder(dir) => json!(digest::model(dir)?),
     })
-}
-
-/// Returns the folder with the config of a model; for adapters, that of their base.
-///
-/// # Errors
-/// Fails if the base of an adapter does not exist.
-pub fn base_dir(dir: &Path) -> Result<PathBuf> {
-    match AdapterFolder::is_alone(dir) {
-        true => Ok(AdapterFolder::open(dir)?.base()?),
-        false => Ok(dir.to_path_buf()),
-    }
-}
-
-/// Returns the folder with the tokenizer of a model: an adapter's own if it has one, else its base's.
-///
-/// # Errors
-/// Fails if the base of an adapter does not exist.
-pub fn tokenizer_dir(dir: &Path) -> Result<PathBuf> {
-    let has_own = ["tokenizer.json", "tokenizer.model"].iter().any(|name| dir.join(name).exists());
-    if has_own { Ok(dir.to_path_buf()) } else { base_dir(dir) }
 }
 
 /// Returns the files that a policy's run reads, with local paths in place of Hub repositories; --model may be

@@ -144,6 +144,17 @@ impl<'a> Adoption<'a> {
         Ok(())
     }
 
+    /// Counts the tensors of these parameters as used without reading them.
+    pub fn pass_over(&mut self, list: &[Parameter]) {
+        for parameter in list {
+            let stored = self.stored(&parameter.name);
+            match Quantised::find(self.checkpoint, &stored) {
+                Some(quantised) => self.used.extend(quantised.names()),
+                None => drop(self.used.insert(stored)),
+            }
+        }
+    }
+
     /// Returns the method by which bitsandbytes quantised some of these parameters; `None`: it quantised none.
     pub fn quantisation(&self, list: &[Parameter]) -> Option<Quantisation> {
         let method = |parameter: &Parameter| {

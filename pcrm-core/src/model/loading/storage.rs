@@ -1,5 +1,6 @@
 //! How a model's parameters are stored on their device.
 
+use super::pool::WeightPool;
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -51,12 +52,14 @@ pub struct Loading<'a> {
     pub precision: Precision,
     /// The storage of the body's linear weights.
     pub linear: LinearStorage,
+    /// Frozen weights to use instead of another copy of the same.
+    pub pool: Option<&'a WeightPool>,
 }
 
 impl<'a> Loading<'a> {
     /// Returns the options for f32 masters, for training.
     pub fn masters(backend: &'a dyn Backend, compute: DType) -> Self {
-        Self { backend, compute, precision: Precision::Masters, linear: LinearStorage::AsStored }
+        Self::new(backend, compute, Precision::Masters)
     }
 
     /// Returns the options for trained weights that an optimiser with this weight type updates.
@@ -65,12 +68,21 @@ impl<'a> Loading<'a> {
             WeightType::F32 => Precision::Masters,
             WeightType::Bf16Kahan | WeightType::Bf16Stochastic => Precision::Rounded,
         };
-        Self { backend, compute, precision, linear: LinearStorage::AsStored }
+        Self::new(backend, compute, precision)
     }
 
     /// Returns the options for a frozen model, stored in the type that it computes in.
     pub fn frozen(backend: &'a dyn Backend, compute: DType) -> Self {
-        Self { backend, compute, precision: Precision::Compute, linear: LinearStorage::AsStored }
+        Self::new(backend, compute, Precision::Compute)
+    }
+
+    fn new(backend: &'a dyn Backend, compute: DType, precision: Precision) -> Self {
+        Self { backend, compute, precision, linear: LinearStorage::AsStored, pool: None }
+    }
+
+    /// Shares frozen weights with other models of a pool; `None` changes nothing.
+    pub fn sharing(self, pool: Option<&'a WeightPool>) -> Self {
+        Self { pool: pool.or(self.pool), ..self }
     }
 
     /// Quantises the linear weights of the body, which are then frozen; `None` changes nothing.
@@ -84,12 +96,13 @@ impl<'a> Loading<'a> {
         Self { linear: LinearStorage::Floats, ..self }
     }
 
-    /// Returns the options for a base under adapters, which is not trained.
+    /// Returns the options for a base under adapters, which is frozen.
     pub(in crate::model) fn beneath(self) -> Self {
-        match self.linear {
-            LinearStorage::AsStored => Self { linear: LinearStorage::Kept, ..self },
-            _ => self,
-        }
+        let linear = match self.linear {
+            LinearStorage::AsStored => LinearStorage::Kept,
+            other => other,
+        };
+        Self { linear, precision: Precision::Compute, ..self }
     }
 
     /// Returns the method by which a parameter is quantised on loading, if it is.

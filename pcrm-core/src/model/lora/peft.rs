@@ -23,6 +23,26 @@ pub const WEIGHTS: &str = "adapter_model.safetensors";
 /// The prefix of every tensor's name.
 const PREFIX: &str = "base_model.model.";
 
+/// Returns the folder with the full weights of a model: its own, or that of an adapter's base.
+///
+/// # Errors
+/// Fails if the base of an adapter does not exist.
+pub fn base_dir(dir: &Path) -> Result<PathBuf> {
+    match AdapterFolder::is_alone(dir) {
+        true => AdapterFolder::open(dir)?.base(),
+        false => Ok(dir.to_path_buf()),
+    }
+}
+
+/// Returns the folder with the tokenizer of a model: an adapter's own if it has one, else its base's.
+///
+/// # Errors
+/// Fails if the base of an adapter does not exist.
+pub fn tokenizer_dir(dir: &Path) -> Result<PathBuf> {
+    let has_own = ["tokenizer.json", "tokenizer.model"].iter().any(|name| dir.join(name).exists());
+    if has_own { Ok(dir.to_path_buf()) } else { base_dir(dir) }
+}
+
 /// An adapter folder with its parsed configuration; the weights are read later.
 #[derive(Debug)]
 pub struct AdapterFolder {
