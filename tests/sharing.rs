@@ -104,3 +104,37 @@ fn models_of_a_run_share_one_base() -> Result<()> {
     ensure!(weights("one/critic")? != weights("rm")?, "the critic did not change");
     Ok(())
 }
+
+/// Protects: an adapter's folder has the notes of its own training, not those on its base: the range of scores,
+/// the constraint and the length limit are there for evaluation and PPO; `peft` does not read the file.
+#[test]
+fn an_adapter_has_its_own_notes() -> Result<()> {
+    let world = World::new()?;
+    let train = "--data train.jsonl --max-steps 2 --learning-rate 1e-2";
+    world.run(&format!("reward --model base {train} --constraint fixed --output full"))?;
+    world.run(&format!("reward --model full --lora-r 2 {train} --constraint length_ratio --output rm"))?;
+    let notes: Value = serde_json::from_slice(&world.read("rm/pcrm.json")?)?;
+    let base: Value = serde_json::from_slice(&world.read("full/config.json")?)?;
+    ensure!(notes["constraint"]["kind"] == "length_ratio", "{notes}");
+    ensure!(base["pcrm"]["constraint"]["kind"] == "fixed", "{base}");
+    ensure!(notes["scores"]["mean"].is_f64() && notes["scores"] != base["pcrm"]["scores"], "{notes}");
+    world.run("export rm --output shared")?;
+    ensure!(world.path("shared").join("pcrm.json").exists(), "an exported adapter has no notes");
+    world.run(&format!("sft --model base --random-init {train} --output policy"))?;
+    let noted = |output: &str| -> Result<bool> {
+        let best = "best-of-n --model policy --reward model:rm --data test.jsonl --n 2 --max-tokens 4";
+        let said = world.command(&format!("{best} --output {output}"))?.output()?;
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        ensure!(said.contains("scores of its own data"), "{said}");
+        Ok(said.contains("scores of its own data range"))
+    };
+    ensure!(noted("with")?, "the range of scores is not read");
+    fs::remove_file(world.path("rm").join("pcrm.json"))?;
+    ensure!(!noted("without")?, "the base's range was used");
+    fs::write(world.path("rm").join("pcrm.json"), "[1]")?;
+    world.refuses(
+        "score --model rm --data test.jsonl --output scores.jsonl",
+        &["pcrm.json", "[1]", "object"],
+    )?;
+    Ok(())
+}

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_are_told_from_paths() {
+    fn repositories_are_distinguished_from_paths() {
         assert_eq!(repository(Path::new("Anthropic/hh-rlhf")).as_deref(), Some("Anthropic/hh-rlhf"));
         for path in ["data.jsonl", "a/b/c", "/data/x", "../x", "src/main.rs"] {
             assert_eq!(repository(Path::new(path)), None, "{path}");

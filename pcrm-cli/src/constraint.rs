@@ -56,7 +56,7 @@ mod tests {
 
     /// Protects: JSON, kinds, paths and unknown names are distinguished by their form alone.
     #[test]
-    fn files_are_told_from_kinds_and_json() {
+    fn files_are_distinguished_from_kinds_and_json() {
         for (text, is_file) in [
             ("fixed", false),
             (" fixed ", false),

@@ -46,7 +46,7 @@ mod tests {
 
     /// Protects: each parser accepts exactly its own kind of number.
     #[test]
-    fn numbers_are_told_apart() {
+    fn numbers_are_distinguished() {
         assert_eq!((whole::<u64>("0"), positive::<usize>("3")), (Ok(0), Ok(3)));
         assert!(whole::<u64>("-1").is_err() && whole::<u64>("1.5").is_err());
         assert!(positive::<u64>("0").is_err() && positive::<usize>("many").is_err());

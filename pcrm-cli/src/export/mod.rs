@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::checkpoint;
+use pcrm_core::model::lora::TRAINER_NOTES;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::weights;
 use pcrm_core::text::tokenizer::is_tokenizer_file;
@@ -138,6 +139,9 @@ pub fn check_output(output: &Path) -> Result<()> {
 /// Returns true for a file that a shared model includes beside its weights.
 fn is_shared(name: &str, adapter: bool) -> bool {
     let config = if adapter { ADAPTER_CONFIG } else { CONFIG };
+    if adapter && name == TRAINER_NOTES {
+        return true;
+    }
     let kept = [config, "generation_config.json", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"];
     kept.contains(&name) || (!adapter && name == weights::INDEX) || is_tokenizer_file(name)
 }
@@ -153,7 +157,7 @@ fn named(paths: &[PathBuf]) -> BTreeSet<String> {
 /// Returns the new content of a settings file that contains local paths or names the base model; `None` if it
 /// needs no change.
 fn cleaned(path: &Path, name: &str, origins: &Origins, paths: &Paths) -> Result<Option<Vec<u8>>> {
-    let settings = name.ends_with("config.json") && name != "tokenizer.json";
+    let settings = name.ends_with("config.json") || name == TRAINER_NOTES;
     if !settings {
         return Ok(None);
     }

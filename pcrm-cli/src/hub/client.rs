@@ -231,7 +231,7 @@ mod tests {
     /// Protects: the token goes only to the same scheme, host and port, and never over the network
     /// unencrypted.
     #[test]
-    fn hosts_are_told_apart() {
+    fn hosts_are_distinguished() {
         assert!(same_host(&uri("https://HF.co/a"), &uri("https://hf.co:443")));
         for other in ["http://hf.co", "https://hf.co:444", "https://hf.co.evil.org", "https://evil.org/hf.co"]
         {

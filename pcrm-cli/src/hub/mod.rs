@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_repositories_are_told_from_paths() {
+    fn names_of_repositories_are_distinguished_from_paths() {
         let name = |repository: &str, part: Option<&str>| {
             Some(Name { repository: repository.to_owned(), part: part.map(str::to_owned) })
         };

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_told_from_names() {
+    fn splits_follow_from_names() {
         for (file, name) in [
             ("train.jsonl", Some("train")),
             ("data/train-00000-of-00002.parquet", Some("train")),

@@ -9,7 +9,7 @@ fn schedule(fields: &str) -> Box<dyn Constraint> {
 
 /// Protects: f/`to` of every shape at the start, on the way, at the end and after it, computed by hand.
 #[test]
-fn factors_go_where_they_are_told() {
+fn factors_follow_the_schedule() {
     let linear = r#""from": 2, "to": 0.5, "over": 0.5"#;
     let cosine = r#""from": 3, "shape": "cosine""#;
     let step = r#""from": 0.25, "to": 2, "shape": "step", "over": 0.4"#;

@@ -111,7 +111,7 @@ fn limits_come_from_settings_tokenizer_or_positions() {
 /// Protects: the error for a folder without a pooling configuration lists the searched places, and options
 /// replace it.
 #[test]
-fn a_folder_without_pooling_is_told_what_would_help() {
+fn a_folder_without_pooling_gets_advice() {
     let bare = [("modules.json", Value::Null), ("1_Pooling/config.json", Value::Null)];
     let error = refusal(&bare);
     assert!(error.contains("1_Pooling/config.json") && error.contains("\"pooling\": \"cls\""), "{error}");

@@ -176,7 +176,7 @@ mod tests {
     /// Protects: unknown names are refused with the list of known ones, and missing columns with the record's
     /// keys.
     #[test]
-    fn wrong_names_are_told() {
+    fn wrong_names_are_reported() {
         let mut columns = Columns::default();
         assert!(
             columns.name("promt", "q").unwrap_err().to_string().contains("known: prompt, chosen, rejected")

@@ -196,7 +196,7 @@ mod tests {
 
     /// Protects: a folder is read as its data files in name order, without other files.
     #[test]
-    fn a_folder_stands_for_its_data_files() {
+    fn a_folder_means_its_data_files() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["b.jsonl.gz", "a.parquet", "README.md", "dataset_info.json", ".hidden.json", "c.json"] {
             fs::write(folder.path().join(name), "").unwrap();

@@ -177,7 +177,7 @@ mod tests {
     /// Every container yields the same numbered lines regardless of its name; gzip members and zstd frames
     /// concatenate.
     #[test]
-    fn the_container_is_told_by_its_bytes() {
+    fn the_container_follows_from_its_bytes() {
         let expected = vec![(1, "a".to_owned()), (3, "b".to_owned()), (4, "c".to_owned())];
         assert_eq!(read(b"a\n \t\r\nb\r\nc"), expected);
         assert_eq!(read(&[gzip(b"a\n\nb\n"), gzip(b"c\n")].concat()), expected);

@@ -218,7 +218,7 @@ mod tests {
 
     /// An unknown extension or an unsupported column is an error, and no file is written.
     #[test]
-    fn what_cannot_be_written_is_told() {
+    fn what_cannot_be_written_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let said = |name: &str, records: &[Value]| {
             write_records(&folder.path().join(name), records).unwrap_err().to_string()

@@ -172,7 +172,7 @@ mod tests {
 
     /// Protects: a record of another layout in the middle of a file is left out with its reason.
     #[test]
-    fn mixed_files_are_told() {
+    fn mixed_files_are_reported() {
         let lines = [r#"{"text": "a"}"#, r#"{"prompt": "q", "response": "a"}"#, r#"{"text": " "}"#];
         let (kept, report) = rows(&lines, Strictness::Skip).unwrap();
         assert_eq!((kept.len(), report.kept), (3, 1));

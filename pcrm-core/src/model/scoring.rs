@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::encoders::EncoderConfig;
-use super::lora::peft::{AdapterFolder, base_dir, tokenizer_dir};
+use super::lora::peft::{AdapterFolder, tokenizer_dir};
 use super::{EncoderReward, LinearStorage, Loading, ModelConfig, Outline, RewardModel, folder};
 use crate::backend::Backend;
 use crate::dtype::DType;
@@ -58,7 +58,10 @@ impl ScoringConfig {
     /// Fails as [`EncoderConfig::find`] and [`ModelConfig::from_dir`] do.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         if AdapterFolder::is_alone(dir) {
-            return Ok(Self::Decoder(Box::new(ModelConfig::from_dir(&base_dir(dir)?)?)));
+            let folder = AdapterFolder::open(dir)?;
+            let mut config = ModelConfig::from_dir(&folder.base()?)?;
+            folder.read_notes(&mut config)?;
+            return Ok(Self::Decoder(Box::new(config)));
         }
         match EncoderConfig::find(dir)? {
             Some(config) => Ok(Self::Encoder(Box::new(config))),

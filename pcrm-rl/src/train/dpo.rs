@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::bounds::bounds;
-use super::fitting::{FOLDS, fitted, wrong_labels};
+use super::fitting::{FOLDS, fitted, note_wrong_labels, wrong_labels};
 use super::{RewardOptions, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
 use crate::loss::WrongShare;
 use crate::loss::preference::PreferenceConfig;
@@ -183,10 +183,7 @@ impl<'a> DpoRun<'a> {
         if let Some(evidence) = &evidence {
             notes["evidence"] = evidence.summary();
         }
-        if let Some(found) = &wrong_labels {
-            notes["wrong_labels"] = serde_json::to_value(found)
-                .map_err(|error| Error::Invalid { field: "label-smoothing", message: error.to_string() })?;
-        }
+        note_wrong_labels(&mut notes, wrong_labels.as_ref())?;
         let model = base.open_language(backend)?.with_config(|config| {
             config.raw.insert("pcrm".into(), notes);
         });

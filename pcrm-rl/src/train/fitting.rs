@@ -83,6 +83,18 @@ pub(super) fn wrong_labels(
     })
 }
 
+/// Adds the estimated share of wrong labels to the notes of the saved model.
+///
+/// # Errors
+/// Fails if a number is not finite.
+pub(super) fn note_wrong_labels(notes: &mut Value, found: Option<&WrongLabels>) -> Result<()> {
+    if let Some(found) = found {
+        notes["wrong_labels"] = serde_json::to_value(found)
+            .map_err(|error| Error::Invalid { field: "label-smoothing", message: error.to_string() })?;
+    }
+    Ok(())
+}
+
 /// Removes the fitted constraint of an earlier run from a folder for a new run.
 ///
 /// # Errors

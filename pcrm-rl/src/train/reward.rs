@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::bounds::bounds;
-use super::fitting::{FOLDS, fitted, wrong_labels};
+use super::fitting::{FOLDS, fitted, note_wrong_labels, wrong_labels};
 use super::{Base, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
 use crate::loss::{Form, WrongShare};
 use crate::objective::reward::{Reward, RewardConfig};
@@ -159,10 +159,7 @@ impl<'a> RewardRun<'a> {
         if let Some(evidence) = &evidence {
             notes["evidence"] = evidence.summary();
         }
-        if let Some(found) = &wrong_labels {
-            notes["wrong_labels"] = serde_json::to_value(found)
-                .map_err(|error| Error::Invalid { field: "label-smoothing", message: error.to_string() })?;
-        }
+        note_wrong_labels(&mut notes, wrong_labels.as_ref())?;
         let model = base.open(backend)?.with_config(|config| {
             config.pad = pad;
             config.raw.insert("pcrm".into(), notes);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::forms::Form;
 use crate::plugins::calibrated::Calibration;
 use crate::report::calibration::{is_curve, read};
-use crate::report::evidence as told;
+use crate::report::evidence as described;
 
 /// All constraints fitted to the same evidence.
 #[derive(Debug, Serialize)]
@@ -65,7 +65,7 @@ impl Calibrated {
             file,
             verdict: match &calibration {
                 Some(calibration) => Some(calibration.sentence()),
-                None => told(&constraint.to_tagged()?),
+                None => described(&constraint.to_tagged()?),
             },
             calibration,
             accuracy: evidence.accuracy,

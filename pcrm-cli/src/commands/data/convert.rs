@@ -87,15 +87,15 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     say(&report.to_string());
     failed.map_or(Ok(()), Err)?;
     let pairs = lines.len() + refused.values().map(|(count, _)| count).sum::<usize>();
-    let told: Vec<String> = refused
+    let messages: Vec<String> = refused
         .iter()
         .map(|(message, (count, first))| {
             format!("{count} of {pairs} pairs left out: {message} (first: {first})")
         })
         .collect();
-    ensure!(!lines.is_empty(), "no pair can be written as {}\n{}", args.to.name(), told.join("\n"));
+    ensure!(!lines.is_empty(), "no pair can be written as {}\n{}", args.to.name(), messages.join("\n"));
     lines.write(&args.output)?;
-    told.iter().for_each(|line| say(line));
+    messages.iter().for_each(|line| say(line));
     for (loss, count) in &losses {
         say(&format!("lost in {count} of {} pairs: {loss}", lines.len()));
     }

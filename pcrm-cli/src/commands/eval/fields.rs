@@ -154,7 +154,7 @@ mod tests {
     /// Protects: a prompt in "source" is not a subset, ranks are sorted from the best, and wrong values are
     /// shown.
     #[test]
-    fn columns_are_told_by_their_content() {
+    fn columns_are_recognised_by_their_content() {
         let fields = GivenFields::default();
         let row = record(json!({"source": "confirm(area)", "system_output": "Really?", "rank": 1}));
         assert_eq!(fields.subset(&row).unwrap(), None);

@@ -167,27 +167,27 @@ mod tests {
 
     use super::*;
 
-    fn told(record: Value, fields: &GivenFields) -> Result<Body> {
+    fn parsed(record: Value, fields: &GivenFields) -> Result<Body> {
         Ok(body(record.as_object().unwrap(), fields)?.0)
     }
 
     /// Protects: every documented form is recognised.
     #[test]
-    fn forms_are_told_apart() {
+    fn forms_are_distinguished() {
         let plain = GivenFields::default();
         for record in [
             json!({"score_chosen": 2, "score_rejected": 1.5}),
             json!({"chosen_score": 2, "rejected_score": 1.5, "prompt": "p"}),
             json!({"label": "B>A", "scores": [1.5, 2]}),
         ] {
-            let Body::Pair(pair) = told(record, &plain).unwrap() else { panic!("no pair") };
+            let Body::Pair(pair) = parsed(record, &plain).unwrap() else { panic!("no pair") };
             assert_eq!((pair.chosen, pair.rejected), (2.0, 1.5));
         }
         for record in [
             json!({"score_chosen": [3], "score_rejected": [1, 2]}),
             json!({"scores": [[3], [1], [2]], "num_correct": 1}),
         ] {
-            let Body::Set { scores, labels, .. } = told(record, &plain).unwrap() else { panic!("no set") };
+            let Body::Set { scores, labels, .. } = parsed(record, &plain).unwrap() else { panic!("no set") };
             assert_eq!((scores, labels), (vec![3.0, 1.0, 2.0], Labels::Correct(vec![true, false, false])));
         }
         let fields = GivenFields {
@@ -196,7 +196,10 @@ mod tests {
             ..plain
         };
         let record = json!({"r": 0.5, "scores": {"overall": 4}, "output": "a b c"});
-        assert!(matches!(told(record, &fields).unwrap(), Body::Answer { score: 0.5, length: 3, human: 4.0 }));
+        assert!(matches!(
+            parsed(record, &fields).unwrap(),
+            Body::Answer { score: 0.5, length: 3, human: 4.0 }
+        ));
     }
 
     /// Protects: lengths are counted in token ids if present, else in words, from the point where the answers
@@ -205,7 +208,7 @@ mod tests {
     fn lengths_come_from_what_is_there() {
         let ids = json!({"score_chosen": 1, "score_rejected": 0, "chosen_ids": [1, 2, 3], "rejected_ids": [1, 5],
             "chosen": "a", "rejected": "b"});
-        let Body::Pair(pair) = told(ids, &GivenFields::default()).unwrap() else { panic!("no pair") };
+        let Body::Pair(pair) = parsed(ids, &GivenFields::default()).unwrap() else { panic!("no pair") };
         assert_eq!((pair.chosen_tokens, pair.rejected_tokens, pair.similarity), (2, 1, Some(0.5)));
         let words = json!({"score_chosen": 1, "score_rejected": 0, "chosen": "q a b", "rejected": "q c"});
         let (Body::Pair(pair), unit) = body(words.as_object().unwrap(), &GivenFields::default()).unwrap()
@@ -230,7 +233,7 @@ mod tests {
             (json!({"scores": [1, 2], "num_correct": 3}), "\"num_correct\" is 3; expected 1 to 2"),
             (json!({"scores": [1, 2], "ratings": [1]}), "2 scores and 1 human scores"),
         ] {
-            let error = format!("{:#}", told(record, &GivenFields::default()).unwrap_err());
+            let error = format!("{:#}", parsed(record, &GivenFields::default()).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

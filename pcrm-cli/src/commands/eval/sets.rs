@@ -147,7 +147,7 @@ mod tests {
 
     /// Protects: every documented form is recognised, and pairs are left to the pair loader.
     #[test]
-    fn forms_are_told_apart() {
+    fn forms_are_distinguished() {
         let plain = GivenFields::default();
         let bench = record(json!({"prompt": "p", "chosen": ["a"], "rejected": ["b", "c"]}));
         assert!(is_set(&bench, &plain));

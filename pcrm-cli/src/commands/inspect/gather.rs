@@ -11,11 +11,11 @@ use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{AnswerSet, ReadOptions, Strictness, Ties, load_preferences, pairs};
 use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::data::survey::ends::Ends;
+use pcrm_core::data::survey::file_schema::file_schema;
 use pcrm_core::data::survey::lengths::{Beyond, Lengths, Limit};
 use pcrm_core::data::survey::repeats::{Overlap, Repeats};
 use pcrm_core::data::survey::sets::Sets;
 use pcrm_core::data::survey::template::Template;
-use pcrm_core::data::survey::told::told;
 use pcrm_core::data::survey::{Finding, Severity, Tally, reading};
 use pcrm_core::model::{RewardModel, ScoringConfig};
 use pcrm_core::text::Tokenizer;
@@ -70,7 +70,7 @@ pub fn gather(args: &InspectArgs) -> Result<Inspection> {
     let (rows, report) = load_preferences(&data, options.clone())?;
     let mut schemas = Vec::new();
     for path in data_files(&data)? {
-        schemas.extend(told(&path, &options.columns)?);
+        schemas.extend(file_schema(&path, &options.columns)?);
     }
     let template = Template::of(pairs(&rows), &subject.tokenizer);
     let mut findings = reading::findings(&report, asked.strictness);
@@ -198,9 +198,9 @@ impl Subject<'_> {
         let longer = LongerPreferred::of(of_kept.longer_preferred())?;
         findings.extend(longer.as_ref().and_then(LongerPreferred::finding));
         let (bounds, similarities) = self.bounds(&kept)?;
-        let told = Bounds::of(&kept, &bounds, similarities.as_deref());
-        findings.extend(told.findings());
-        let constraint = BoundSummary::of(self.constraint.to_tagged()?, &told)?;
+        let summary = Bounds::of(&kept, &bounds, similarities.as_deref());
+        findings.extend(summary.findings());
+        let constraint = BoundSummary::of(self.constraint.to_tagged()?, &summary)?;
         let all: Vec<EncodedPair<'_>> = encode::pairs(&kept).collect();
         let count = all.len();
         let examples: Vec<Example> = examples::spread(count, self.args.examples)

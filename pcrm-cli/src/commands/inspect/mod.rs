@@ -93,11 +93,11 @@ empty).";
 
 /// Inspects the data and prints the inspection; the exit code is the gravest severity of the findings.
 pub fn run(args: &InspectArgs) -> ExitCode {
-    let told = gather::gather(args).and_then(|inspection| {
+    let inspected = gather::gather(args).and_then(|inspection| {
         print(args, &inspection)?;
         Ok(inspection.severity)
     });
-    match told {
+    match inspected {
         Ok(None | Some(Severity::Note)) => ExitCode::SUCCESS,
         Ok(Some(Severity::Warning)) => ExitCode::from(1),
         Ok(Some(Severity::Error)) => ExitCode::from(2),

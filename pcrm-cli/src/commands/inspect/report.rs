@@ -3,11 +3,11 @@
 use pcrm_core::data::encode::Padding;
 use pcrm_core::data::preference::Report;
 use pcrm_core::data::survey::ends::Ends;
+use pcrm_core::data::survey::file_schema::FileSchema;
 use pcrm_core::data::survey::lengths::Limit;
 use pcrm_core::data::survey::repeats::{Overlap, Repeats};
 use pcrm_core::data::survey::sets::Sets;
 use pcrm_core::data::survey::template::Template;
-use pcrm_core::data::survey::told::Told;
 use pcrm_core::data::survey::{Finding, Severity};
 use pcrm_core::text::SpecialToken;
 use serde::Serialize;
@@ -31,7 +31,7 @@ pub struct Inspection {
     /// Its tokenizer.
     pub tokenizer: TokenizerFacts,
     /// The schema of each file, and the columns that show it.
-    pub schemas: Vec<Told>,
+    pub schemas: Vec<FileSchema>,
     /// The numbers of rows read and left out.
     pub reading: Report,
     /// The fit of the chat template to the data.

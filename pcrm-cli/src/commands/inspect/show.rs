@@ -3,7 +3,7 @@
 mod numbers;
 
 use anstyle::{AnsiColor, Style};
-use pcrm_core::data::survey::told::{Column, Told};
+use pcrm_core::data::survey::file_schema::{Column, FileSchema};
 use pcrm_core::data::survey::{Finding, Severity};
 use pcrm_core::text::SpecialToken;
 
@@ -24,12 +24,12 @@ pub fn show(inspection: &Inspection, page: &mut Page) {
         examples(&pairs.examples, page);
         numbers::lengths(inspection, pairs, page);
         labels(inspection, pairs, page);
-        if let Some(told) = &pairs.constraint {
-            numbers::constraint(told, page);
+        if let Some(bounds) = &pairs.constraint {
+            numbers::constraint(bounds, page);
         }
     }
-    if let Some(told) = &inspection.cost {
-        numbers::cost(told, page);
+    if let Some(cost) = &inspection.cost {
+        numbers::cost(cost, page);
     }
     findings(&inspection.findings, page);
 }
@@ -39,8 +39,8 @@ fn data(inspection: &Inspection, page: &mut Page) {
     for file in &inspection.reading.files {
         page.labelled("read", INDENT, &file.to_string());
         let path = file.file.display().to_string();
-        for told in inspection.schemas.iter().filter(|told| told.file == path) {
-            page.labelled("columns", INDENT, &told_by(told));
+        for schema in inspection.schemas.iter().filter(|schema| schema.file == path) {
+            page.labelled("columns", INDENT, &columns_of(schema));
         }
     }
     if let Some(sets) = &inspection.sets {
@@ -60,7 +60,7 @@ fn data(inspection: &Inspection, page: &mut Page) {
     }
 }
 
-fn told_by(told: &Told) -> String {
+fn columns_of(schema: &FileSchema) -> String {
     let names = |columns: &[Column]| {
         columns
             .iter()
@@ -68,10 +68,10 @@ fn told_by(told: &Told) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let how = if told.chosen { "schema given; " } else { "" };
-    let unread: Vec<&str> = told.unread.iter().map(|column| column.name.as_str()).collect();
+    let how = if schema.chosen { "schema given; " } else { "" };
+    let unread: Vec<&str> = schema.unread.iter().map(|column| column.name.as_str()).collect();
     let rest = if unread.is_empty() { String::new() } else { format!("; not read: {}", unread.join(", ")) };
-    format!("{how}{}{rest}", names(&told.read))
+    format!("{how}{}{rest}", names(&schema.read))
 }
 
 fn tokens(inspection: &Inspection, page: &mut Page) {
@@ -141,13 +141,13 @@ fn examples(examples: &[Example], page: &mut Page) {
     page.heading("examples");
     page.line(&legend(page.paint));
     for example in examples {
-        let mut told = vec![format!("prompt {} tokens", example.prompt.ids.len())];
-        told.push(format!("chosen {}", example.chosen.ids.len()));
-        told.push(format!("rejected {}", example.rejected.ids.len()));
-        told.extend(example.similarity.map(|s| format!("s {s:.2}")));
-        told.extend(example.bound.map(|bound| format!("Δ* {}", number(f64::from(bound)))));
+        let mut facts = vec![format!("prompt {} tokens", example.prompt.ids.len())];
+        facts.push(format!("chosen {}", example.chosen.ids.len()));
+        facts.push(format!("rejected {}", example.rejected.ids.len()));
+        facts.extend(example.similarity.map(|s| format!("s {s:.2}")));
+        facts.extend(example.bound.map(|bound| format!("Δ* {}", number(f64::from(bound)))));
         page.line("");
-        page.labelled("", 0, &format!("{}: {}", example.origin, told.join(", ")));
+        page.labelled("", 0, &format!("{}: {}", example.origin, facts.join(", ")));
         for (label, colour, part) in [
             ("prompt", AnsiColor::Blue, &example.prompt),
             ("chosen", AnsiColor::Green, &example.chosen),
@@ -176,13 +176,13 @@ fn labels(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
     page.heading("labels and repetition");
     let longer = match pairs.longer_preferred {
         None => "no pair's answers differ in length".to_owned(),
-        Some(told) => format!(
+        Some(longer) => format!(
             "the longer answer is preferred in {:.1} % (95 % interval {:.1} to {:.1} %) of the {} pairs \
              whose answers differ in length",
-            100.0 * told.share.value,
-            100.0 * told.share.low(),
-            100.0 * told.share.high(),
-            told.pairs
+            100.0 * longer.share.value,
+            100.0 * longer.share.low(),
+            100.0 * longer.share.high(),
+            longer.pairs
         ),
     };
     page.labelled("length", INDENT, &longer);
@@ -209,16 +209,16 @@ fn labels(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
 
 fn findings(findings: &[Finding], page: &mut Page) {
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let told: Vec<String> = [Severity::Error, Severity::Warning, Severity::Note]
+    let counts: Vec<String> = [Severity::Error, Severity::Warning, Severity::Note]
         .into_iter()
         .filter(|severity| count(*severity) > 0)
         .map(|severity| {
             format!("{} {severity}{}", count(severity), if count(severity) == 1 { "" } else { "s" })
         })
         .collect();
-    page.heading(&match told.is_empty() {
+    page.heading(&match counts.is_empty() {
         true => "findings: none".to_owned(),
-        false => format!("findings: {}", told.join(", ")),
+        false => format!("findings: {}", counts.join(", ")),
     });
     for finding in findings {
         let colour = match finding.severity {

@@ -189,8 +189,8 @@ mod tests {
         let severity = |longer, pairs| {
             LongerPreferred::of((longer, pairs))
                 .unwrap()
-                .and_then(|told| told.finding())
-                .map(|told| told.severity)
+                .and_then(|finding| finding.finding())
+                .map(|finding| finding.severity)
         };
         assert_eq!(severity(0, 0), None);
         assert_eq!(severity(6, 10), None);
@@ -198,16 +198,19 @@ mod tests {
         assert_eq!(severity(560, 1000), Some(Severity::Note));
         assert_eq!(severity(700, 1000), Some(Severity::Warning));
         assert_eq!(severity(300, 1000), Some(Severity::Warning));
-        let told = LongerPreferred::of((300, 1000)).unwrap().unwrap().finding().unwrap();
-        assert!(told.found.starts_with("the shorter answer is preferred in 70.0 % of 1000"), "{told:?}");
+        let finding = LongerPreferred::of((300, 1000)).unwrap().unwrap().finding().unwrap();
+        assert!(
+            finding.found.starts_with("the shorter answer is preferred in 70.0 % of 1000"),
+            "{finding:?}"
+        );
     }
 
     /// Protects: the mean and the order of the quantiles.
     #[test]
     fn lengths_are_summed_up() {
-        let told = Quantiles::of(&[4, 1, 3, 2, 5]).unwrap();
+        let quantiles = Quantiles::of(&[4, 1, 3, 2, 5]).unwrap();
         assert_eq!(
-            (told.mean, told.quantiles[0], told.quantiles[3], told.quantiles[6]),
+            (quantiles.mean, quantiles.quantiles[0], quantiles.quantiles[3], quantiles.quantiles[6]),
             (3.0, 1.0, 3.0, 5.0)
         );
     }

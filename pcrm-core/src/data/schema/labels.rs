@@ -139,7 +139,7 @@ mod tests {
 
     /// Protects: an unknown label is refused, and the message lists the expected labels.
     #[test]
-    fn other_labels_are_told() {
+    fn other_labels_are_reported() {
         let said = verdict(json!({"output_1": "x", "output_2": "y", "label": 0})).unwrap_err();
         assert!(
             said.starts_with("\"label\" is 0; expected the better of \"output_1\" and \"output_2\""),

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::data::conversation::kind_of;
 
-/// The kind of value by which schemas are told apart.
+/// The kind of a value, which distinguishes schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     Text,

@@ -40,7 +40,7 @@ fn prompts_stand_on_one_side() {
 
 /// Data that cannot be split are refused with a message.
 #[test]
-fn what_cannot_be_split_is_told() {
+fn what_cannot_be_split_is_reported() {
     let said = |lines: &[&str], fraction: f64| {
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         split_by_prompt(&sources(&lines), fraction, 0).unwrap_err().to_string()

@@ -217,7 +217,7 @@ mod tests {
 
     /// Protects: cutting prompts does not help long answers, and a finding says so.
     #[test]
-    fn answers_beyond_the_limit_are_told() {
+    fn answers_beyond_the_limit_are_reported() {
         let beyond = Beyond { pairs: 10, ..Beyond::default() };
         let at = |kept, too_long| {
             beyond.unmended(kept, Limit { max_length: 8, too_long }).map(|told| (told.severity, told.count))

@@ -1,6 +1,6 @@
 //! Surveys preference data before training: counts, and findings with advice.
 //!
-//! No model runs here. [`told`] describes each file, its schema and its columns. [`reading`] turns the report
+//! No model runs here. [`file_schema`] describes each file, its schema and its columns. [`reading`] turns the report
 //! on reading into findings. [`lengths`] counts tokens, [`ends`] checks how sequences begin and end, and
 //! [`template`] checks the chat template. [`repeats`] finds repeated pairs and prompts, [`sets`] counts
 //! ranked sets, and [`bounds`] surveys a constraint's bounds. Each has `findings`, a list of [`Finding`]s;
@@ -8,6 +8,7 @@
 
 pub mod bounds;
 pub mod ends;
+pub mod file_schema;
 mod finding;
 pub mod lengths;
 pub mod reading;
@@ -16,7 +17,6 @@ pub mod sets;
 pub mod template;
 #[cfg(test)]
 pub(in crate::data) mod testing;
-pub mod told;
 
 pub(in crate::data) use finding::many;
 pub use finding::{Finding, Severity, Tally};

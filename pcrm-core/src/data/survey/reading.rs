@@ -23,8 +23,8 @@ pub fn findings(report: &Report, strictness: Strictness) -> Vec<Finding> {
                 Strictness::Refuse if kind.is_refused() => Severity::Error,
                 _ => severity(kind, tally.share(report.rows)),
             };
-            let told = matches!(kind, ProblemKind::Malformed | ProblemKind::Unsupported);
-            let example = report.problems.iter().find(|problem| told && problem.kind == kind);
+            let quoted = matches!(kind, ProblemKind::Malformed | ProblemKind::Unsupported);
+            let example = report.problems.iter().find(|problem| quoted && problem.kind == kind);
             let found = format!(
                 "{}{}",
                 in_words(kind, tally.count, report.rows),

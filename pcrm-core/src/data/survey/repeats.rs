@@ -216,7 +216,7 @@ mod tests {
 
     /// Protects: an equal pair, a reversed pair and an equal prompt are each counted at their repetition.
     #[test]
-    fn repetition_and_contradiction_are_told_apart() {
+    fn repetition_and_contradiction_are_distinguished() {
         let records = [
             pair("q", "a", "b"),
             pair("q", "c", "d"),

@@ -23,7 +23,7 @@ pub struct Family {
     pub embedding: &'static str,
     /// The factor on embeddings.
     pub embedding_scale: EmbeddingScale,
-    /// The projections between embeddings of another width and the layers; `None`: the family has none.
+    /// The projections between embeddings of another width and the layers, if the family has any.
     pub projections: Option<Projections>,
     /// The kind of positions.
     pub positions: Positions,

@@ -1,4 +1,4 @@
-//! How a model's parameters are stored on their device.
+//! The storage of a model's parameters on their device.
 
 use super::pool::WeightPool;
 use crate::backend::Backend;

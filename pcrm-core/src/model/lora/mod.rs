@@ -9,12 +9,14 @@ mod dropout;
 mod patterns;
 pub mod peft;
 mod targets;
+mod trainer_notes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use config::{LoraConfig, Modules};
+pub use trainer_notes::FILE as TRAINER_NOTES;
 
 pub(super) use self::dropout::{Dropout, Noise};
 use self::targets::Targets;
@@ -196,7 +198,8 @@ pub(super) fn adapt(
         };
         params.insert(name.clone(), device.constant(&host)?.cast(DType::F32)?);
     }
-    decoder.with_adapters(params, Some(Arc::new(adapters)), originals)
+    let adapted = decoder.with_adapters(params, Some(Arc::new(adapters)), originals)?;
+    Ok(adapted.with_config(trainer_notes::drop_of_base))
 }
 
 /// Returns the base without its adapters: the same storage, frozen. It is the reference policy of a new

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::config::{LoraConfig, Modules};
-use super::{Adapters, Values, adapt, language_module};
+use super::{Adapters, Values, adapt, language_module, trainer_notes};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::checkpoint::Checkpoint;
@@ -177,7 +177,17 @@ impl AdapterFolder {
                 unread.join(", ")
             ));
         }
-        Ok(adapted)
+        let mut config = adapted.config().clone();
+        self.read_notes(&mut config)?;
+        Ok(adapted.with_config(|own| *own = config))
+    }
+
+    /// Sets the notes of the base's config to those of the adapter's trainer.
+    ///
+    /// # Errors
+    /// Fails if their file is broken.
+    pub(in crate::model) fn read_notes(&self, base: &mut ModelConfig) -> Result<()> {
+        trainer_notes::read(&self.dir, base)
     }
 
     fn weights(&self) -> Result<Checkpoint> {
@@ -220,6 +230,7 @@ pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path)
     let shape = decoder.config();
     let config = json(adapters, shape, decoder.heads())?;
     decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))?;
+    trainer_notes::write(dir, shape)?;
     // Last, so that a folder with a config has the weights too.
     weights::write_json(&dir.join(CONFIG), &config)
 }

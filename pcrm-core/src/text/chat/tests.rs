@@ -79,13 +79,13 @@ fn refusals_are_clean() {
 
 /// A tag that overlaps its own end is an error in the template, not a panic.
 #[test]
-fn overlapping_marks_are_told() {
+fn overlapping_marks_are_reported() {
     assert!(ChatTemplate::new("{%}<|").unwrap_err().to_string().contains("chat_template:1"));
 }
 
 /// A template that does not end is an error and does not hang.
 #[test]
-fn endless_templates_are_told() {
+fn endless_templates_are_reported() {
     let loops =
         "{% for a in range(9999) %}{% for b in range(9999) %}{% if a %}{% endif %}{% endfor %}{% endfor %}";
     let said = ChatTemplate::new(loops).unwrap().render(&[], false, &[]).unwrap_err().to_string();

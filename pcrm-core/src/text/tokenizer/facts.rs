@@ -28,7 +28,7 @@ mod tests {
 
     /// Protects: special tokens are distinguished from text, and tokenizers that add a BOS from others.
     #[test]
-    fn special_tokens_are_told_from_text() {
+    fn special_tokens_are_distinguished_from_text() {
         let golden = |name: &str| {
             let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/text")).join(name);
             Tokenizer::from_dir(&dir).unwrap()

@@ -77,9 +77,9 @@ fn short_memory_is_found() {
 /// and no setting exceeds the tokens of the largest batch.
 #[test]
 fn memory_grows_with_tokens() {
-    let told = by_micro_tokens(&[(1000, 200.0), (3000, 400.0)], 3000);
-    let told: Vec<(usize, i64)> =
-        told.iter().map(|at| (at.micro_tokens, (10.0 * at.peak_mib).round() as i64)).collect();
-    assert_eq!(told, [(1024, 2024), (2048, 3048), (4096, 4000)]);
+    let found = by_micro_tokens(&[(1000, 200.0), (3000, 400.0)], 3000);
+    let found: Vec<(usize, i64)> =
+        found.iter().map(|at| (at.micro_tokens, (10.0 * at.peak_mib).round() as i64)).collect();
+    assert_eq!(found, [(1024, 2024), (2048, 3048), (4096, 4000)]);
     assert!(by_micro_tokens(&[(1000, 200.0), (3000, 200.0)], 3000).is_empty());
 }

@@ -20,10 +20,10 @@ pub fn lengths(inspection: &Inspection, pairs: &PairFacts, page: &mut Page) {
             .map(str::to_owned)
             .to_vec(),
     ];
-    let row = |name: &str, told: &Quantiles| {
+    let row = |name: &str, of: &Quantiles| {
         let mut row = vec![name.to_owned()];
-        row.extend(told.quantiles.iter().map(|quantile| format!("{quantile:.0}")));
-        row.push(format!("{:.1}", told.mean));
+        row.extend(of.quantiles.iter().map(|quantile| format!("{quantile:.0}")));
+        row.push(format!("{:.1}", of.mean));
         row
     };
     rows.push(row("prompt", &lengths.prompt));
@@ -103,14 +103,17 @@ fn histogram(bars: &[Bar], page: &mut Page) {
 }
 
 /// Writes the deciles of a constraint's bounds.
-pub fn constraint(told: &BoundSummary, page: &mut Page) {
+pub fn constraint(summary: &BoundSummary, page: &mut Page) {
     page.heading("constraint");
     page.labelled(
         "",
         0,
-        &format!("{} on {} pairs, {} of them without a bound", told.constraint, told.pairs, told.unbounded),
+        &format!(
+            "{} on {} pairs, {} of them without a bound",
+            summary.constraint, summary.pairs, summary.unbounded
+        ),
     );
-    let Some(bounds) = &told.bound_deciles else {
+    let Some(bounds) = &summary.bound_deciles else {
         page.line("no margin is bounded: Bradley-Terry");
         return;
     };
@@ -121,11 +124,11 @@ pub fn constraint(told: &BoundSummary, page: &mut Page) {
         row.extend(deciles.iter().map(|decile| shown(*decile)));
         rows.push(row);
     };
-    if let Some(similarities) = &told.similarity_deciles {
+    if let Some(similarities) = &summary.similarity_deciles {
         row("s", similarities, |s| format!("{s:.2}"));
     }
     row("Δ*", bounds, number);
-    if let Some(sureness) = &told.sureness_deciles {
+    if let Some(sureness) = &summary.sureness_deciles {
         row("σ(Δ*/2)", sureness, |sure| if sure > 0.9995 { "≈1".to_owned() } else { format!("{sure:.3}") });
     }
     // Eleven columns of numbers are too wide for narrow pages.
@@ -154,9 +157,9 @@ pub fn constraint(told: &BoundSummary, page: &mut Page) {
         INDENT,
         &format!(
             "{} of {} bounds are so loose that they rarely act, {} so tight that little is learned",
-            told.loose.count,
-            told.pairs - told.unbounded,
-            told.tight.count
+            summary.loose.count,
+            summary.pairs - summary.unbounded,
+            summary.tight.count
         ),
     );
 }

@@ -104,15 +104,16 @@ fn layouts_of_the_hub_are_understood() {
 fn table_row(folder: &Path, case: &Value) -> String {
     let path = folder.join(case["data"].as_str().unwrap());
     let note = case["note"].as_str().map_or(String::new(), |note| format!("; {note}"));
-    let (read, schema) = match crate::data::survey::told::told(&path, &Columns::default()).unwrap() {
-        Some(told) => {
-            let line = std::fs::read_to_string(&path).unwrap();
-            let record: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
-            let unread: Vec<&str> = told.unread.iter().map(|column| column.name.as_str()).collect();
-            let read = record.as_object().unwrap().keys().filter(|key| !unread.contains(&key.as_str()));
-            (read.map(|key| format!("`{key}`")).collect::<Vec<_>>(), format!("`{}`", told.schema.name()))
-        }
-        None => (Vec::new(), "refused".to_owned()),
-    };
+    let (read, schema) =
+        match crate::data::survey::file_schema::file_schema(&path, &Columns::default()).unwrap() {
+            Some(told) => {
+                let line = std::fs::read_to_string(&path).unwrap();
+                let record: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+                let unread: Vec<&str> = told.unread.iter().map(|column| column.name.as_str()).collect();
+                let read = record.as_object().unwrap().keys().filter(|key| !unread.contains(&key.as_str()));
+                (read.map(|key| format!("`{key}`")).collect::<Vec<_>>(), format!("`{}`", told.schema.name()))
+            }
+            None => (Vec::new(), "refused".to_owned()),
+        };
     format!("| {} | {} | {schema}{note} |", case["repository"].as_str().unwrap(), read.join(", "))
 }

@@ -53,7 +53,7 @@ fn parquet_is_read_as_json_is() {
 
 /// Files of other formats are refused, and the error names the format.
 #[test]
-fn files_that_are_no_preferences_are_told() {
+fn files_without_preferences_are_reported() {
     let Some(data) = crate::data::shared_data() else { return };
     for (name, expected) in [
         ("llamafactory_demo/kto_en_demo.json", "one answer with a label, as for KTO (keys: messages, label)"),

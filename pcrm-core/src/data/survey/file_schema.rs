@@ -21,7 +21,7 @@ pub struct Column {
 
 /// A description of a file, from its first record with a known schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Told {
+pub struct FileSchema {
     /// The file.
     pub file: String,
     /// The line of that record.
@@ -40,7 +40,7 @@ pub struct Told {
 ///
 /// # Errors
 /// Fails if the file cannot be read.
-pub fn told(path: &Path, columns: &Columns) -> Result<Option<Told>> {
+pub fn file_schema(path: &Path, columns: &Columns) -> Result<Option<FileSchema>> {
     for record in Records::open(path)? {
         // Faults in single records appear in the report.
         let Ok((line, source)) = record else { continue };
@@ -50,7 +50,7 @@ pub fn told(path: &Path, columns: &Columns) -> Result<Option<Told>> {
         let is_read = |name: &str| columns_read.contains(&name);
         let column = |(name, value): (&String, _)| Column { name: name.clone(), holds: kind_of(value) };
         let (read, unread) = record.iter().partition::<Vec<_>, _>(|(name, _)| is_read(name));
-        return Ok(Some(Told {
+        return Ok(Some(FileSchema {
             file: path.display().to_string(),
             line,
             schema,
@@ -66,10 +66,10 @@ pub fn told(path: &Path, columns: &Columns) -> Result<Option<Told>> {
 mod tests {
     use super::*;
 
-    fn told_of(lines: &str) -> Option<Told> {
+    fn described(lines: &str) -> Option<FileSchema> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), lines).unwrap();
-        told(file.path(), &Columns::default()).unwrap()
+        file_schema(file.path(), &Columns::default()).unwrap()
     }
 
     fn names(columns: &[Column]) -> Vec<(&str, &str)> {
@@ -78,24 +78,24 @@ mod tests {
 
     /// Protects: the first usable record determines the description, and unread columns are named.
     #[test]
-    fn read_and_unread_columns_are_told_apart() {
-        let told = told_of(
+    fn read_and_unread_columns_are_distinguished() {
+        let found = described(
             "{broken\n{\"id\": 3, \"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\", \"margin\": \
              1}\n",
         )
         .unwrap();
-        assert_eq!((told.line, told.schema), (2, Schema::StandardExplicit));
+        assert_eq!((found.line, found.schema), (2, Schema::StandardExplicit));
         let read = [("prompt", "text"), ("chosen", "text"), ("rejected", "text"), ("margin", "a number")];
-        assert_eq!(names(&told.read), read);
-        assert_eq!(names(&told.unread), [("id", "a number")]);
+        assert_eq!(names(&found.read), read);
+        assert_eq!(names(&found.unread), [("id", "a number")]);
     }
 
     /// Protects: records without preferences have no description, and ranks count as read in records that
     /// have them.
     #[test]
     fn other_files_are_not_guessed_at() {
-        assert_eq!(told_of("{\"text\": \"a\"}\n"), None);
-        let ranked = told_of(
+        assert_eq!(described("{\"text\": \"a\"}\n"), None);
+        let ranked = described(
             "{\"prompt\": \"q\", \"responses\": [\"a\", \"b\"], \"scores\": [1, 2], \"source\": \"x\"}\n",
         );
         assert_eq!(names(&ranked.unwrap().unread), [("source", "text")]);
