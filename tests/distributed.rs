@@ -4,6 +4,7 @@
 //! All tests use Gloo on the CPU; NCCL and GPUs are not tested here.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -189,7 +190,7 @@ fn policy(world: &World) -> Result<()> {
     world.run(sft).map(drop)
 }
 
-/// Protects: reward models, fine-tuning and DPO with two processes have the bits of one process with as many
+/// Protects: reward models, fine-tuning, DPO and KTO with two processes have the bits of one process with as many
 /// lanes: weights, moments, evaluations and every metric. Slices differ in parameters, and lanes in items.
 #[test]
 fn two_processes_have_the_bits_of_one() -> Result<()> {
@@ -208,7 +209,25 @@ fn two_processes_have_the_bits_of_one() -> Result<()> {
     let policy = "--backend tch --model policy --data train.jsonl --eval-data test.jsonl --lanes 2 \
         --batch 5 --max-steps 4";
     check_bits(&world, "sft", &format!("sft {policy} --order bucketed"), &files)?;
-    check_bits(&world, "dpo", &format!("dpo {policy} --learning-rate 1e-3 --constraint fixed"), &files)
+    check_bits(&world, "dpo", &format!("dpo {policy} --learning-rate 1e-3 --constraint fixed"), &files)?;
+    check_bits(&world, "kto", &format!("kto {policy} --learning-rate 1e-3"), &files)
+}
+
+/// Protects: a constraint that a run fits to its own pairs is the same on two processes, which train each judge
+/// together, and so is what follows; one writes its files.
+#[test]
+fn two_processes_fit_the_constraint_of_one() -> Result<()> {
+    let world = World::new()?;
+    let files = ["model.safetensors", "constraint.json", "evidence.json"];
+    let run = format!("{REWARD} --lanes 2 --batch 8 --max-steps 6 --constraint calibrated");
+    train(&world, 2, &format!("{run} --output fitted-2"))?;
+    // Otherwise the margins of the first run's judges would be taken from there.
+    fs::remove_dir_all(world.path("cache"))?;
+    train(&world, 1, &format!("{run} --output fitted-1"))?;
+    check_same(&world, "fitted-1", "fitted-2", &files)?;
+    // The judges of the one process are known to both.
+    train(&world, 2, &format!("{run} --output again"))?;
+    check_same(&world, "fitted-1", "again", &files)
 }
 
 /// Protects: policies trained on their own samples also have equal bits; prompts, rewards, references and
@@ -224,6 +243,7 @@ fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
     let grpo = format!("grpo {online} --num-generations 4 --beta 0.04 --num-iterations 2");
     check_bits(&world, "grpo", &grpo, &files)?;
     check_bits(&world, "rloo", &format!("rloo {online} --num-generations 2"), &files)?;
+    check_bits(&world, "online", &format!("online-dpo {online} --constraint fixed"), &files)?;
     let ppo = format!("ppo {online} --num-generations 2 --num-mini-batches 2 --ptx-data train.jsonl");
     let critic =
         ["model.safetensors", "critic/model.safetensors", "checkpoint-8/critic/optimizer.safetensors"];
@@ -358,8 +378,9 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
         &format!("launch -n 2 -- {} --output other", run.replace("--backend tch", "--backend candle")),
         &["--backend candle", "tch only"],
     )?;
-    let kto = "kto --backend tch --model base --data train.jsonl --lanes 2 --output kto";
-    world.refuses(kto, &["--lanes 2", "couples"])?;
+    let sorts =
+        "dpo --backend tch --model base --random-init --data train.jsonl --loss aot --lanes 2 --output sorts";
+    world.refuses(sorts, &["--lanes 2", "couples"])?;
     world
         .refuses(&format!("launch -n 3 -- {run} --lanes 4 --output odd"), &["--lanes 4", "multiple of 3"])?;
     // After an interrupt, all processes save together.

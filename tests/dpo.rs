@@ -473,3 +473,32 @@ fn options_that_do_not_go_together_are_refused() -> Result<()> {
     }
     Ok(())
 }
+
+/// Protects: KTO's reference point is that of the whole step, however many tokens are computed at once: metrics
+/// and evaluations do not depend on it.
+#[test]
+fn labelled_answers_are_the_same_in_parts() -> Result<()> {
+    let world = World::new()?;
+    let sft = "sft --data train.jsonl --max-steps 3 --max-length 64 --threads 1";
+    world.run(&format!("{sft} --model base --random-init --output lm"))?;
+    let run = "kto --model lm --data train.jsonl --eval-split 0.2 --batch 8 --max-length 64 --max-steps 4 \
+               --learning-rate 1e-3 --threads 1";
+    let (mut all, mut compared) = (Vec::new(), 0);
+    for tokens in [8192, 100] {
+        world.run(&format!("{run} --micro-tokens {tokens} --output of-{tokens}"))?;
+        all.push(world.lines(&format!("of-{tokens}/metrics.jsonl"))?);
+    }
+    ensure!(all[0].len() == all[1].len() && all[0].iter().any(|line| line["kl"].as_f64() > Some(0.0)));
+    for (whole, parts) in all[0].iter().zip(&all[1]) {
+        for (name, value) in whole.as_object().context("an object")? {
+            let (Some(whole), Some(part)) = (value.as_f64(), parts[name].as_f64()) else { continue };
+            if name.contains("seconds") || name.contains("second") || name == "padding_avoided" {
+                continue;
+            }
+            ensure!((whole - part).abs() <= 1e-2 * whole.abs().max(1e-2), "{name}: {whole}, in parts {part}");
+            compared += usize::from(name.contains("kl") || name.contains("margins"));
+        }
+    }
+    ensure!(compared > 4, "{compared} reference points and margins");
+    Ok(())
+}

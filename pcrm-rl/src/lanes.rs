@@ -7,18 +7,22 @@
 //! ([`pcrm_core::optim::SlicedAdamW::total`]). Metrics merge in the order of lanes. A run with one lane has
 //! one process and computes a step as a whole.
 
+mod tree;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use pcrm_core::optim::{LaneSums, halves};
+use pcrm_core::optim::LaneSums;
 use pcrm_core::{Backend, Collective, Error, Gradients, HostTensor, Params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::tree::subtrees;
+use self::tree::{dealing, subtree};
 use crate::error::Result;
 use crate::learner::Trainable;
 use crate::metrics::Metrics;
-use crate::objective::{Batch, Objective, Pass, Tokens, evaluate, gradient, gradient_of};
+use crate::objective::{Batch, Objective, Tokens, evaluate, gradient, gradient_of};
 use crate::options::refuse;
 
 /// The lanes of a run, and the processes that compute them.
@@ -117,7 +121,8 @@ impl Lanes {
             );
             refuse("lanes", message)?;
         }
-        let pass = Pass { batch: batch.items, share: batch.share(objective), progress: Some(progress) };
+        let statistics = self.statistics(objective, model, batch)?;
+        let pass = batch.pass(objective, &statistics, Some(progress));
         let mut shown: Vec<(Metrics, Tokens)> = Vec::new();
         let dealing = dealing(&(0..self.count));
         let mut of_lane = |lane: usize| -> Result<Gradients> {
@@ -172,7 +177,8 @@ impl Lanes {
         let model = model.detached();
         let items: Vec<usize> = (0..objective.sizes(data).len()).collect();
         let batch = Batch { data, items: &items, micro_tokens };
-        let pass = Pass { batch: &items, share: batch.share(objective), progress: None };
+        let statistics = self.statistics(objective, &model, &batch)?;
+        let pass = batch.pass(objective, &statistics, None);
         let parts = batch.parts(objective);
         let of_parts = self.dealt(parts.len(), |own| {
             let of_part = |part: &&[usize]| {
@@ -185,6 +191,21 @@ impl Lanes {
         let mut metrics = Metrics::default();
         of_parts.into_iter().for_each(|of_part| metrics.merge(of_part));
         Ok(metrics)
+    }
+
+    /// Returns the statistics of a batch's items; each process computes a part of them.
+    fn statistics<O: Objective>(
+        &self,
+        objective: &O,
+        model: &O::Model,
+        batch: &Batch<'_, O>,
+    ) -> Result<Vec<f64>> {
+        if !objective.has_statistics() {
+            return Ok(Vec::new());
+        }
+        self.dealt(batch.items.len(), |own| {
+            Batch { items: &batch.items[own], ..*batch }.statistics(objective, model)
+        })
     }
 
     /// Returns this process's range of `count` pieces of work.
@@ -248,25 +269,6 @@ impl Lanes {
     }
 }
 
-/// Returns the order in which items are dealt to the lanes of a node, alternating between its halves.
-fn dealing(node: &Range<usize>) -> Vec<usize> {
-    let Some(halves) = halves(node) else { return node.clone().collect() };
-    let [left, right] = halves.map(|half| dealing(&half));
-    let most = left.len().max(right.len());
-    (0..most).flat_map(|at| [left.get(at), right.get(at)]).flatten().copied().collect()
-}
-
-/// Returns the largest nodes of the tree of lanes within each process's equal range.
-pub(crate) fn subtrees(lanes: usize, processes: usize) -> Vec<Vec<Range<usize>>> {
-    let each = lanes / processes;
-    let of = |rank: usize| {
-        let mut found = Vec::new();
-        within(&(0..lanes), &(rank * each..(rank + 1) * each), &mut found);
-        found
-    };
-    (0..processes).map(of).collect()
-}
-
 /// Returns zeros for every trained parameter: the gradient of an empty lane.
 fn zeros(params: &Params) -> Result<Gradients> {
     let mut gradients = Gradients::default();
@@ -275,23 +277,6 @@ fn zeros(params: &Params) -> Result<Gradients> {
         gradients.insert(name, param.constant(&zeros)?);
     }
     Ok(gradients)
-}
-
-/// Collects the largest nodes of the tree at or below `node` that are within `own`.
-fn within(node: &Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>) {
-    if own.start <= node.start && node.end <= own.end {
-        found.push(node.clone());
-    } else if own.start < node.end && node.start < own.end {
-        halves(node).iter().flatten().for_each(|half| within(half, own, found));
-    }
-}
-
-/// Returns the sum over a node of the tree, which is the sum of its halves.
-fn subtree(node: &Range<usize>, of_lane: &mut impl FnMut(usize) -> Result<Gradients>) -> Result<Gradients> {
-    let Some([left, right]) = halves(node) else { return of_lane(node.start) };
-    let mut sum = subtree(&left, of_lane)?;
-    sum.accumulate(subtree(&right, of_lane)?)?;
-    Ok(sum)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Pairs are split by prompt ([`pcrm_core::folds`]). For every fold a Bradley–Terry model is trained on the
 //! other folds, as the run itself would be, and scores the fold. Judges are trained in a temporary folder
 //! (set by `TMPDIR`); only their margins are kept, keyed by content. Folders of killed processes are removed
-//! when the next judge is trained.
+//! when the next judge is trained. Several processes train each judge together.
 
 mod cache;
 mod fit;
@@ -23,6 +23,7 @@ use pcrm_core::text::Tokenizer;
 
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
+use crate::lanes::Lanes;
 use crate::objective::reward::Reward;
 use crate::offline::{Final, Observer, Outcome, Run, TrainerConfig, train};
 use crate::pairs::Pairs;
@@ -72,11 +73,6 @@ impl Crossfit<'_> {
     /// fails.
     pub fn margins(&self, sets: &[EncodedSet], observer: &mut dyn Observer) -> Result<Vec<f32>> {
         let folds = self.folds;
-        if self.backend.collective().world() > 1 {
-            let message = "judges are cross-fitted by one process; `pcrm calibrate` writes the fitted \
-                           constraint to a file, which several processes take";
-            return Err(Error::Invalid { field: "constraint", message: message.into() });
-        }
         if folds < 2 {
             let message = format!("{folds}: expected at least 2: judges must not know the pairs they judge");
             return Err(Error::Invalid { field: "folds", message });
@@ -101,7 +97,10 @@ impl Crossfit<'_> {
             let (known, judged) = (count(&others), count(own.iter().copied()));
             let which = format!("cross-fitting, fold {} of {folds}", held_out + 1);
             let key = cache::key(&setting, &others, &own);
-            let margins = match self.cache.get(&key, judged) {
+            // The caches of processes may differ, and a judge is trained by all of them.
+            let known_margins = self.cache.get(&key, judged);
+            let trains = self.backend.collective().any(known_margins.is_none())?;
+            let margins = match known_margins.filter(|_| !trains) {
                 Some(margins) => {
                     observer.note(&format!("{which}: {judged} pairs were judged before"));
                     margins
@@ -110,7 +109,9 @@ impl Crossfit<'_> {
                     let line = format!("{which}: training a judge on {known} pairs to judge {judged}");
                     observer.note(&line);
                     let margins = self.fold_margins(others, &own, &options, observer)?;
-                    self.cache.put(&key, &margins);
+                    if self.backend.collective().is_first() {
+                        self.cache.put(&key, &margins);
+                    }
                     margins
                 }
             };
@@ -132,7 +133,8 @@ impl Crossfit<'_> {
     ) -> Result<Vec<f32>> {
         let bounds = vec![f32::INFINITY; count(&others)];
         let judge = self.judge(&Pairs::new(others, bounds), options, observer)?;
-        margins_by(&judge, own, options.trainer.micro_tokens)
+        Lanes::of_processes(self.backend)
+            .dealt(own.len(), |range| margins_by(&judge, &own[range], options.trainer.micro_tokens))
     }
 
     fn judge(

@@ -24,12 +24,17 @@ pub struct Metrics(Vec<(Cow<'static, str>, Accumulator)>);
 /// The running value of one metric.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Accumulator {
-    Mean { sum: f64, weight: f64 },
+    Mean {
+        sum: f64,
+        weight: f64,
+    },
     Sum(f64),
     Min(f64),
     Max(f64),
     Std(Spread),
     Variance(Spread),
+    /// The sums and counts of two kinds of values.
+    Difference([f64; 2], [f64; 2]),
 }
 
 impl Metrics {
@@ -64,6 +69,13 @@ impl Metrics {
         self.add(name.into(), Accumulator::Variance(Spread::of(value)));
     }
 
+    /// Adds a value to the first mean, or to the second one, of a difference of means; without values of both
+    /// there is none.
+    pub fn difference(&mut self, name: impl Into<Cow<'static, str>>, value: f64, first: bool) {
+        let (sums, counts) = if first { ([value, 0.0], [1.0, 0.0]) } else { ([0.0, value], [0.0, 1.0]) };
+        self.add(name.into(), Accumulator::Difference(sums, counts));
+    }
+
     /// Adds all metrics of `other`: the result is that of recording both.
     pub fn merge(&mut self, other: Self) {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
@@ -89,6 +101,9 @@ impl Metrics {
             (Accumulator::Max(a), Accumulator::Max(b)) => Accumulator::Max(a.max(b)),
             (Accumulator::Std(a), Accumulator::Std(b)) => Accumulator::Std(a.merged(b)),
             (Accumulator::Variance(a), Accumulator::Variance(b)) => Accumulator::Variance(a.merged(b)),
+            (Accumulator::Difference(a, m), Accumulator::Difference(b, n)) => {
+                Accumulator::Difference([a[0] + b[0], a[1] + b[1]], [m[0] + n[0], m[1] + n[1]])
+            }
             // A name has one kind; the first recording determines it.
             (held, _) => held,
         };
@@ -101,6 +116,7 @@ impl Metrics {
             Accumulator::Sum(value) | Accumulator::Min(value) | Accumulator::Max(value) => Some(value),
             Accumulator::Std(spread) => Some(spread.std()),
             Accumulator::Variance(spread) => spread.variance(),
+            Accumulator::Difference([a, b], [m, n]) => (m > 0.0 && n > 0.0).then(|| a / m - b / n),
         };
         Summary(self.0.iter().filter_map(|(name, held)| Some((name.clone(), value(held)?))).collect())
     }

@@ -131,7 +131,7 @@ impl Objective for Kto {
         metrics: &mut Metrics,
     ) -> Result<Forward> {
         let kl = match self.config.kto_loss {
-            KtoLoss::Kto => self.reference_point(model, data, items)?,
+            KtoLoss::Kto => self.config.reference_point(pass.statistics),
             KtoLoss::ApoZeroUnpaired => 0.0,
         };
         let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.own[*item]).collect();
@@ -143,7 +143,6 @@ impl Objective for Kto {
         let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>();
         let mut slopes = vec![0.0; log_probs.len()];
         let mut total = 0.0;
-        let mut rewards = [(0.0, 0.0); 2];
         for (item, range) in items.iter().zip(&batch.answers) {
             let policy = sum(&log_probs[range.clone()]);
             let reference = data.reference[0].get(*item).map_or(0.0, |of| sum(&of[0]));
@@ -152,13 +151,12 @@ impl Objective for Kto {
             total += loss.value;
             slopes[range.clone()].iter_mut().for_each(|slope| *slope = pass.share * loss.slope);
             let reward = self.config.beta * (policy - reference);
-            let (sum_of, count) = &mut rewards[usize::from(!desirable)];
-            (*sum_of, *count) = (*sum_of + reward, *count + 1.0);
             let [named_rewards, named_log_probs, named_logits] = match desirable {
                 true => ["rewards/chosen", "logps/chosen", "logits/chosen"],
                 false => ["rewards/rejected", "logps/rejected", "logits/rejected"],
             };
             metrics.mean(named_rewards, reward, 1.0);
+            metrics.difference("rewards/margins", reward, desirable);
             metrics.mean(named_log_probs, policy, 1.0);
             let tokens = range.len().max(1) as f64;
             for (name, values) in [(named_logits, &mean_logits), ("entropy", &entropies)] {
@@ -168,10 +166,6 @@ impl Objective for Kto {
             }
         }
         metrics.mean("loss", total / items.len() as f64, items.len() as f64);
-        if rewards.iter().all(|(_, count)| *count > 0.0) {
-            let [chosen, rejected] = rewards.map(|(sum, count)| sum / count);
-            metrics.mean("rewards/margins", chosen - rejected, items.len() as f64);
-        }
         metrics.mean("kl", kl, items.len() as f64);
         let tokens = Tokens {
             separate: batch.packed.tree.unshared_rows(),
@@ -191,21 +185,18 @@ impl Objective for Kto {
         data.own.iter().take(CHECKED).map(of).collect()
     }
 
-    fn at_once(&self) -> bool {
+    fn has_statistics(&self) -> bool {
         self.config.kto_loss == KtoLoss::Kto
     }
-}
 
-impl Kto {
-    /// Returns z of these answers: the mean log-ratio of their mismatched ones.
-    fn reference_point(&self, model: &LanguageModel, data: &LabelledAnswers, items: &[usize]) -> Result<f64> {
+    /// Returns the log-ratios of the mismatched answers, whose mean is the reference point.
+    fn statistics(&self, model: &LanguageModel, data: &LabelledAnswers, items: &[usize]) -> Result<Vec<f64>> {
         let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.mismatched[*item]).collect();
         let policy = token_log_probs(&model.detached(), &sets)?;
         let sum = |values: &[f32]| values.iter().copied().map(f64::from).sum::<f64>();
         let ratio = |(item, of): (&usize, &Vec<f32>)| {
             sum(of) - data.reference[1].get(*item).map_or(0.0, |of| sum(&of[0]))
         };
-        let ratios: Vec<f64> = items.iter().zip(&policy).map(ratio).collect();
-        Ok(self.config.reference_point(&ratios))
+        Ok(items.iter().zip(&policy).map(ratio).collect())
     }
 }

@@ -77,7 +77,21 @@ pub trait Objective {
         Ok(None)
     }
 
-    /// Returns true if the loss couples the items of a step, for example by sorting them. They are then
+    /// Returns true if [`Objective::statistics`] has numbers.
+    fn has_statistics(&self) -> bool {
+        false
+    }
+
+    /// Returns a number per item, without gradients, that the loss of every item of the step may depend on:
+    /// KTO's estimate of the divergence. [`Pass::statistics`] has those of the whole batch.
+    ///
+    /// # Errors
+    /// Fails if the model fails.
+    fn statistics(&self, _model: &Self::Model, _data: &Self::Data, _items: &[usize]) -> Result<Vec<f64>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns true if the loss couples the items of a step in another way, for example by sorting them. They are then
     /// computed at once, regardless of the limit on tokens. Evaluations are still split: there each part is
     /// its own batch.
     fn at_once(&self) -> bool {
@@ -95,6 +109,8 @@ pub trait Objective {
 pub struct Pass<'a> {
     /// All items of the batch; a pass may cover a part of them.
     pub batch: &'a [usize],
+    /// The statistics of these items; empty if the objective has none.
+    pub statistics: &'a [f64],
     /// Factor of an item's weight: 1 / Σ weights of the whole batch.
     pub share: f64,
     /// Completed share of all steps; `None` in an evaluation.
@@ -160,7 +176,8 @@ pub fn gradient<O: Objective>(
     batch: &Batch<'_, O>,
     progress: f64,
 ) -> Result<Gradient> {
-    let pass = Pass { batch: batch.items, share: batch.share(objective), progress: Some(progress) };
+    let statistics = batch.statistics(objective, model)?;
+    let pass = batch.pass(objective, &statistics, Some(progress));
     gradient_of(backend, objective, model, batch, &pass)
 }
 
@@ -211,7 +228,8 @@ pub fn evaluate<O: Objective>(
     let model = model.detached();
     let items: Vec<usize> = (0..objective.sizes(data).len()).collect();
     let batch = Batch { data, items: &items, micro_tokens };
-    let pass = Pass { batch: &items, share: batch.share(objective), progress: None };
+    let statistics = batch.statistics(objective, &model)?;
+    let pass = batch.pass(objective, &statistics, None);
     let mut metrics = Metrics::default();
     for part in batch.parts(objective) {
         objective.forward(&model, data, part, &pass, &mut metrics)?;
@@ -230,8 +248,25 @@ pub struct Batch<'a, O: Objective> {
 }
 
 impl<O: Objective> Batch<'_, O> {
-    pub(crate) fn share(&self, objective: &O) -> f64 {
-        1.0 / self.items.iter().map(|item| objective.weight(self.data, *item)).sum::<f64>()
+    /// Returns the context of a pass over parts of this batch.
+    pub(crate) fn pass<'a>(
+        &'a self,
+        objective: &O,
+        statistics: &'a [f64],
+        progress: Option<f64>,
+    ) -> Pass<'a> {
+        let weights = self.items.iter().map(|item| objective.weight(self.data, *item));
+        Pass { batch: self.items, statistics, share: 1.0 / weights.sum::<f64>(), progress }
+    }
+
+    /// Returns the statistics of all items, at most `micro_tokens` tokens at once.
+    pub(crate) fn statistics(&self, objective: &O, model: &O::Model) -> Result<Vec<f64>> {
+        if !objective.has_statistics() {
+            return Ok(Vec::new());
+        }
+        let of_parts = self.parts(objective).into_iter();
+        let of_parts = of_parts.map(|part| objective.statistics(model, self.data, part));
+        Ok(of_parts.collect::<Result<Vec<_>>>()?.concat())
     }
 
     pub(crate) fn parts(&self, objective: &O) -> Vec<&[usize]> {

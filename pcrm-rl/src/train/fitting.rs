@@ -52,6 +52,9 @@ pub(super) fn fitted(
     let wins = crossfit.wins(sets, observer)?;
     let judges = format!("cross-fitted in {} folds", crossfit.folds);
     let fitted = fit(constraint, sets, &wins, &judges, priors)?;
+    if !crossfit.backend.collective().is_first() {
+        return Ok(fitted);
+    }
     let stored = Stored { from, evidence: fitted.evidence.clone() };
     sealed::write(&dir.join(EVIDENCE), &stored)?;
     // Written last: a folder with this file has both.

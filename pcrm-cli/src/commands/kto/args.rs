@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pcrm_rl::loss::preference::kto::{KtoConfig, KtoLoss};
 use pcrm_rl::train::KtoOptions;
@@ -137,14 +137,6 @@ impl KtoArgs {
             kto: KtoConfig { kto_loss, beta, desirable_weight, undesirable_weight },
         };
         usage(options.check(self.source().evaluates()).map_err(named))?;
-        let lanes = options.trainer.lanes;
-        usage(match lanes {
-            1 => Ok(()),
-            _ => Err(anyhow!(
-                "--lanes {lanes}: KTO's loss couples the items of a step, which one process computes at once; \
-                 expected 1"
-            )),
-        })?;
         Ok(options)
     }
 }
