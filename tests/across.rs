@@ -86,7 +86,7 @@ fn models_agree_with_those_of_other_backends() -> Result<()> {
         let mut found = Vec::new();
         for (name, model) in models(backend, DType::F32, SPREAD)? {
             for score_at in [ScoreAt::Last, ScoreAt::DivergentMean] {
-                let got = gradient(backend, &model, &data, (centred(score_at), &all), 150)?;
+                let got = gradient(backend, &model, &data, centred(score_at), &all, 150)?;
                 let loss = got.metrics.summary().loss() as f32;
                 found.push((format!("{name}, {score_at:?}: loss"), vec![loss]));
                 for (parameter, gradient) in got.gradients.iter() {

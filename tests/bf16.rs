@@ -74,7 +74,7 @@ fn a_model_in_bf16_is_near_the_model_in_f32() -> Result<()> {
             let (_, model) = models(backend, dtype, CALM)?.into_iter().next().context("no model")?;
             let sets: Vec<_> = data.sets.iter().collect();
             let scores = score_pairs(&model, &sets, 1 << 20)?.into_iter().flat_map(<[f32; 2]>::from);
-            let made = gradient(backend, &model, &data, (centred(ScoreAt::Last), &all), 1 << 20)?;
+            let made = gradient(backend, &model, &data, centred(ScoreAt::Last), &all, 1 << 20)?;
             Ok((scores.collect::<Vec<f32>>(), made.gradients))
         };
         let ((got, got_gradients), (want, want_gradients)) = (llama(DType::BF16)?, llama(DType::F32)?);

@@ -66,16 +66,17 @@ fn run_on(
     protocol: Protocol,
     dir: &Path,
     config: &OnlineConfig,
-    (lora, stop_after): (bool, Option<u64>),
+    lora: bool,
+    stop_after: Option<u64>,
 ) -> Result<Run> {
     let source = source(server, protocol, dir, config.rollouts.staleness);
-    let made = run_with(backend, dir, (config, &trainer()), lora, stop_after, Some(source))?;
+    let made = run_with(backend, dir, config, &trainer(), lora, stop_after, Some(source))?;
     Ok(Run { outcome: made.0, steps: made.1, model: made.2 })
 }
 
 /// Runs with the trainer's own engine.
 fn run_own(backend: &Subject, dir: &Path, algorithm: Algorithm, lora: bool) -> Result<Run> {
-    let made = run_with(backend, dir, (&config(algorithm), &trainer()), lora, None, None)?;
+    let made = run_with(backend, dir, &config(algorithm), &trainer(), lora, None, None)?;
     Ok(Run { outcome: made.0, steps: made.1, model: made.2 })
 }
 
@@ -118,7 +119,7 @@ fn runs_on_servers_have_the_bits_of_the_own_engine() -> Result<()> {
             let own = run_own(backend, own_dir.path(), algorithm.clone(), lora)?;
             let server = server(backend, 1)?;
             let config = served(protocol, algorithm, 0);
-            let run = run_on(backend, &server, protocol, dir.path(), &config, (lora, None))?;
+            let run = run_on(backend, &server, protocol, dir.path(), &config, lora, None)?;
             ensure!(matches!(run.outcome, Outcome::Finished { steps: 6, .. }), "{what}: {:?}", run.outcome);
             check_same(&what, (own_dir.path(), &own), (dir.path(), &run))?;
             for (own, served) in own.steps.iter().zip(&run.steps) {
@@ -161,7 +162,7 @@ fn passing_faults_change_nothing() -> Result<()> {
                 server.fault(number, fault);
             }
             let config = served(protocol, grpo(), 0);
-            let run = run_on(backend, &server, protocol, &dir, &config, (true, None))?;
+            let run = run_on(backend, &server, protocol, &dir, &config, true, None)?;
             check_same(&format!("{protocol:?}"), (own_dir.path(), &own), (&dir, &run))?;
             let asked = server.asked();
             let refused = asked.iter().find(|one| one.fault == Some(Fault::TooMany)).context("a 429")?;
@@ -200,14 +201,14 @@ fn lasting_faults_end_a_run_that_goes_on_later() -> Result<()> {
             server.fault_from(Some((11, fault)));
             let mut config = served(protocol, grpo(), 0);
             config.rollouts.max_mismatch = 1e-3;
-            let failed = run_on(backend, &server, protocol, dir.path(), &config, (true, None));
+            let failed = run_on(backend, &server, protocol, dir.path(), &config, true, None);
             let message = failed.err().context(what.clone())?.to_string();
             for part in parts.iter().chain(&["step 3 is saved: continue with --resume"]) {
                 ensure!(message.contains(part), "{what}: {message:?} does not contain {part:?}");
             }
             ensure!(message.contains(&server.address), "{what}: {message}");
             server.fault_from(None);
-            let run = run_on(backend, &server, protocol, dir.path(), &config, (true, None))?;
+            let run = run_on(backend, &server, protocol, dir.path(), &config, true, None)?;
             ensure!(!run.steps.is_empty() && run.steps[0].step == 4, "{what}: it began again");
             check_same(&what, (own_dir.path(), &own), (dir.path(), &run))?;
         }
@@ -223,7 +224,7 @@ fn an_interrupted_run_on_a_server_goes_on() -> Result<()> {
         let own = run_own(backend, own_dir.path(), grpo(), false)?;
         let server = server(backend, 1)?;
         let config = served(Protocol::Sglang, grpo(), 0);
-        let run = |stop| run_on(backend, &server, Protocol::Sglang, dir.path(), &config, (false, stop));
+        let run = |stop| run_on(backend, &server, Protocol::Sglang, dir.path(), &config, false, stop);
         let stopped = run(Some(3))?;
         ensure!(matches!(stopped.outcome, Outcome::Interrupted { steps: 3, .. }), "{:?}", stopped.outcome);
         check_same("resumed", (own_dir.path(), &own), (dir.path(), &run(None)?))
@@ -238,7 +239,7 @@ fn rollouts_ahead_are_of_older_policies() -> Result<()> {
         let dir = tempfile::tempdir()?;
         let config = served(Protocol::Vllm, grpo(), 2);
         let run = |server: &EngineServer, name: &str, stop| {
-            run_on(backend, server, Protocol::Vllm, &dir.path().join(name), &config, (true, stop))
+            run_on(backend, server, Protocol::Vllm, &dir.path().join(name), &config, true, stop)
         };
         let server_of_whole = server(backend, 3)?;
         let whole = run(&server_of_whole, "whole", None)?;
@@ -279,15 +280,14 @@ fn rollouts_ahead_are_of_older_policies() -> Result<()> {
         server.fault_from(Some((14, Fault::Stale)));
         let mut strict = config.clone();
         strict.rollouts.max_mismatch = 1e-3;
-        let stale =
-            run_on(backend, &server, Protocol::Vllm, &dir.path().join("stale"), &strict, (true, None));
+        let stale = run_on(backend, &server, Protocol::Vllm, &dir.path().join("stale"), &strict, true, None);
         let message = stale.err().context("a run with old weights")?.to_string();
         for part in ["log-probabilities differ", "is saved: continue with --resume"] {
             ensure!(message.contains(part), "{message}");
         }
         server.fault_from(None);
         let dir = dir.path().join("stale");
-        let resumed = run_on(backend, &server, Protocol::Vllm, &dir, &strict, (true, None))?;
+        let resumed = run_on(backend, &server, Protocol::Vllm, &dir, &strict, true, None)?;
         ensure!(matches!(resumed.outcome, Outcome::Finished { steps: 6, .. }), "{:?}", resumed.outcome);
         ensure!(resumed.steps[0].step > 1, "it began again");
         Ok(())
@@ -321,7 +321,7 @@ fn samples_of_a_file_train_a_policy() -> Result<()> {
         let run = |name: &str, stop| {
             let source = FileSource::open(&path, &[2].into(), VOCABULARY)?;
             let dir = dir.path().join(name);
-            run_with(backend, &dir, (&config, &trainer()), false, stop, Some(Box::new(source)))
+            run_with(backend, &dir, &config, &trainer(), false, stop, Some(Box::new(source)))
         };
         let (outcome, steps, whole) = run("whole", None)?;
         ensure!(matches!(outcome, Outcome::Finished { steps: 6, .. }), "{outcome:?}");

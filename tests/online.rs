@@ -108,14 +108,16 @@ fn run(
     lora: bool,
     stop_after: Option<u64>,
 ) -> Result<(Outcome, Vec<StepMetrics>, LanguageModel)> {
-    run_with(backend, dir, options, lora, stop_after, None)
+    let (config, trainer) = options;
+    run_with(backend, dir, config, trainer, lora, stop_after, None)
 }
 
 /// Runs with answers of this source; `None` for the trainer's own engine.
 pub fn run_with(
     backend: &dyn Backend,
     dir: &std::path::Path,
-    (config, trainer): (&OnlineConfig, &TrainerConfig),
+    config: &OnlineConfig,
+    trainer: &TrainerConfig,
     lora: bool,
     stop_after: Option<u64>,
     rollouts: Option<Box<dyn RolloutSource>>,

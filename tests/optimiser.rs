@@ -163,7 +163,7 @@ fn adamw_in_8_bits_follows_bitsandbytes() -> Result<()> {
     }
     every_backend(|backend| {
         let params = start(backend, &[("a", &[64, 70])], DType::F32)?;
-        let mut optimiser = Optimiser::new(Rule::AdamW8bit, config(), (WeightType::F32, 0), &params)?;
+        let mut optimiser = Optimiser::new(Rule::AdamW8bit, config(), WeightType::F32, 0, &params)?;
         for (step, want) in (1..).zip(golden["adamw_8bit"].as_array().context("steps")?) {
             optimiser.step(&slopes(backend, &params, step)?, 0.01, 0.5)?;
             check_shown(backend, &format!("step {step}"), &floats_of(&params, "a")?, want, 2e-5)?;
@@ -178,7 +178,7 @@ fn adafactor_follows_transformers() -> Result<()> {
     let golden = states()?;
     every_backend(|backend| {
         let params = start(backend, &[("matrix", &[6, 5]), ("vector", &[7])], DType::F32)?;
-        let mut optimiser = Optimiser::new(Rule::Adafactor, config(), (WeightType::F32, 0), &params)?;
+        let mut optimiser = Optimiser::new(Rule::Adafactor, config(), WeightType::F32, 0, &params)?;
         for step in 1..=12 {
             optimiser.step(&slopes(backend, &params, step)?, 0.01, 0.5)?;
             for name in ["matrix", "vector"] {
@@ -205,7 +205,7 @@ fn every_rule_goes_on_to_the_bit() -> Result<()> {
         for rule in [Rule::AdamW, Rule::AdamW8bit, Rule::Adafactor] {
             for weights in [WeightType::F32, WeightType::Bf16Kahan, WeightType::Bf16Stochastic] {
                 let dtype = if weights == WeightType::F32 { DType::F32 } else { DType::BF16 };
-                let make = |params: &Params| Optimiser::new(rule, config(), (weights, 3), params);
+                let make = |params: &Params| Optimiser::new(rule, config(), weights, 3, params);
                 let params = start(backend, &shapes, dtype)?;
                 let mut optimiser = make(&params)?;
                 for step in 1..=3 {
@@ -230,7 +230,7 @@ fn every_rule_goes_on_to_the_bit() -> Result<()> {
                 }
                 ensure!(other.state()? == optimiser.state()?, "{rule}, {weights}");
                 let next = if rule == Rule::Adafactor { Rule::AdamW } else { Rule::Adafactor };
-                let mut wrong = Optimiser::new(next, config(), (weights, 3), &copy)?;
+                let mut wrong = Optimiser::new(next, config(), weights, 3, &copy)?;
                 let said = wrong.restore(&optimiser.state()?, 6).err().context("another rule")?.to_string();
                 ensure!(said.contains("is missing from the optimiser's state"), "{said}");
             }
@@ -248,7 +248,7 @@ fn small_steps_are_not_lost_in_bf16() -> Result<()> {
             let mut params = Params::default();
             let host = HostTensor::f32([64, 64], vec![1.0; 4096])?;
             params.insert("a", backend.upload(&host, DType::F32)?.cast(DType::BF16)?);
-            let mut optimiser = Optimiser::new(Rule::AdamW, AdamWConfig::default(), (weights, 1), &params)?;
+            let mut optimiser = Optimiser::new(Rule::AdamW, AdamWConfig::default(), weights, 1, &params)?;
             let mut gradients = Gradients::default();
             gradients.insert("a", backend.upload(&host, DType::F32)?);
             for _ in 0..200 {
@@ -258,7 +258,7 @@ fn small_steps_are_not_lost_in_bf16() -> Result<()> {
             let after = floats_of(&params, "a")?;
             let mean = after.iter().map(|x| f64::from(*x)).sum::<f64>() / 4096.0;
             ensure!((mean - 0.98).abs() < 0.002, "{weights}: {mean}");
-            let refused = Optimiser::new(Rule::AdamW, AdamWConfig::default(), (WeightType::F32, 1), &params);
+            let refused = Optimiser::new(Rule::AdamW, AdamWConfig::default(), WeightType::F32, 1, &params);
             let said = refused.err().context("bf16")?.to_string();
             ensure!(said.contains("a trained parameter must be f32"), "{said}");
         }

@@ -236,7 +236,7 @@ fn equal_separate_sequences(backend: &Subject, data: &Pairs) -> Result<()> {
             for micro_tokens in [ALL_AT_ONCE, 150, 1] {
                 let at = || format!("{name}, {score_at:?}, {micro_tokens} tokens at once");
                 let config = centred(score_at);
-                let got = gradient(backend, &model, data, (config, &all), micro_tokens).with_context(at)?;
+                let got = gradient(backend, &model, data, config, &all, micro_tokens).with_context(at)?;
                 check_equal(backend, &got, loss, &gradients).with_context(at)?;
                 let seen = evaluate(&objective(config), &model, data, micro_tokens)?.summary().loss();
                 let off = (seen - loss).abs();
@@ -256,7 +256,7 @@ fn tokens_are_counted_as_separate_shared_and_padded() -> Result<()> {
         let some = [0, 3, 1]; // prompts of 5, 70 and 0 tokens; the longest sequence has 75
         for micro_tokens in [ALL_AT_ONCE, 1] {
             let config = centred(ScoreAt::Last);
-            let tokens = gradient(backend, model, &data, (config, &some), micro_tokens)?.tokens;
+            let tokens = gradient(backend, model, &data, config, &some, micro_tokens)?.tokens;
             ensure!(tokens.unique == (5 + 3 + 7) + (70 + 5 + 3) + (4 + 2), "{tokens:?}");
             ensure!(tokens.separate == tokens.unique + 5 + 70, "{tokens:?}");
             ensure!(tokens.padded() == 6 * 75, "{tokens:?}");
@@ -272,7 +272,7 @@ fn every_answer_of_a_set_is_computed_once() -> Result<()> {
     let data = ranked()?;
     every_backend(|backend| {
         let model = &models(backend, DType::F32, SPREAD)?[0].1;
-        let tokens = gradient(backend, model, &data, (centred(ScoreAt::Last), &[0]), ALL_AT_ONCE)?.tokens;
+        let tokens = gradient(backend, model, &data, centred(ScoreAt::Last), &[0], ALL_AT_ONCE)?.tokens;
         // After the prompt of 20: 4, 2 + 3, 70, and 1 + 1 tokens.
         ensure!(tokens.unique == 20 + 4 + 5 + 70 + 2, "{tokens:?}");
         ensure!(tokens.separate == tokens.unique + 3 * 20, "{tokens:?}");

@@ -192,7 +192,8 @@ pub fn gradient(
     backend: &dyn Backend,
     model: &RewardModel,
     data: &Pairs,
-    (config, items): (RewardConfig, &[usize]),
+    config: RewardConfig,
+    items: &[usize],
     micro_tokens: usize,
 ) -> pcrm_rl::Result<Gradient> {
     objective::gradient(backend, &objective(config), model, &Batch { data, items, micro_tokens }, 0.0)

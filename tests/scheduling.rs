@@ -54,7 +54,7 @@ fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
     let doubling = constraint::parse("schedule")?;
     every_backend(|backend| {
         let model = model(backend, 1)?.trainable();
-        let want = gradient(backend, &model, &doubled, (reward(), &all), 64)?;
+        let want = gradient(backend, &model, &doubled, reward(), &all, 64)?;
         let loosened = Reward { config: reward(), schedule: Some(doubling.as_ref()) };
         let batch = Batch { data: &data, items: &all, micro_tokens: 64 };
         let got = objective::gradient(backend, &loosened, &model, &batch, 0.0)?;
@@ -63,7 +63,7 @@ fn a_factor_is_nothing_but_other_bounds() -> Result<()> {
         let names = ["loss", "ranking_loss", "constraint_loss", "bound", "beyond_bound"];
         let (got_shown, want_shown) =
             (names.map(|name| shown(name, &got)), names.map(|name| shown(name, &want)));
-        let one = gradient(backend, &model, &data, (reward(), &all), 64)?;
+        let one = gradient(backend, &model, &data, reward(), &all, 64)?;
         ensure!(shown("beyond_bound", &one) > want_shown[4], "the bounds are too loose to show a difference");
         if backend.exact() {
             ensure!(got_shown == want_shown, "{got_shown:?}, expected {want_shown:?}");

@@ -176,7 +176,8 @@ fn scores(backend: &dyn Backend, dir: &Path, rows: &[Vec<u32>]) -> Result<Vec<f3
 fn check(
     backend: &Subject,
     what: &str,
-    (config, tensors): (&Map<String, Value>, &Tensors),
+    config: &Map<String, Value>,
+    tensors: &Tensors,
     expected: Result<&[f32], &[&str]>,
 ) -> Result<()> {
     let dir = TempDir::new()?;
@@ -206,7 +207,7 @@ fn unusual_configs_score_as_transformers_does() -> Result<()> {
         for case in golden.list("served")? {
             let config = golden.config(case)?;
             let what = format!("{} {}", case["family"], case["changes"]);
-            check(backend, &what, (&config, &tensors(&config)?), Ok(&floats(&case["scores"])))?;
+            check(backend, &what, &config, &tensors(&config)?, Ok(&floats(&case["scores"])))?;
         }
         Ok(())
     })
@@ -221,7 +222,7 @@ fn configs_that_are_not_served_are_refused_by_key() -> Result<()> {
             let (base, _) = golden.base(case["family"].as_str().unwrap_or_default())?;
             let says = case["says"].as_str().context("says")?;
             let what = format!("{} {}", case["family"], case["changes"]);
-            check(backend, &what, (&golden.config(case)?, &tensors(&base)?), Err(&[says, "config.json"]))?;
+            check(backend, &what, &golden.config(case)?, &tensors(&base)?, Err(&[says, "config.json"]))?;
         }
         Ok(())
     })
@@ -241,9 +242,9 @@ fn wrapped_names_are_taken_or_named() -> Result<()> {
             let (config, want) = golden.base(family)?;
             let plain = tensors(&config)?;
             let short = |name: &str| name.strip_prefix(own).unwrap_or(name).to_owned();
-            check(backend, "bare names", (&config, &renamed(&plain, short)), Ok(&want))?;
+            check(backend, "bare names", &config, &renamed(&plain, short), Ok(&want))?;
             let mixed = |name: &str| if name.contains(".0.") { short(name) } else { name.to_owned() };
-            check(backend, "some bare names", (&config, &renamed(&plain, mixed)), Ok(&want))?;
+            check(backend, "some bare names", &config, &renamed(&plain, mixed), Ok(&want))?;
             for prefix in [
                 "module.",
                 "_orig_mod.",
@@ -255,13 +256,13 @@ fn wrapped_names_are_taken_or_named() -> Result<()> {
                 own,
             ] {
                 let all = renamed(&plain, |name| format!("{prefix}{name}"));
-                check(backend, prefix, (&config, &all), Ok(&want))?;
+                check(backend, prefix, &config, &all, Ok(&want))?;
             }
             let all = renamed(&plain, |name| format!("module.{}", short(name)));
-            check(backend, "bare names with a prefix", (&config, &all), Ok(&want))?;
+            check(backend, "bare names with a prefix", &config, &all, Ok(&want))?;
             let doubled =
                 |name: &str| if name == "score.weight" { name.to_owned() } else { format!("{own}{name}") };
-            check(backend, "a model in a model", (&config, &renamed(&plain, doubled)), Ok(&want))?;
+            check(backend, "a model in a model", &config, &renamed(&plain, doubled), Ok(&want))?;
 
             let half = |name: &str| {
                 if name.contains("norm") || name.contains("ln_") {
@@ -273,24 +274,27 @@ fn wrapped_names_are_taken_or_named() -> Result<()> {
             check(
                 backend,
                 "half",
-                (&config, &renamed(&plain, half)),
+                &config,
+                &renamed(&plain, half),
                 Err(&["\"module.\"", "expected all or none"]),
             )?;
             let unknown = renamed(&plain, |name| format!("llm.{name}"));
-            check(backend, "unknown", (&config, &unknown), Err(&["\"llm.\" is not known", "module."]))?;
+            check(backend, "unknown", &config, &unknown, Err(&["\"llm.\" is not known", "module."]))?;
             let mut two = renamed(&plain, |name| format!("actor.{name}"));
             two.extend(renamed(&plain, |name| format!("critic.{name}")));
             check(
                 backend,
                 "two models",
-                (&config, &two),
+                &config,
+                &two,
                 Err(&["several models", "\"actor.\" and \"critic.\""]),
             )?;
             let inner = |name: &str| name.replace(".0.", ".0._orig_mod.");
             check(
                 backend,
                 "inner wrappers",
-                (&config, &renamed(&plain, inner)),
+                &config,
+                &renamed(&plain, inner),
                 Err(&["is missing", "_orig_mod."]),
             )?;
         }
@@ -328,7 +332,8 @@ fn a_head_is_there_or_named() -> Result<()> {
             check(
                 backend,
                 name,
-                (&config, &under(name, shape)),
+                &config,
+                &under(name, shape),
                 Err(&["score.weight [1, 32]", name, "rename it"]),
             )?;
         }
@@ -336,7 +341,8 @@ fn a_head_is_there_or_named() -> Result<()> {
         check(
             backend,
             "none",
-            (&config, &none),
+            &config,
+            &none,
             Err(&["score.weight [1, 32]", "no other tensor looks like one"]),
         )?;
         let mut language = config.clone();
@@ -345,7 +351,8 @@ fn a_head_is_there_or_named() -> Result<()> {
         check(
             backend,
             "a language model",
-            (&language, &none),
+            &language,
+            &none,
             Err(&["score.weight", "LlamaForCausalLM", "pcrm reward"]),
         )?;
         let mut two = plain.clone();
@@ -353,18 +360,19 @@ fn a_head_is_there_or_named() -> Result<()> {
         check(
             backend,
             "two labels",
-            (&config, &two),
+            &config,
+            &two,
             Err(&["score.weight has shape [2, 32], expected [1, 32]"]),
         )?;
         let mut unlabelled = config.clone();
         unlabelled.remove("num_labels");
-        check(backend, "no label is named", (&unlabelled, &plain), Ok(&want))?;
+        check(backend, "no label is named", &unlabelled, &plain, Ok(&want))?;
         for name in
             ["LLMForSequenceRegression", "RewardModel", "LlamaForCausalLM", "LlamaForTokenClassification"]
         {
             let mut other = config.clone();
             other.insert("architectures".into(), json!([name]));
-            check(backend, name, (&other, &plain), Ok(&want))?;
+            check(backend, name, &other, &plain, Ok(&want))?;
         }
 
         Ok(())
@@ -400,7 +408,7 @@ fn unused_tensors_of_any_type_are_passed_over() -> Result<()> {
             old.insert(at("masked_bias"), Stored::zeros("F32", &[]));
             old.insert(at("rotary_emb.inv_freq"), Stored::zeros("F16", &[1]));
         }
-        check(backend, "old buffers", (&config, &old), Ok(&want))?;
+        check(backend, "old buffers", &config, &old, Ok(&want))?;
         for family in ["llama", "gpt2", "gemma3_text"] {
             let (config, want) = golden.base(family)?;
             for dtype in ["BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F8_E4M3", "F8_E5M2"]
@@ -408,10 +416,10 @@ fn unused_tensors_of_any_type_are_passed_over() -> Result<()> {
                 let mut more = tensors(&config)?;
                 more.insert("position_ids".into(), Stored::zeros(dtype, &[1, 16]));
                 more.insert("lm_head.weight".into(), Stored::zeros(dtype, &[384, 32]));
-                check(backend, dtype, (&config, &more), Ok(&want))?;
+                check(backend, dtype, &config, &more, Ok(&want))?;
             }
             let wide = tensors(&config)?.into_iter().map(|(name, tensor)| (name, tensor.widened())).collect();
-            check(backend, "F64", (&config, &wide), Ok(&want))?;
+            check(backend, "F64", &config, &wide, Ok(&want))?;
         }
         Ok(())
     })
@@ -463,7 +471,7 @@ fn quantised_weights_and_adapters_are_named() -> Result<()> {
                 &["not merged", "lora_A"],
             ),
         ] {
-            check(backend, parts[0], (&config, &tensors), Err(parts))?;
+            check(backend, parts[0], &config, &tensors, Err(parts))?;
         }
         Ok(())
     })
@@ -496,19 +504,14 @@ fn heads_of_published_reward_models_are_read() -> Result<()> {
             ("value_head_prefix", json!("judge"), "judge.weight"),
             ("value_head_prefix", json!("score"), "score.weight"),
         ] {
-            check(backend, head, (&named(key, value), &under(head)), Ok(&want))?;
+            check(backend, head, &named(key, value), &under(head), Ok(&want))?;
         }
         let reward = named("architectures", json!(["LlamaForRewardModel"]));
         let mut biased = under("value_head.weight");
         biased.insert("value_head.bias".into(), Stored::zeros("F32", &[1]));
-        check(backend, "a bias", (&reward, &biased), Err(&["score.weight [1, 32]", "value_head.weight"]))?;
+        check(backend, "a bias", &reward, &biased, Err(&["score.weight [1, 32]", "value_head.weight"]))?;
         let mixed = named("architectures", json!(["LlamaForRewardModelWithGating"]));
-        check(
-            backend,
-            "a gate",
-            (&mixed, &plain),
-            Err(&["LlamaForRewardModelWithGating", "gating network"]),
-        )?;
+        check(backend, "a gate", &mixed, &plain, Err(&["LlamaForRewardModelWithGating", "gating network"]))?;
         Ok(())
     })
 }

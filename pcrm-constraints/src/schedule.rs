@@ -51,7 +51,7 @@ impl Schedule {
     /// # Errors
     /// Fails if `of` itself changes during training, if a factor is not positive and finite (as `f32`), or if
     /// `over` is outside (0, 1], or not below 1 for a step.
-    pub fn new(of: Box<dyn Constraint>, (from, to): (f64, f64), (shape, over): (Shape, f64)) -> Result<Self> {
+    pub fn new(of: Box<dyn Constraint>, from: f64, to: f64, shape: Shape, over: f64) -> Result<Self> {
         if of.factor(0.0).is_some() {
             let message = format!(
                 "{:?} changes over training already; expected a constraint with constant bounds",
@@ -137,7 +137,7 @@ impl Constraint for Schedule {
 
     fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
         let of = self.of.fitted(pairs, wins, priors)?;
-        Ok(Box::new(Self::new(of, (self.from, self.to), (self.shape, self.over))?))
+        Ok(Box::new(Self::new(of, self.from, self.to, self.shape, self.over)?))
     }
 
     fn formula(&self) -> Option<&'static str> {
@@ -199,8 +199,10 @@ impl TryFrom<ScheduleFields> for Schedule {
     fn try_from(fields: ScheduleFields) -> Result<Self> {
         Self::new(
             named_or_tagged(fields.of).map_err(|error| Error::invalid("of", error))?,
-            (fields.from.finite("from", 2.0)?, fields.to.finite("to", 1.0)?),
-            (fields.shape, fields.over.finite("over", 1.0)?),
+            fields.from.finite("from", 2.0)?,
+            fields.to.finite("to", 1.0)?,
+            fields.shape,
+            fields.over.finite("over", 1.0)?,
         )
     }
 }

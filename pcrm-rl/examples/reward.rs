@@ -34,8 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         resume: false,
         stop: &stop,
     };
-    let priors = (&Priors::seeded(0), MarginCache::default());
-    let run = RewardRun::new(setting, &options, data, priors, &mut Silent)?;
+    let (priors, cache) = (Priors::seeded(0), MarginCache::default());
+    let run = RewardRun::new(setting, &options, data, &priors, cache, &mut Silent)?;
     let trained = run.train(Fingerprint::new(), &mut Silent)?;
     println!("{:?}", trained.outcome);
     Ok(())

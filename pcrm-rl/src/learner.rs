@@ -155,9 +155,8 @@ impl<M: Trainable> Learner<M> {
         let lanes = Lanes::new(backend, config.lanes)?;
         let optimiser = match lanes.are_several() {
             false => {
-                let held = (config.weights, config.seed);
-                let rule = config.optimizer;
-                Optimiser::Whole(optim::Optimiser::new(rule, config.adamw, held, model.params())?)
+                let TrainerConfig { optimizer, adamw, weights, seed, .. } = *config;
+                Optimiser::Whole(optim::Optimiser::new(optimizer, adamw, weights, seed, model.params())?)
             }
             true if (config.optimizer, config.weights) != (Rule::AdamW, WeightType::F32) => {
                 let message = "with several lanes, only adamw with f32 weights is supported";

@@ -24,6 +24,6 @@ pub(crate) fn forward(
     };
     let (table, scales) = (floats(OP, &table)?, floats(OP, &scales)?);
     let mut values = vec![0.0; len];
-    dequantise(&Pool, codes, Table { values: &table, each }, (&scales, block), &mut values)?;
+    dequantise(&Pool, codes, Table { values: &table, each }, &scales, block, &mut values)?;
     tensor(OP, values, &[len])
 }

@@ -35,7 +35,7 @@ pub(super) fn of_fused(fused: &Fused, device: Device) -> std::result::Result<(),
             "swiglu",
             [Kind::Float, Kind::BFloat16].into_iter().try_for_each(|kind| swiglu(fused, (kind, device))),
         ),
-        ("sums", [Kind::Float, Kind::BFloat16].into_iter().try_for_each(|kind| sums(fused, (kind, device)))),
+        ("sums", [Kind::Float, Kind::BFloat16].into_iter().try_for_each(|kind| sums(fused, kind, device))),
     ];
     proofs.into_iter().try_for_each(|(name, proof)| proof.map_err(|error| format!("{name}: {error}")))
 }
@@ -83,8 +83,9 @@ fn attention(
     let gradient = random(&[asked, 6, 64], options).map_err(failed("proof"))?;
     let err = || failed("attention");
     let plan = packed::plan(inputs.each_ref(), tree, how).map_err(err())?;
-    let plan = plan.ok_or_else(|| pcrm_core::Error::invalid("attention", "the plan is refused"))?;
-    let (value, saved) = packed::forward(plan, inputs.each_ref(), how.scale).map_err(err())?;
+    let (plan, visible) =
+        plan.ok_or_else(|| pcrm_core::Error::invalid("attention", "the plan is refused"))?;
+    let (value, saved) = packed::forward(plan, visible, inputs.each_ref(), how.scale).map_err(err())?;
     let got = packed::backward(saved, inputs.each_ref(), &gradient, fused).map_err(err())?;
     let got: Vec<Torch> = std::iter::once(value).chain(got).collect();
     agree(options.0, &got, &inputs, &gradient, |qkv| match qkv {
@@ -140,7 +141,7 @@ fn rotary(fused: &Fused, options: (Kind, Device)) -> Result<()> {
     agree(options.0, &got, &inputs, &gradient, |inputs| composed::rotary(&inputs[0], &cos, &sin))
 }
 
-fn sums(fused: &Fused, (kind, device): (Kind, Device)) -> Result<()> {
+fn sums(fused: &Fused, kind: Kind, device: Device) -> Result<()> {
     let run = || -> Torched<Vec<(Torch, Torch)>> {
         let x = random(&[50_000], (kind, device))?;
         let y = random(&[7, 16], (kind, device))?;

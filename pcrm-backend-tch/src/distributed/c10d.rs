@@ -94,7 +94,8 @@ unsafe impl Sync for Store {}
 impl Store {
     /// Opens the store, as its server or as a client that retries until the timeout.
     pub fn open(
-        (host, port): (&str, u16),
+        host: &str,
+        port: u16,
         serves: bool,
         prefix: &str,
         timeout: Duration,
@@ -143,8 +144,10 @@ impl Group {
     /// Joins the group of `world` processes that meet in the store.
     pub fn join(
         store: &Store,
-        (rank, world): (usize, usize),
-        (address, interface): (&str, &str),
+        rank: usize,
+        world: usize,
+        address: &str,
+        interface: &str,
         timeout: Duration,
     ) -> Result<Self, Failed> {
         let number =

@@ -31,9 +31,9 @@ impl Health {
     /// Opens the store and starts the counter.
     pub fn begin(meeting: &Meeting) -> Result<Self, Failed> {
         let Meeting { host, port, serves, prefix, timeout, rank, .. } = meeting;
-        let store = Store::open((host, *port), *serves, prefix, *timeout)?;
+        let store = Store::open(host, *port, *serves, prefix, *timeout)?;
         // The counter has its own connection, because an operation on the other one may block.
-        let counting = Store::open((host, *port), false, prefix, *timeout)?;
+        let counting = Store::open(host, *port, false, prefix, *timeout)?;
         let ended = Arc::new(AtomicBool::new(false));
         let (key, over) = (beat(*rank), Arc::clone(&ended));
         let count = move || {

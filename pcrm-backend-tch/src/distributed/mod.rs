@@ -43,8 +43,8 @@ pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
     let interface = std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default();
     let is_local = ["localhost", "127.0.0.1", "::1"].contains(&meeting.host.as_str());
     let address = if is_local { &meeting.host } else { "" };
-    let place = (meeting.rank, meeting.world);
-    let group = Group::join(health.store(), place, (address, &interface), meeting.timeout);
+    let Meeting { rank, world, timeout, .. } = *meeting;
+    let group = Group::join(health.store(), rank, world, address, &interface, timeout);
     let group = group.map_err(|message| failed(health.absent(&message)))?;
     Ok(Arc::new(Gloo {
         meeting: meeting.clone(),

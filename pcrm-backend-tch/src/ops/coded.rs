@@ -10,7 +10,5 @@ use super::slices::{Bytes, Floats, Workers, filled};
 pub(crate) fn forward([codes, table, scales]: [&Torch; 3], block: usize, len: usize) -> Result<Torch> {
     let each = table.size()[1] as usize;
     let (codes, table, scales) = (Bytes::of(codes)?, Floats::of(table)?, Floats::of(scales)?);
-    filled(len, |values| {
-        dequantise(&Workers, &codes, Table { values: &table, each }, (&scales, block), values)
-    })
+    filled(len, |values| dequantise(&Workers, &codes, Table { values: &table, each }, &scales, block, values))
 }

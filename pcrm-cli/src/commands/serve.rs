@@ -41,7 +41,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
     let backend = Mutex::new(backend);
     let load: Load = Box::new(move |name, dir| {
         let Ok(backend) = backend.lock() else { bail!("the backend is unusable: an earlier load panicked") };
-        load(name, dir, (&machine.0, machine.1), backend.as_ref(), max_length, range.as_ref())
+        load(name, dir, &machine.0, machine.1, backend.as_ref(), max_length, range.as_ref())
     });
     serve::run(Setup {
         address: SocketAddr::new(args.host, args.port),
@@ -64,7 +64,8 @@ pub fn run(args: &ServeArgs) -> Result<()> {
 fn load(
     name: &str,
     dir: &Path,
-    (machine, storage): (&Machine, QuantizeArgs),
+    machine: &Machine,
+    storage: QuantizeArgs,
     backend: &dyn Backend,
     max_length: Option<usize>,
     range: Option<&Range>,

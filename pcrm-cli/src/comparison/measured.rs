@@ -39,9 +39,12 @@ impl Measured {
     /// # Errors
     /// Fails if a score is not finite.
     pub fn new(
-        (label, seed): (&str, u64),
+        label: &str,
+        seed: u64,
         question: Fingerprint,
-        (constraint, eval, scores): (&Value, &Pairs, &[(f32, f32)]),
+        constraint: &Value,
+        eval: &Pairs,
+        scores: &[(f32, f32)],
         probabilities: Option<&[f64]>,
     ) -> Result<Self> {
         let score = |((pair, bound), (chosen, rejected)): ((EncodedPair<'_>, &f32), &(f32, f32))| PairScore {

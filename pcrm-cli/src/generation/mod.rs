@@ -138,7 +138,8 @@ impl Policy {
         machine: &Machine,
         hub: &Hub,
         backend: &dyn Backend,
-        (model, storage): (&Path, QuantizeArgs),
+        model: &Path,
+        storage: QuantizeArgs,
     ) -> Result<Self> {
         let dir = hub.model_or_adapter("--model", model, Weights::Read)?;
         let at = || format!("--model {}", dir.display());
@@ -207,11 +208,7 @@ impl Policy {
 
 /// Returns the record of a prompt's answer with this number: the prompt's own columns, the prompt, the answer
 /// in the form of the prompt, and its finish reason.
-pub fn record(
-    asked: &Asked,
-    answer: &str,
-    (number, sample): (usize, &Sample),
-) -> serde_json::Map<String, Value> {
+pub fn record(asked: &Asked, answer: &str, number: usize, sample: &Sample) -> serde_json::Map<String, Value> {
     let mut record = asked.columns.clone();
     for key in ["chosen", "rejected", "messages"] {
         record.remove(key);

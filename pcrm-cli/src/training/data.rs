@@ -40,9 +40,11 @@ pub struct Encoded {
 /// Fails if a file cannot be read, no pair is usable, or the split leaves one side without pairs.
 pub fn encoded(
     source: &Source<'_>,
-    (reading, ties): (&Reading, Ties),
+    reading: &Reading,
+    ties: Ties,
     tokenizer: &Tokenizer,
-    (pad, max_length): (Option<u32>, usize),
+    pad: Option<u32>,
+    max_length: usize,
 ) -> Result<Encoded> {
     let mut warnings = Warnings::default();
     let mut read =

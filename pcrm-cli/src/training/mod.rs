@@ -190,7 +190,7 @@ impl TrainingArgs {
     /// # Errors
     /// Fails as [`encoded`] does.
     pub fn encoded(&self, tokenizer: &Tokenizer, pad: Option<u32>, max_length: usize) -> Result<Encoded> {
-        encoded(&self.source(), (&self.reading, self.kept_ties()), tokenizer, (pad, max_length))
+        encoded(&self.source(), &self.reading, self.kept_ties(), tokenizer, pad, max_length)
     }
 
     /// Returns the same options with local paths in place of Hub repositories.

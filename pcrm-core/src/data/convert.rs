@@ -107,7 +107,7 @@ pub fn convert(
     let Value::Object(mut record) = contents(pair, to, &mut losses)? else {
         return Err(format!("{} cannot be written", to.name()));
     };
-    carry((source, pair), to, columns, &mut record, &mut losses)?;
+    carry(source, pair, to, columns, &mut record, &mut losses)?;
     match Schema::of_pair(&record) {
         Ok(found) if to.admits(found) => Ok((record, losses)),
         Ok(found) => Err(format!("it would be read as {}", found.name())),
@@ -245,7 +245,8 @@ fn note_keys(turns: [&Vec<Message>; 3], losses: &mut Vec<Loss>) {
 
 /// Copies the margin, scores and other columns.
 fn carry(
-    (source, pair): (&SourceSet, Preference<'_>),
+    source: &SourceSet,
+    pair: Preference<'_>,
     to: Schema,
     columns: &Columns,
     record: &mut Map<String, Value>,

@@ -49,11 +49,7 @@ impl Adafactor {
     ///
     /// # Errors
     /// Fails if a trained parameter has a type that the optimiser cannot update.
-    pub(super) fn new(
-        config: AdamWConfig,
-        (weights, seed): (WeightType, u64),
-        params: &Params,
-    ) -> Result<Self> {
+    pub(super) fn new(config: AdamWConfig, weights: WeightType, seed: u64, params: &Params) -> Result<Self> {
         let slot = |(name, param): (&str, &Tensor)| {
             let zeros = |shape: Vec<usize>| {
                 let size = shape.iter().product();

@@ -33,7 +33,7 @@ impl AdamW {
     /// # Errors
     /// Fails if no parameter is trained, or if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
-        Self::holding(config, (WeightType::F32, 0), params)
+        Self::holding(config, WeightType::F32, 0, params)
     }
 
     /// Creates an optimiser of parameters that are held in the type `weights`.
@@ -42,7 +42,8 @@ impl AdamW {
     /// Fails if no parameter is trained, or if a trained one has a type that `weights` does not allow.
     pub(super) fn holding(
         config: AdamWConfig,
-        (weights, seed): (WeightType, u64),
+        weights: WeightType,
+        seed: u64,
         params: &Params,
     ) -> Result<Self> {
         let slot = |(name, param): (&str, &Tensor)| {

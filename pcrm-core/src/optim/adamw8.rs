@@ -48,11 +48,7 @@ impl AdamW8bit {
     ///
     /// # Errors
     /// Fails if a trained parameter has a type that the optimiser cannot update.
-    pub(super) fn new(
-        config: AdamWConfig,
-        (weights, seed): (WeightType, u64),
-        params: &Params,
-    ) -> Result<Self> {
+    pub(super) fn new(config: AdamWConfig, weights: WeightType, seed: u64, params: &Params) -> Result<Self> {
         let slot = |(name, param): (&str, &Tensor)| {
             let moments = match param.size() < SMALLEST {
                 true => {

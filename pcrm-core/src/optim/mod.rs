@@ -128,17 +128,17 @@ impl Optimiser {
     pub fn new(
         rule: Rule,
         config: AdamWConfig,
-        (weights, seed): (WeightType, u64),
+        weights: WeightType,
+        seed: u64,
         params: &Params,
     ) -> Result<Self> {
         if params.iter_trained().next().is_none() {
             return Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen"));
         }
-        let how = (weights, seed);
         Ok(match rule {
-            Rule::AdamW => Self::AdamW(AdamW::holding(config, how, params)?),
-            Rule::AdamW8bit => Self::AdamW8bit(AdamW8bit::new(config, how, params)?),
-            Rule::Adafactor => Self::Adafactor(Adafactor::new(config, how, params)?),
+            Rule::AdamW => Self::AdamW(AdamW::holding(config, weights, seed, params)?),
+            Rule::AdamW8bit => Self::AdamW8bit(AdamW8bit::new(config, weights, seed, params)?),
+            Rule::Adafactor => Self::Adafactor(Adafactor::new(config, weights, seed, params)?),
         })
     }
 

@@ -55,7 +55,7 @@ impl Nested {
     pub fn decoded(&self) -> Result<Vec<f32>> {
         let mut scales = vec![0.0; self.codes.len()];
         let table = Table { values: &self.table, each: 1 };
-        dequantise(&OneThread, &self.codes, table, (&self.scales, self.block), &mut scales)?;
+        dequantise(&OneThread, &self.codes, table, &self.scales, self.block, &mut scales)?;
         scales.iter_mut().for_each(|scale| *scale += self.offset);
         Ok(scales)
     }
@@ -77,7 +77,7 @@ impl HostMatrix {
                 &decoded
             }
         };
-        dequantise(&OneThread, &self.codes, table, (scales, self.block), &mut values)?;
+        dequantise(&OneThread, &self.codes, table, scales, self.block, &mut values)?;
         Ok(values)
     }
 }

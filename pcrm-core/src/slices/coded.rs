@@ -25,7 +25,8 @@ pub fn dequantise(
     spread: &impl Spread,
     codes: &[u8],
     table: Table<'_>,
-    (scales, block): (&[f32], usize),
+    scales: &[f32],
+    block: usize,
     out: &mut [f32],
 ) -> Result<()> {
     let blocks = (PIECE / block).max(1);
@@ -86,7 +87,7 @@ mod tests {
             let codes: Vec<u8> = (0..len_of(len, each)).map(|at| (at * 37 % 256) as u8).collect();
             let scales: Vec<f32> = (0..len_of(len, block)).map(|at| 0.5 + at as f32).collect();
             let mut out = vec![0.0; len];
-            dequantise(&OneThread, &codes, Table { values: &values, each }, (&scales, block), &mut out)?;
+            dequantise(&OneThread, &codes, Table { values: &values, each }, &scales, block, &mut out)?;
             for (at, got) in out.iter().enumerate() {
                 let want = values[usize::from(codes[at / each]) * each + at % each] * scales[at / block];
                 assert_eq!(*got, want, "{each} per byte, blocks of {block}, value {at}");

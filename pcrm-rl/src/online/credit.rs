@@ -53,7 +53,7 @@ impl Roller<'_> {
         let group = self.config.num_generations;
         let found = match &self.config.algorithm {
             Algorithm::Ppo(config) => {
-                return self.ppo(config, rollout, trees, (critic, coefficient), metrics).map(Some);
+                return self.ppo(config, rollout, trees, critic, coefficient, metrics).map(Some);
             }
             Algorithm::OnlineDpo(config) => return Ok(outcomes(config, rollout, trees, group, metrics)),
             Algorithm::Grpo(config) => {
@@ -84,7 +84,8 @@ impl Roller<'_> {
         config: &PpoConfig,
         rollout: &Rollout,
         trees: &mut [Tree],
-        (critic, coefficient): (Option<&RewardModel>, f64),
+        critic: Option<&RewardModel>,
+        coefficient: f64,
         metrics: &mut Metrics,
     ) -> Result<f64> {
         let Some(critic) = critic else {

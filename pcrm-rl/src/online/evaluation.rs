@@ -11,7 +11,8 @@ pub(super) fn evaluate(
     roller: &mut Roller<'_>,
     source: &mut dyn RolloutSource,
     prompts: &Prompts,
-    (sampling, step): (Sampling, u64),
+    sampling: Sampling,
+    step: u64,
 ) -> Result<Metrics> {
     let items: Vec<usize> = (0..prompts.numbered.len()).collect();
     let samples =

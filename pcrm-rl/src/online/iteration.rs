@@ -231,15 +231,16 @@ impl Training<'_> {
     /// Evaluates, writes the metrics, and returns true for the best result so far.
     fn evaluate(&mut self, eval: &Prompts, observer: &mut dyn Observer) -> Result<bool> {
         let policy = self.learner.model.for_sampling()?;
-        let how = (Sampling { seed: self.trainer.seed, ..self.config.sampling }, self.state.step);
+        let step = self.state.step;
+        let sampling = Sampling { seed: self.trainer.seed, ..self.config.sampling };
         let found = match self.source.answers_any() {
             true => {
                 self.source.publish(&policy, self.state.step, &self.roller.lanes)?;
-                evaluate(&mut self.roller, self.source.as_mut(), eval, how)?
+                evaluate(&mut self.roller, self.source.as_mut(), eval, sampling, step)?
             }
             false => {
                 let mut own = self.own(&policy)?;
-                evaluate(&mut self.roller, &mut own, eval, how)?
+                evaluate(&mut self.roller, &mut own, eval, sampling, step)?
             }
         }
         .summary();

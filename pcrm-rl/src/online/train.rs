@@ -126,8 +126,7 @@ pub fn train(
     let (longest, temperature) = (config.sampling.max_tokens, config.sampling.filters.temperature);
     let update = config.algorithm.update(longest, temperature, config.rollouts.correction);
     let mut learner = Learner::new(backend, &model, trainer, total)?;
-    let mut critic =
-        critic.map(|critic| critic_of(&critic, config, trainer, (backend, total))).transpose()?;
+    let mut critic = critic.map(|critic| critic_of(&critic, config, trainer, backend, total)).transpose()?;
     let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
     let candidate = Candidate {
         dir,
@@ -259,7 +258,8 @@ fn critic_of(
     model: &RewardModel,
     config: &OnlineConfig,
     trainer: &TrainerConfig,
-    (backend, total): (&dyn Backend, u64),
+    backend: &dyn Backend,
+    total: u64,
 ) -> Result<Critic> {
     let Algorithm::Ppo(ppo) = &config.algorithm else {
         return refuse("critic", "only PPO has one".into());

@@ -109,7 +109,9 @@ impl<'a> DpoRun<'a> {
         setting: Setting<'a>,
         options: &'a DpoOptions,
         data: DpoData,
-        (priors, caches, judges_rate): (&Priors, Caches, f64),
+        priors: &Priors,
+        caches: Caches,
+        judges_rate: f64,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let Setting { backend, base, tokenizer, dir, resume, stop } = setting;
@@ -141,9 +143,8 @@ impl<'a> DpoRun<'a> {
             false => (constraint, None),
             true => {
                 let crossfit = crossfit(constraint.folds());
-                let asked = (constraint.as_ref(), train.as_slice());
                 let Fitted { constraint, evidence } =
-                    fitted(&crossfit, asked, priors, (dir, resume), observer)?;
+                    fitted(&crossfit, constraint.as_ref(), &train, priors, dir, resume, observer)?;
                 (constraint, Some(evidence))
             }
         };

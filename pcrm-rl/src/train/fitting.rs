@@ -40,9 +40,11 @@ struct Stored {
 /// Fails if files are broken or of another constraint, or if cross-fitting or fitting fails.
 pub(super) fn fitted(
     crossfit: &Crossfit<'_>,
-    (constraint, sets): (&dyn Constraint, &[EncodedSet]),
+    constraint: &dyn Constraint,
+    sets: &[EncodedSet],
     priors: &Priors,
-    (dir, resume): (&Path, bool),
+    dir: &Path,
+    resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     let from = constraint.to_tagged()?;

@@ -68,7 +68,8 @@ pub fn kto(
     setting: Setting<'_>,
     options: &KtoOptions,
     data: KtoData,
-    (identity, cache): (Fingerprint, &LogProbCache),
+    identity: Fingerprint,
+    cache: &LogProbCache,
     observer: &mut dyn Observer,
 ) -> Result<(Trained<LanguageModel>, Computed)> {
     let KtoData { train: to_learn, eval, reference, max_length } = data;

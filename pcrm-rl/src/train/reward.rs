@@ -114,7 +114,8 @@ impl<'a> RewardRun<'a> {
         setting: Setting<'a>,
         options: &'a RewardOptions,
         data: RewardData,
-        (priors, cache): (&Priors, MarginCache),
+        priors: &Priors,
+        cache: MarginCache,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let Setting { backend, base, tokenizer, dir, resume, stop } = setting;
@@ -139,9 +140,8 @@ impl<'a> RewardRun<'a> {
             true => {
                 let (options, folds) = (&options, constraint.folds());
                 let crossfit = Crossfit { backend, base, tokenizer, options, folds, cache, stop };
-                let asked = (constraint.as_ref(), train.as_slice());
                 let Fitted { constraint, evidence } =
-                    fitted(&crossfit, asked, priors, (dir, resume), observer)?;
+                    fitted(&crossfit, constraint.as_ref(), &train, priors, dir, resume, observer)?;
                 (constraint, Some(evidence))
             }
         };

@@ -129,8 +129,8 @@ impl RewardTrainer {
             resume: false,
             stop: &stop,
         };
-        let priors = (&priors, MarginCache::default());
-        let run = RewardRun::new(setting, &self.options, data, priors, &mut Silent)?;
+        let cache = MarginCache::default();
+        let run = RewardRun::new(setting, &self.options, data, &priors, cache, &mut Silent)?;
         Ok(run.train(Fingerprint::new(), &mut Silent)?.outcome)
     }
 }

@@ -48,9 +48,9 @@ pub(crate) fn forward(
     keeps: bool,
 ) -> Result<(Torch, Option<Saved>)> {
     if cuda::has_packed_attention(qkv[0])
-        && let Some(plan) = packed::plan(qkv, tree, how).map_err(failed(OP))?
+        && let Some((plan, visible)) = packed::plan(qkv, tree, how).map_err(failed(OP))?
     {
-        let (value, saved) = packed::forward(plan, qkv, how.scale).map_err(failed(OP))?;
+        let (value, saved) = packed::forward(plan, visible, qkv, how.scale).map_err(failed(OP))?;
         return Ok((value, keeps.then(|| Saved::Packed(Box::new(saved)))));
     }
     if qkv[0].device() != Device::Cpu {

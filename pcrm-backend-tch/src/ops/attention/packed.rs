@@ -159,7 +159,8 @@ pub(crate) fn plan(
 
 /// Computes q `[queries, heads, dim]`, k and v `[rows, kv_heads, dim]` → `[queries, heads, dim]`.
 pub(crate) fn forward(
-    (plan, visible): (Arc<PackedPlan>, Visible),
+    plan: Arc<PackedPlan>,
+    visible: Visible,
     [q, k, v]: [&Torch; 3],
     scale: f64,
 ) -> Torched<(Torch, Saved)> {

@@ -39,12 +39,12 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
             Mask::Full => (false, None),
             Mask::Causal { window: None } if whole => (true, None),
             Mask::Causal { window } => {
-                let near = (0, window.map(|window| window as i64 - 1));
-                (false, Some(mask(&positions, keys.size()[2], near, q)?))
+                let farthest = window.map(|window| window as i64 - 1);
+                (false, Some(mask(&positions, keys.size()[2], 0, farthest, q)?))
             }
             Mask::Around { reach } => {
                 let reach = reach as i64;
-                (false, Some(mask(&positions, keys.size()[2], (-reach, Some(reach)), q)?))
+                (false, Some(mask(&positions, keys.size()[2], -reach, Some(reach), q)?))
             }
         };
         // Kernels that take a mask need as many heads of keys as of queries.
@@ -85,7 +85,7 @@ fn along(x: &Torch, chain: &[Range<usize>]) -> Torched {
 
 /// Returns a mask `[1, 1, n, keys]` with −∞ for keys fewer than `nearest` or more than `farthest` positions
 /// back.
-fn mask(positions: &[i64], keys: i64, (nearest, farthest): (i64, Option<i64>), like: &Torch) -> Torched {
+fn mask(positions: &[i64], keys: i64, nearest: i64, farthest: Option<i64>, like: &Torch) -> Torched {
     let device = like.device();
     let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     let rows = match consecutive {

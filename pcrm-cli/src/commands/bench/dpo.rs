@@ -109,7 +109,7 @@ pub fn run(args: &DpoArgs) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let count = (work.steps * work.batch) as f64;
     let timing = Timing {
-        pace: Pace::new(work, backend.as_ref(), "dpo", (count, separate), seconds),
+        pace: Pace::new(work, backend.as_ref(), "dpo", count, separate, seconds),
         reference: if args.cached_reference { "cached" } else { "computed" },
         unique_tokens_per_pair: round(unique as f64 / count, 1),
     };

@@ -39,7 +39,8 @@ impl Pace {
         work: &WorkArgs,
         backend: &dyn Backend,
         job: &'static str,
-        (count, tokens): (f64, usize),
+        count: f64,
+        tokens: usize,
         seconds: f64,
     ) -> Self {
         Self {

@@ -82,7 +82,7 @@ pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
     let pad = padding(model.config(), &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
     let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
-    let Work { data, batches } = bounded(args, &tokenizer, pad, (constraint.as_ref(), &priors))?;
+    let Work { data, batches } = bounded(args, &tokenizer, pad, constraint.as_ref(), &priors)?;
     let mut trainer = Trainer::new(backend.as_ref(), &model, args.policy.micro_tokens())?;
     let (mut started, mut tokens) = (Instant::now(), Tokens::default());
     for (at, batch) in batches.iter().enumerate() {
@@ -107,7 +107,7 @@ pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
         Job::Score => "score",
     };
     // Built before the matrix peak is measured, which takes memory of its own.
-    let pace = Pace::new(work, backend.as_ref(), name, (count, separate), seconds);
+    let pace = Pace::new(work, backend.as_ref(), name, count, separate, seconds);
     let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
     let passes = match job {
         Job::Reward => 3.0, // one product forward, two of the same size backward
@@ -174,7 +174,8 @@ fn bounded(
     args: &BenchArgs,
     tokenizer: &Tokenizer,
     padding: Option<u32>,
-    (constraint, priors): (&dyn Constraint, &Priors),
+    constraint: &dyn Constraint,
+    priors: &Priors,
 ) -> Result<Work> {
     let sets = args.work.fitting(tokenizer, padding, args.answers)?;
     let (need, lengths): (usize, Vec<usize>) =

@@ -54,7 +54,7 @@ pub fn run(args: &SftArgs) -> Result<()> {
     backend.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     let count = (work.steps * work.batch) as f64;
-    let pace = Pace::new(work, backend.as_ref(), "sft", (count, tokens), seconds);
+    let pace = Pace::new(work, backend.as_ref(), "sft", count, tokens, seconds);
     match work.json {
         true => terminal::result(&(serde_json::to_string(&pace)? + "\n")),
         false => terminal::result(&format!("{:.2} completions/s, {}\n", pace.pairs_per_s, pace.text())),

@@ -81,7 +81,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let (specs, truth) = usage(args.check())?;
     let backend = args.machine.open()?;
     let policy =
-        Policy::open(&args.machine, &args.hub, backend.as_ref(), (&args.model, args.sampling.storage))?;
+        Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model, args.sampling.storage)?;
     let tokenizer = &policy.tokenizer;
     let open = |option: &str, specs: &[Spec]| {
         let machine = &args.machine;
@@ -181,7 +181,7 @@ impl Writer<'_> {
         };
         let mut lines = String::new();
         for (number, (sample, texts)) in samples.iter().zip(&texts).enumerate() {
-            let mut record = record(asked, &texts.completion, (number, sample));
+            let mut record = record(asked, &texts.completion, number, sample);
             record.insert("score".to_owned(), decimal(scores.total[number])?);
             if scores.sources.len() > 1 {
                 let each = scores

@@ -78,9 +78,9 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
         for arm in &arms {
             let at = runs.len() + 1;
             say(&format!("\n[{at}/{}] {}, seed {seed}", arms.len() as u64 * args.seeds, arm.label));
-            let resolved = resolved(command, matches, args, (arm, seed))?;
+            let resolved = resolved(command, matches, args, arm, seed)?;
             runs.push(
-                one((args, probabilities.as_ref()), arm, seed, &resolved)
+                one(args, probabilities.as_ref(), arm, seed, &resolved)
                     .with_context(|| format!("{}, seed {seed}", arm.label))?,
             );
         }
@@ -92,7 +92,8 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
 
 /// Measures one run, training it first if needed.
 fn one(
-    (args, probabilities): (&CompareArgs, Option<&Probabilities>),
+    args: &CompareArgs,
+    probabilities: Option<&Probabilities>,
     arm: &Arm,
     seed: u64,
     resolved: &str,
@@ -111,9 +112,12 @@ fn one(
     let (eval, scores) = trained.scored(run.training.options()?.trainer.micro_tokens)?;
     let probabilities = probabilities.map(|known| known.of(eval.pairs())).transpose()?;
     let measured = Measured::new(
-        (&arm.label, seed),
+        &arm.label,
+        seed,
         question,
-        (&trained.constraint, eval, &scores),
+        &trained.constraint,
+        eval,
+        &scores,
         probabilities.as_deref(),
     )?;
     sealed::write(&dir.join(MEASURED), &measured)?;
@@ -146,7 +150,8 @@ fn resolved(
     command: &Command,
     matches: &ArgMatches,
     args: &CompareArgs,
-    (arm, seed): (&Arm, u64),
+    arm: &Arm,
+    seed: u64,
 ) -> Result<String> {
     let (Some(verb), Some((_, matches))) = (command.find_subcommand("compare"), matches.subcommand()) else {
         return Ok(String::new());

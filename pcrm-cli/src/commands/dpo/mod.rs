@@ -60,7 +60,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let base = args.source().base();
     // The end token of an answer is learned, even if it pads batches elsewhere.
     let Encoded { train, eval, sources, mut warnings, .. } =
-        encoded(&args.source(), (&args.reading, DpoArgs::TIES), &tokenizer, (None, max_length))?;
+        encoded(&args.source(), &args.reading, DpoArgs::TIES, &tokenizer, None, max_length)?;
     if let Reference::Folder(dir) = &reference {
         policy::other_reference(&shape, &tokenizer, dir)?.into_iter().for_each(|text| warnings.add(text));
     }
@@ -81,7 +81,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let mut watch = Watching::default();
     let caches = Caches { margins: margins(), log_probs: policy::kept_log_probs() };
     let run =
-        DpoRun::new(setting, &options, data, (&priors, caches, REWARD_RATE), &mut watch).map_err(named)?;
+        DpoRun::new(setting, &options, data, &priors, caches, REWARD_RATE, &mut watch).map_err(named)?;
     let tagged = run.constraint.to_tagged()?;
     if let Some(evidence) = run.evidence.as_ref().filter(|_| !keeps_constraint) {
         fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));
@@ -89,7 +89,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     run.wrong_labels.iter().for_each(|found| say(&wrong_labels_line(found)));
     let pairs = &run.train.pairs;
     bound_warnings(&pairs.sets, &pairs.bounds).into_iter().for_each(|text| warnings.add(text));
-    let identity = identity(args, &tagged, (&of_reference, max_length))?;
+    let identity = identity(args, &tagged, &of_reference, max_length)?;
     unread.unchanged()?;
     let mut fingerprint = options.fingerprint();
     fingerprint.extend(identity.clone());
@@ -139,11 +139,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
 }
 
 /// Returns the identity of the run's inputs.
-fn identity(
-    args: &DpoArgs,
-    constraint: &Value,
-    (reference, max_length): (&Value, usize),
-) -> Result<Fingerprint> {
+fn identity(args: &DpoArgs, constraint: &Value, reference: &Value, max_length: usize) -> Result<Fingerprint> {
     let columns = &args.reading.columns;
     args.source().identity([
         ("constraint", constraint.clone()),

@@ -121,7 +121,7 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     let constraint = trained.constraint(args.constraint.as_deref())?;
     let priors = priors(&args.machine, None)?;
     let bounds = bounds(constraint.as_ref(), &sets, &priors)?;
-    let measured = measured(&config, (&model, reference.as_ref()), &sets, args.micro_tokens)?;
+    let measured = measured(&config, &model, reference.as_ref(), &sets, args.micro_tokens)?;
     let mut evaluation = Evaluation::new(LengthUnit::Tokens);
     for ((pair, judged), bound) in encode::pairs(&sets).zip(&measured.judged).zip(&bounds) {
         let (chosen_tokens, rejected_tokens, similarity) = own_lengths(pair.chosen, pair.rejected);

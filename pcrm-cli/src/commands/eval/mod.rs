@@ -81,10 +81,10 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
                 args.hub.model_or_adapter(option, dir, Weights::Read)?;
             }
             let rows = scoring.read(&mut warnings)?;
-            let first = args.by_model(("--model", model), &scoring, &rows, &mut warnings)?;
+            let first = args.by_model("--model", model, &scoring, &rows, &mut warnings)?;
             let others = args.compare.iter().map(|other| match other.is_dir() {
                 false if other.is_file() => Scored::given(other, &args.others_fields(), &mut warnings),
-                _ => args.by_model(("--compare", other), &scoring, &rows, &mut warnings),
+                _ => args.by_model("--compare", other, &scoring, &rows, &mut warnings),
             });
             (first, others.collect::<Result<Vec<_>>>()?)
         }
@@ -182,7 +182,8 @@ impl EvalRewardArgs {
 
     fn by_model(
         &self,
-        (option, model): (&str, &Path),
+        option: &str,
+        model: &Path,
         scoring: &Scoring<'_>,
         rows: &Rows,
         warnings: &mut Warnings,

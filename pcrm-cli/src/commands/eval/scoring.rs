@@ -88,7 +88,7 @@ impl Scoring<'_> {
                     say(&format!("{}: --limit uses the first {used} of {all} records", path.display()));
                 }
                 if !used.is_empty() {
-                    self.read_sets(path, used, &mut keys, (&mut rows, warnings))?;
+                    self.read_sets(path, used, &mut keys, &mut rows, warnings)?;
                 }
             } else {
                 rows.columns.add(path, &records, self.fields, &mut keys)?;
@@ -114,7 +114,8 @@ impl Scoring<'_> {
         path: &Path,
         records: &[(u64, Record)],
         keys: &mut Keys,
-        (rows, warnings): (&mut Rows, &mut Warnings),
+        rows: &mut Rows,
+        warnings: &mut Warnings,
     ) -> Result<()> {
         let before = rows.sets.len();
         let mut first_left_out = None;

@@ -81,7 +81,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     usage(args.check())?;
     let backend = args.machine.open()?;
     let policy =
-        Policy::open(&args.machine, &args.hub, backend.as_ref(), (&args.model, args.sampling.storage))?;
+        Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model, args.sampling.storage)?;
     if args.chat {
         return chat::run(&policy, &args.sampling, args.machine.seed);
     }
@@ -225,7 +225,7 @@ impl Writer<'_> {
         };
         let mut lines = String::new();
         for (at, (sample, texts)) in samples.iter().zip(&texts).enumerate() {
-            let mut record = record(asked, &texts.completion, (at, sample));
+            let mut record = record(asked, &texts.completion, at, sample);
             self.truncated += usize::from(sample.finish == Finish::Length);
             if let Some(scores) = &scores {
                 record.insert("score".to_owned(), decimal(scores[at])?);

@@ -161,7 +161,8 @@ pub struct ByLength {
 pub fn measure(
     args: &InspectArgs,
     backend: &dyn Backend,
-    (config, dir): (&ModelConfig, &Path),
+    config: &ModelConfig,
+    dir: &Path,
     pairs: &Pairs,
 ) -> Result<Cost> {
     let (machine, steps) = (&args.machine, &args.steps);

@@ -273,7 +273,7 @@ impl Subject<'_> {
             findings.push(Finding::new("not_trained", Severity::Note, found, advice));
             return None;
         };
-        let measured = cost::measure(self.args, backend, (config.as_ref(), &self.dir), kept);
+        let measured = cost::measure(self.args, backend, config.as_ref(), &self.dir, kept);
         match measured {
             Ok(mut cost) => {
                 cost.by_length = summaries::by_length(lengths, kept, &cost);

@@ -29,7 +29,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
     let (path, notes) = (dir.join(format!("{label}.jsonl")), dir.join(format!("{label}.json")));
     let backend = args.machine.open()?;
     let policy =
-        generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), (model, args.sampling.storage))?;
+        generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), model, args.sampling.storage)?;
     let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;
     let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
     let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();
@@ -92,7 +92,7 @@ impl Writer<'_> {
     fn write(&mut self, at: usize, samples: &[Sample]) -> Result<()> {
         let texts = self.policy.texts(&self.prompts[at].ids, samples)?;
         for (number, (sample, texts)) in samples.iter().zip(&texts).enumerate() {
-            let record = record(self.asked[at], &texts.completion, (number, sample));
+            let record = record(self.asked[at], &texts.completion, number, sample);
             self.file.append(&(serde_json::to_string(&record)? + "\n"))?;
         }
         self.bar.inc(1);

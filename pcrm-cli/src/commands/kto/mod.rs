@@ -110,7 +110,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     };
     let data = KtoData { train, eval, reference, max_length };
     let cache = policy::kept_log_probs();
-    let trained = kto(setting, &options, data, (identity, &cache), &mut watch);
+    let trained = kto(setting, &options, data, identity, &cache, &mut watch);
     if let Ok((_, computed)) = &trained {
         policy::say_computed(*computed);
     }

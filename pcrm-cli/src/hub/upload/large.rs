@@ -102,7 +102,7 @@ fn whole(client: &Client, object: &Object<'_>, upload: &Action, bar: &Download) 
     let headers: Vec<(String, String)> =
         upload.header.iter().map(|(key, value)| (key.clone(), text(value))).collect();
     let address = client.given(&upload.href)?;
-    part(client, object, (&address, &headers), (0, object.size))?;
+    part(client, object, &address, &headers, 0, object.size)?;
     bar.advance(object.size);
     Ok(())
 }
@@ -122,7 +122,7 @@ fn in_parts(client: &Client, object: &Object<'_>, upload: &Action, size: u64, ba
     for (number, place) in places {
         let start = (number - 1) * size;
         let length = size.min(object.size - start);
-        let answer = part(client, object, (&client.given(place)?, &[]), (start, length))?;
+        let answer = part(client, object, &client.given(place)?, &[], start, length)?;
         let etag = answer.response.headers().get("etag").and_then(|etag| etag.to_str().ok());
         let etag = etag.with_context(|| format!("part {number} of {} has no etag", object.entry.name))?;
         parts.push(json!({"partNumber": number, "etag": etag}));
@@ -139,8 +139,10 @@ fn in_parts(client: &Client, object: &Object<'_>, upload: &Action, size: u64, ba
 fn part(
     client: &Client,
     object: &Object<'_>,
-    (address, headers): (&Uri, &[(String, String)]),
-    (start, length): (u64, u64),
+    address: &Uri,
+    headers: &[(String, String)],
+    start: u64,
+    length: u64,
 ) -> Result<Answered> {
     let doing = format!("uploading {}", object.entry.name);
     let answer = repeated(&doing, || {

@@ -61,7 +61,8 @@ fn human(human: &HumanAgreement) -> Section {
             Axis::new("correlation"),
             &series,
             &whiskers,
-            (0.0, "none"),
+            0.0,
+            "none",
         )
     };
     Section::open("Human scores", vec![Block::Plots(vec![plot]), Block::Table(table)])

@@ -128,7 +128,7 @@ fn plot<'a>(title: &str, names: &[&str], parts: impl IntoIterator<Item = &'a Par
         rows.iter().flat_map(|row| row.values.iter().flatten()).filter_map(|(_, interval)| *interval);
     let lowest = intervals.map(|interval| interval.low()).fold(0.5, f64::min);
     let x = Axis::shares("share of pairs ordered as labelled").within((10.0 * lowest).floor() / 10.0, 1.0);
-    whiskers::plot(title, x, names, &rows, (0.5, "guessing"))
+    whiskers::plot(title, x, names, &rows, 0.5, "guessing")
 }
 
 fn table(caption: &str, column: &str, names: &[&str], parts: &[Part<'_>]) -> Table {

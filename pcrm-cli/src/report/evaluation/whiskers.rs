@@ -22,13 +22,7 @@ pub struct WhiskerRow {
 }
 
 /// Returns a plot of rows from top to bottom, with a dashed grey line at `ground`.
-pub fn plot(
-    title: &str,
-    x: Axis,
-    series: &[&str],
-    rows: &[WhiskerRow],
-    (ground, meaning): (f64, &str),
-) -> Plot {
+pub fn plot(title: &str, x: Axis, series: &[&str], rows: &[WhiskerRow], ground: f64, meaning: &str) -> Plot {
     let names = rows.iter().rev().map(|row| beginning(&row.name, NAME)).collect();
     let mut layers = vec![Layer::new(meaning, Ink::Grey, Mark::Upright(ground))];
     for (at, (name, ink)) in series.iter().zip(SERIES).enumerate() {

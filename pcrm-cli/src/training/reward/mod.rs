@@ -117,7 +117,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     // A resumed run keeps the constraint of its folder, which was already reported when it was fitted.
     let keeps_constraint = held.resumes() && args.output.join("constraint.json").exists();
     let mut watch = Watch::default();
-    let run = RewardRun::new(setting, &options, data, (&priors, margins()), &mut watch).map_err(named)?;
+    let run = RewardRun::new(setting, &options, data, &priors, margins(), &mut watch).map_err(named)?;
     let tagged = run.tagged()?;
     if let Some(evidence) = run.evidence.as_ref().filter(|_| !keeps_constraint) {
         fitted_lines(&tagged, evidence).iter().for_each(|line| say(line));

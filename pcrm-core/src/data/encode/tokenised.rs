@@ -40,7 +40,7 @@ pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised>
         .enumerate()
         .map(|(row, (first_pair, set))| {
             let mut removed = Removed::default();
-            Ok((tokenised_set((row, *first_pair), set, tokenizer)?.tidied(&mut removed), removed))
+            Ok((tokenised_set(row, *first_pair, set, tokenizer)?.tidied(&mut removed), removed))
         })
         .collect();
     let pairs = sets.iter().map(|set| set.comparisons.len()).sum();
@@ -58,7 +58,8 @@ pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised>
 
 /// Renders and tokenises a set's prompt and, once each, the answers that are compared.
 fn tokenised_set(
-    (row, first_pair): (usize, usize),
+    row: usize,
+    first_pair: usize,
     set: &AnswerSet,
     tokenizer: &Tokenizer,
 ) -> Result<EncodedSet> {

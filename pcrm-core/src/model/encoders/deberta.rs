@@ -150,7 +150,8 @@ impl Deberta {
                 attention: Disentangled::read(
                     &config.relative,
                     [config.heads, config.head_dim, width],
-                    (&at("attention.self"), distances.as_ref()),
+                    &at("attention.self"),
+                    distances.as_ref(),
                     weights,
                 )?,
                 output: weights.linear(&[at("attention.output.dense")], [width, all], true)?,

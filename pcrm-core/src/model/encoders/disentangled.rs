@@ -171,7 +171,8 @@ impl Disentangled {
     pub fn read(
         relative: &Relative,
         [heads, dim, width]: [usize; 3],
-        (name, distances): (&str, Option<&Tensor>),
+        name: &str,
+        distances: Option<&Tensor>,
         weights: &EncoderWeights<'_>,
     ) -> Result<Self> {
         let (all, at) = (heads * dim, |part: &str| format!("{name}.{part}"));

@@ -22,7 +22,8 @@ pub struct Measured {
 /// tokens at once.
 pub fn measured(
     config: &PreferenceConfig,
-    (policy, reference): (&LanguageModel, Option<&LanguageModel>),
+    policy: &LanguageModel,
+    reference: Option<&LanguageModel>,
     sets: &[EncodedSet],
     micro_tokens: usize,
 ) -> Result<Measured> {

@@ -154,7 +154,8 @@ impl Server {
     /// Returns an answer, with the reason for its end.
     pub fn sample(
         &self,
-        (ids, log_probs): (Vec<u32>, Vec<f32>),
+        ids: Vec<u32>,
+        log_probs: Vec<f32>,
         reason: &str,
         field: &str,
         ask: &Ask,

@@ -85,7 +85,7 @@ fn sample(value: &Value, at: usize, server: &Server, ask: &Ask, version: &Versio
         return Err(format!("[{at}].output_ids are other tokens than those of {name}"));
     }
     let reason = info["finish_reason"]["type"].as_str().unwrap_or("null");
-    server.sample((ids, log_probs), reason, &field("finish_reason.type"), ask)
+    server.sample(ids, log_probs, reason, &field("finish_reason.type"), ask)
 }
 
 /// Returns the request to load weights from a folder.

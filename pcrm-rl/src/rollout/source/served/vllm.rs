@@ -74,7 +74,7 @@ pub(super) fn read(
         let log_probs = &choice["logprobs"]["token_logprobs"];
         let log_probs = answer::log_probs(log_probs, &field("logprobs.token_logprobs"), ids.len())?;
         let reason = choice["finish_reason"].as_str().unwrap_or("null");
-        *place = Some(server.sample((ids, log_probs), reason, &field("finish_reason"), ask)?);
+        *place = Some(server.sample(ids, log_probs, reason, &field("finish_reason"), ask)?);
     }
     Ok(samples.into_iter().flatten().collect())
 }
