@@ -20,7 +20,7 @@ use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::training::folder;
 
-/// Opens reward sources; `policy` is the tokenizer of the answers, and saved models share the weights of `pool`.
+/// Opens reward sources. `policy` is the tokenizer of the answers; saved models share the weights of `pool`.
 ///
 /// # Errors
 /// Fails, naming `option`, if a source is unknown or does not start, or a folder holds no reward model.

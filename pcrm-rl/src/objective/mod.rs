@@ -91,9 +91,9 @@ pub trait Objective {
         Ok(Vec::new())
     }
 
-    /// Returns true if the loss couples the items of a step in another way, for example by sorting them. They are then
-    /// computed at once, regardless of the limit on tokens. Evaluations are still split: there each part is
-    /// its own batch.
+    /// Returns true if the loss couples the items of a step in another way, for example by sorting them. They
+    /// are then computed at once, regardless of the limit on tokens. Evaluations are still split: there each
+    /// part is its own batch.
     fn at_once(&self) -> bool {
         false
     }

@@ -81,9 +81,9 @@ impl CriticArgs {
 }
 
 impl Origin {
-    /// Opens the critic, with adapters if the policy has them. Of a reward adapter, the adapter and the head
-    /// are trained further. Frozen weights are shared with the policy and the reward model where they are the
-    /// same.
+    /// Opens the critic, with adapters if the policy has them. If the folder holds a reward adapter, training
+    /// continues that adapter and its head. Frozen weights are shared with the policy and the reward model
+    /// where they are the same.
     ///
     /// # Errors
     /// Fails if a file cannot be read, the folder has no head, or the policy is an adapter.

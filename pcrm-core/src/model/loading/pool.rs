@@ -1,4 +1,4 @@
-//! Frozen weights that models share: adapters of a policy, a critic and a reward model over one base.
+//! Frozen weights that models share: those of a base under the adapters of a policy, a critic and a reward model.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
