@@ -190,8 +190,9 @@ fn policy(world: &World) -> Result<()> {
     world.run(sft).map(drop)
 }
 
-/// Protects: reward models, fine-tuning, DPO and KTO with two processes have the bits of one process with as many
-/// lanes: weights, moments, evaluations and every metric. Slices differ in parameters, and lanes in items.
+/// Protects: reward models, fine-tuning, DPO and KTO with two processes have the bits of one process with as
+/// many lanes: weights, moments, evaluations and every metric. Slices differ in parameters, and lanes in
+/// items.
 #[test]
 fn two_processes_have_the_bits_of_one() -> Result<()> {
     let world = World::new()?;
@@ -213,8 +214,8 @@ fn two_processes_have_the_bits_of_one() -> Result<()> {
     check_bits(&world, "kto", &format!("kto {policy} --learning-rate 1e-3"), &files)
 }
 
-/// Protects: a constraint that a run fits to its own pairs is the same on two processes, which train each judge
-/// together, and so is what follows; one writes its files.
+/// Protects: a constraint that a run fits to its own pairs is the same on two processes, which train each
+/// judge together, and so is what follows; one writes its files.
 #[test]
 fn two_processes_fit_the_constraint_of_one() -> Result<()> {
     let world = World::new()?;

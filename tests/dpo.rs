@@ -474,8 +474,8 @@ fn options_that_do_not_go_together_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Protects: KTO's reference point is that of the whole step, however many tokens are computed at once: metrics
-/// and evaluations do not depend on it.
+/// Protects: KTO's reference point is that of the whole step, however many tokens are computed at once:
+/// metrics and evaluations do not depend on it.
 #[test]
 fn labelled_answers_are_the_same_in_parts() -> Result<()> {
     let world = World::new()?;

@@ -1,4 +1,5 @@
-//! Models over one base hold one copy of its weights: policy, reference, critic and reward model with adapters.
+//! Models over one base hold one copy of its weights: policy, reference, critic and reward model with
+//! adapters.
 
 use std::fs;
 use std::path::Path;
@@ -72,8 +73,9 @@ fn adapter_base(dir: &Path) -> Result<Value> {
     Ok(config["base_model_name_or_path"].clone())
 }
 
-/// Protects: `pcrm ppo` with adapters on the base of its reward adapter reports that policy, reward model and critic
-/// share the base, trains the reward adapter further as the critic, and a critic's adapter starts another run.
+/// Protects: `pcrm ppo` with adapters on the base of its reward adapter reports that policy, reward model and
+/// critic share the base, trains the reward adapter further as the critic, and a critic's adapter starts
+/// another run.
 #[test]
 fn models_of_a_run_share_one_base() -> Result<()> {
     let world = World::new()?;
@@ -105,8 +107,9 @@ fn models_of_a_run_share_one_base() -> Result<()> {
     Ok(())
 }
 
-/// Protects: an adapter's folder has the notes of its own training, not those on its base: the range of scores,
-/// the constraint and the length limit are there for evaluation and PPO; `peft` does not read the file.
+/// Protects: an adapter's folder has the notes of its own training, not those on its base: the range of
+/// scores, the constraint and the length limit are there for evaluation and PPO; `peft` does not read the
+/// file.
 #[test]
 fn an_adapter_has_its_own_notes() -> Result<()> {
     let world = World::new()?;

@@ -1,5 +1,5 @@
-//! The proofs of a GPU's paths: small random inputs, compared with the composed reference in f32 on the same GPU,
-//! in value and gradient.
+//! The proofs of a GPU's paths: small random inputs, compared with the composed reference in f32 on the same
+//! GPU, in value and gradient.
 
 use pcrm_core::kernels::{AdamWStep, Slots};
 use pcrm_core::tree::Packed;

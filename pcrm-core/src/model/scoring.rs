@@ -118,8 +118,8 @@ impl ScoringModel {
         Self::open_as(dir, Loading::frozen(backend, compute))
     }
 
-    /// Opens a trained reward model like [`ScoringModel::open`], with the parameters of a decoder stored according
-    /// to `how`.
+    /// Opens a trained reward model like [`ScoringModel::open`], with the parameters of a decoder stored
+    /// according to `how`.
     ///
     /// # Errors
     /// Fails as [`ScoringModel::open`] does, and if an encoder is to be quantised.

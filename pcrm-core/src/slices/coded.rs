@@ -78,8 +78,8 @@ mod tests {
     use super::*;
     use crate::slices::OneThread;
 
-    /// Protects: one, two and four values per byte decode to the same numbers as the definition, with a partial
-    /// last block and a partial last byte.
+    /// Protects: one, two and four values per byte decode to the same numbers as the definition, with a
+    /// partial last block and a partial last byte.
     #[test]
     fn values_are_those_of_the_table_times_the_scale() -> Result<()> {
         for (each, block, len) in [(1, 4, 11), (2, 4, 11), (2, 64, 200_001), (4, 8, 22), (1, 300_000, 5)] {

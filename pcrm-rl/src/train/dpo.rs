@@ -99,8 +99,8 @@ impl<'a> DpoRun<'a> {
     /// answers, and opens the policy.
     ///
     /// A constraint is fitted to the wins of reward models that start from the same model and are trained on
-    /// the other folds, with this run's steps and `judges_rate` as their learning rate; a share of wrong labels
-    /// is estimated from the margins of such models.
+    /// the other folds, with this run's steps and `judges_rate` as their learning rate; a share of wrong
+    /// labels is estimated from the margins of such models.
     ///
     /// # Errors
     /// Fails if the constraint or the share of wrong labels cannot be fitted, if the constraint cannot bound

@@ -1,8 +1,8 @@
 //! Attention over a sequence tree.
 //!
-//! On the CPU: the kernels of [`pcrm_core::slices::attention`], in f32 whatever the type. On CUDA: all segments
-//! by one call (see `packed.rs`), or libtorch's `scaled_dot_product_attention`, segment by segment (see
-//! `segments.rs`).
+//! On the CPU: the kernels of [`pcrm_core::slices::attention`], in f32 whatever the type. On CUDA: all
+//! segments by one call (see `packed.rs`), or libtorch's `scaled_dot_product_attention`, segment by segment
+//! (see `segments.rs`).
 
 pub(crate) mod packed;
 mod segments;

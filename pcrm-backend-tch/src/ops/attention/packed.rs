@@ -2,8 +2,8 @@
 //!
 //! A run of consecutive querying rows and the rows of its chain up to the last of them are one sequence of
 //! queries and one of keys. Keys are gathered once per layer, so that every run's keys lie one behind the
-//! other; the causal mask is aligned with the end of both, which is a tree's rule. bf16 runs on FlashAttention,
-//! f32 on libtorch's memory-efficient attention.
+//! other; the causal mask is aligned with the end of both, which is a tree's rule. bf16 runs on
+//! FlashAttention, f32 on libtorch's memory-efficient attention.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -34,8 +34,8 @@ pub struct BestArgs {
     /// Answer with the language model or PEFT adapter in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Choose by this reward; several are added up (see --combine): model:DIR, length, regex, exact, json, repetition,
-    /// command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight one
+    /// Choose by this reward; several are added up (see --combine): model:DIR, length, regex, exact, json,
+    /// repetition, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append)]
     reward: Vec<String>,
     /// Combine several rewards: sum, or min (the lowest of the standardised scores of an ensemble of reward

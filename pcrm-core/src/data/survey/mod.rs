@@ -1,8 +1,8 @@
 //! Surveys preference data before training: counts, and findings with advice.
 //!
-//! No model runs here. [`file_schema`] describes each file, its schema and its columns. [`reading`] turns the report
-//! on reading into findings. [`lengths`] counts tokens, [`ends`] checks how sequences begin and end, and
-//! [`template`] checks the chat template. [`repeats`] finds repeated pairs and prompts, [`sets`] counts
+//! No model runs here. [`file_schema`] describes each file, its schema and its columns. [`reading`] turns the
+//! report on reading into findings. [`lengths`] counts tokens, [`ends`] checks how sequences begin and end,
+//! and [`template`] checks the chat template. [`repeats`] finds repeated pairs and prompts, [`sets`] counts
 //! ranked sets, and [`bounds`] surveys a constraint's bounds. Each has `findings`, a list of [`Finding`]s;
 //! the thresholds are constants of the modules.
 

@@ -155,7 +155,8 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// Returns the method by which bitsandbytes quantised some of these parameters; `None`: it quantised none.
+    /// Returns the method by which bitsandbytes quantised some of these parameters; `None`: it quantised
+    /// none.
     pub fn quantisation(&self, list: &[Parameter]) -> Option<Quantisation> {
         let method = |parameter: &Parameter| {
             Some(Quantised::find(self.checkpoint, &self.stored(&parameter.name))?.method())

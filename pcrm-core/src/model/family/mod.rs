@@ -59,8 +59,8 @@ pub struct Family {
     pub post_norms: Option<[&'static str; 2]>,
     /// The arrangement of attention and the feed-forward network.
     pub parallel: Parallel,
-    /// The key of a flag: norms read the inputs of attention and of the feed-forward network if it is true, and
-    /// the sums after them if it is false. `None`: as if it were true.
+    /// The key of a flag: norms read the inputs of attention and of the feed-forward network if it is true,
+    /// and the sums after them if it is false. `None`: as if it were true.
     pub norms_first: Option<&'static str>,
     /// The key of the factor on layer outputs before they are added to the residual stream; `None`: the
     /// family has no such key.

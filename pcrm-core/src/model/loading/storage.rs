@@ -25,12 +25,12 @@ pub enum Precision {
     Compute,
 }
 
-/// The storage of the weights of a body's linear layers. Embeddings, norms, biases, routers and heads are always
-/// floats.
+/// The storage of the weights of a body's linear layers. Embeddings, norms, biases, routers and heads are
+/// always floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LinearStorage {
-    /// Floats, or what bitsandbytes has quantised if the model is frozen. A quantised checkpoint is refused if
-    /// the model is trained in full.
+    /// Floats, or what bitsandbytes has quantised if the model is frozen. A quantised checkpoint is refused
+    /// if the model is trained in full.
     #[default]
     AsStored,
     /// As in the files, under adapters: a quantised checkpoint stays quantised and is never refused.

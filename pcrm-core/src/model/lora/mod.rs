@@ -222,8 +222,8 @@ pub(super) fn without(decoder: &Decoder) -> Result<Decoder> {
 }
 
 /// Returns an independent, fully trained model with W + s·B·A in place of every adapted W. A tied
-/// language-model head with an adapter is untied, so that the embedding does not change. Quantised matrices are
-/// dequantised to f32.
+/// language-model head with an adapter is untied, so that the embedding does not change. Quantised matrices
+/// are dequantised to f32.
 pub(super) fn merged(decoder: &Decoder) -> Result<Decoder> {
     let Some(adapters) = decoder.adapters() else { return Ok(decoder.clone()) };
     let mut config = decoder.config().clone();
