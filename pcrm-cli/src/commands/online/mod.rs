@@ -5,6 +5,7 @@ mod card;
 mod critic;
 mod loss;
 mod mix;
+mod prompts;
 mod signs;
 mod source;
 mod verbs;
@@ -14,16 +15,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 pub use args::OnlineArgs;
 use pcrm_core::constraint::Constraint;
-use pcrm_core::data::encode::encode_prompts;
-use pcrm_core::data::preference::Ties;
-use pcrm_core::data::prompts::load_prompts;
 use pcrm_core::model::lora::peft;
 use pcrm_core::model::{ModelConfig, WeightPool};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint;
 use pcrm_rl::metrics;
 use pcrm_rl::offline::Outcome;
-use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, Prompts, train};
+use pcrm_rl::online::{Algorithm, Bounding, Mix, OnlineRun, train};
 use pcrm_rl::reference::Reference;
 use pcrm_rl::reward_source::Combine;
 use pcrm_rl::rollout::Stop;
@@ -39,11 +37,12 @@ use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
 use crate::training::policy::card::Trained;
-use crate::training::{folder, held_out, policy};
+use crate::training::{folder, policy};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, constraint, interrupt, report};
 use card::{facts, method};
+use prompts::prompts;
 
 /// Trains with GRPO.
 ///
@@ -266,38 +265,4 @@ fn bound(chosen: &Chosen) -> Result<Option<Box<dyn Constraint>>> {
         }
         Ok(Some(constraint))
     })())
-}
-
-/// Reads, encodes and splits the prompts.
-fn prompts(
-    args: &OnlineArgs,
-    tokenizer: &Tokenizer,
-    warnings: &mut Warnings,
-) -> Result<(Prompts, Option<Prompts>)> {
-    let mut read = |paths: &[std::path::PathBuf], role: &str| -> Result<Prompts> {
-        let (rows, report) = load_prompts(paths, args.columns.options(Ties::Keep)?)?;
-        say(&report.to_string());
-        report.shortfall().into_iter().for_each(|text| warnings.add(format!("{role}: {text}")));
-        let (encoded, report) = encode_prompts(&rows, tokenizer, args.rollout.max_prompt_length)?;
-        say(&report.to_string());
-        Ok(Prompts::new(rows, encoded))
-    };
-    let all = read(&args.data, "training")?;
-    match args.eval_split {
-        Some(share) => {
-            let (eval, train): (Vec<_>, Vec<_>) = all
-                .encoded
-                .into_iter()
-                .partition(|prompt| held_out(args.machine.seed, prompt.prompt_id, share));
-            ensure!(
-                !eval.is_empty() && !train.is_empty(),
-                "--eval-split {share}: leaves one side without prompts ({} to train on, {} held out)",
-                train.len(),
-                eval.len()
-            );
-            Ok((Prompts::new(all.records.clone(), train), Some(Prompts::new(all.records, eval))))
-        }
-        None if args.eval_data.is_empty() => Ok((all, None)),
-        None => Ok((all, Some(read(&args.eval_data, "evaluation")?))),
-    }
 }
