@@ -109,7 +109,7 @@ pub trait Objective {
 pub struct Pass<'a> {
     /// All items of the batch; a pass may cover a part of them.
     pub batch: &'a [usize],
-    /// The statistics of these items; empty if the objective has none.
+    /// [`Objective::statistics`] of these items, in their order; empty if the objective has none.
     pub statistics: &'a [f64],
     /// Factor of an item's weight: 1 / Σ weights of the whole batch.
     pub share: f64,

@@ -20,7 +20,7 @@ pub struct WeightPool {
     folders: Mutex<Vec<(Key, Shelf)>>,
 }
 
-/// What weights must have in common to be the same.
+/// Identifies frozen weights: models whose keys are equal share them.
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
     dir: PathBuf,
