@@ -36,7 +36,7 @@ const FAMILIES: [&str; 17] = [
     "qwen3-yarn",
 ];
 /// The checkpoints of `make_compact.py`: one for both heads, with the reward head stored among the results.
-const COMPACT: [&str; 19] = [
+const COMPACT: [&str; 21] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -54,7 +54,9 @@ const COMPACT: [&str; 19] = [
     "phi3",
     "phi3-long",
     "qwen2_moe",
+    "qwen2_moe-window",
     "qwen3_moe",
+    "qwen3_moe-window",
     "smollm3",
 ];
 const LOGITS: f32 = 5e-5;

@@ -13,7 +13,7 @@ use crate::subject::{every_backend, every_backend_with_bf16};
 use crate::support::{beside, run_python};
 
 /// A model for each way of naming, tying and storing weights.
-const FAMILIES: [&str; 26] = [
+const FAMILIES: [&str; 28] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -37,8 +37,10 @@ const FAMILIES: [&str; 26] = [
     "phi3-long",
     "qwen2",
     "qwen2_moe",
+    "qwen2_moe-window",
     "qwen3-yarn",
     "qwen3_moe",
+    "qwen3_moe-window",
     "smollm3",
 ];
 

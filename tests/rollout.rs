@@ -14,7 +14,7 @@ use crate::subject::{Subject, every_backend};
 use crate::support::{beside, random};
 
 /// A model for each way of encoding positions, sharing heads and limiting attention.
-const FAMILIES: [&str; 26] = [
+const FAMILIES: [&str; 28] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -38,8 +38,10 @@ const FAMILIES: [&str; 26] = [
     "phi3",
     "qwen2-window",
     "qwen2_moe",
+    "qwen2_moe-window",
     "qwen3-yarn",
     "qwen3_moe",
+    "qwen3_moe-window",
     "smollm3",
 ];
 

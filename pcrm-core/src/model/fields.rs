@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
     pub(super) fn windows(&self, windows: Windows, layers: usize) -> Result<Vec<Option<usize>>> {
         let on = match windows {
             Windows::Never => false,
-            Windows::Late => self.flag("use_sliding_window")?,
+            Windows::Switched | Windows::Late | Windows::EveryOther => self.flag("use_sliding_window")?,
             Windows::Everywhere | Windows::AllUnlessListed | Windows::AllButEvery(_) => true,
         };
         let window = match on && !self.value("sliding_window").is_null() {
@@ -147,15 +147,21 @@ impl<'a> Fields<'a> {
         let listed = self.layer_types(layers)?;
         let slides: Vec<bool> = match windows {
             Windows::Never => vec![false; layers],
-            Windows::Everywhere => vec![window.is_some(); layers],
-            Windows::AllUnlessListed | Windows::Late | Windows::AllButEvery(_) if listed.is_some() => {
+            Windows::Everywhere | Windows::Switched => vec![window.is_some(); layers],
+            Windows::AllUnlessListed | Windows::Late | Windows::EveryOther | Windows::AllButEvery(_)
+                if listed.is_some() =>
+            {
                 listed.clone().unwrap_or_default()
             }
             Windows::AllUnlessListed => vec![window.is_some(); layers],
-            Windows::Late => {
-                let first = self.value("max_window_layers").as_u64();
-                let first = first.ok_or_else(|| self.wrong("max_window_layers", "a number of layers"))?;
-                (0..layers).map(|layer| window.is_some() && layer as u64 >= first).collect()
+            Windows::Late | Windows::EveryOther => {
+                let bound = self.value("max_window_layers").as_u64();
+                let bound = bound.ok_or_else(|| self.wrong("max_window_layers", "a number of layers"))?;
+                let slides = |layer: usize| match windows {
+                    Windows::Late => layer as u64 >= bound,
+                    _ => layer.is_multiple_of(2) && (layer as u64) < bound,
+                };
+                (0..layers).map(|layer| window.is_some() && slides(layer)).collect()
             }
             Windows::AllButEvery(every) => {
                 let every = match every {

@@ -206,7 +206,17 @@ FAMILIES = {
     "qwen2_moe": Qwen2MoeConfig(
         **RMS, **MOE, shared_expert_intermediate_size=10, norm_topk_prob=False, mlp_only_layers=[0]
     ),
+    # The first layer has a window: the second is even, the third not before max_window_layers.
+    "qwen2_moe-window": Qwen2MoeConfig(
+        **{**RMS, "num_hidden_layers": 3},
+        **MOE,
+        shared_expert_intermediate_size=10,
+        use_sliding_window=True,
+        sliding_window=5,
+        max_window_layers=2,
+    ),
     "qwen3_moe": Qwen3MoeConfig(**UNTIED, **MOE, head_dim=6, norm_topk_prob=True),
+    "qwen3_moe-window": Qwen3MoeConfig(**UNTIED, **MOE, head_dim=6, use_sliding_window=True, sliding_window=5),
     "smollm3": SmolLM3Config(**RMS, no_rope_layers=[1, 0], attention_bias=True, mlp_bias=True),
 }
 
@@ -357,6 +367,8 @@ def v4_config(config):
     if rope["rope_type"] == "longrope":
         rope["type"] = rope.pop("rope_type")
     config["rope_scaling"] = rope if rope.get("rope_type") != "default" else None
+    if config.get("use_sliding_window"):
+        del config["layer_types"]  # early files had only max_window_layers
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.46.0"
     return config
@@ -377,7 +389,7 @@ def write_checkpoint(family, config, lm, folder):
         path.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n")
         weights = internlm2(load_file(folder / "model.safetensors"), config)
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    elif family in ("phi3-long", "glm4", "olmo3"):
+    elif family in ("phi3-long", "glm4", "olmo3", "qwen2_moe-window"):
         (folder / "config-v4.json").write_text(json.dumps(v4_config(raw), indent=2) + "\n")
     elif family == "gemma":
         raw["hidden_act"] = "gelu"  # as in its first configs

@@ -44,6 +44,7 @@ pub(super) const QWEN2_MOE: Family = Family {
     classifier: "Qwen2MoeForSequenceClassification",
     language_model: "Qwen2MoeForCausalLM",
     head_dim: HeadDim::Divided,
+    windows: Windows::EveryOther,
     experts: Some(Experts {
         shared: Some(SharedExpert {
             gate: "mlp.shared_expert_gate",
@@ -64,6 +65,7 @@ pub(super) const QWEN3_MOE: Family = Family {
     model_type: "qwen3_moe",
     classifier: "Qwen3MoeForSequenceClassification",
     language_model: "Qwen3MoeForCausalLM",
+    windows: Windows::Switched,
     qk_norms: Some(QkNorms::ByHead(["self_attn.q_norm", "self_attn.k_norm"])),
     experts: Some(EXPERTS),
     biases: Biases { mlp: Bias::Never, ..LLAMA.biases },

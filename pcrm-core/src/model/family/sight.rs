@@ -2,8 +2,8 @@
 
 /// The layers with a sliding window; a `sliding_window` of null means that no layer has one.
 ///
-/// `layer_types` of the config overrides the rule of `AllUnlessListed`, `Late` and `AllButEvery`.
-/// `transformers` does not read it for the other two, so a list that contradicts them is refused.
+/// `layer_types` of the config overrides the rule of `AllUnlessListed`, `Late`, `EveryOther` and `AllButEvery`.
+/// `transformers` does not read it for the others, so a list that contradicts them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
     /// No layer.
@@ -12,8 +12,12 @@ pub enum Windows {
     Everywhere,
     /// All layers, unless the config lists others.
     AllUnlessListed,
+    /// With `use_sliding_window`, all layers.
+    Switched,
     /// With `use_sliding_window`, the layers from `max_window_layers` on.
     Late,
+    /// With `use_sliding_window`, the first, third, fifth.. of the layers before `max_window_layers`.
+    EveryOther,
     /// All but every n-th layer.
     AllButEvery(Every),
 }
