@@ -67,7 +67,8 @@ fn sentence(results: &Results, outcome: &StudyOutcome, world: &str, figure: &str
              {FEWEST_REPLICATES}."
         );
     }
-    let (mut better, mut worse, mut open, mut thin) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut better, mut worse, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut equal, mut thin) = (Vec::new(), Vec::new());
     for (arm, found) in found {
         match found.difference {
             Some(mean) if mean.excludes_zero() => {
@@ -75,6 +76,10 @@ fn sentence(results: &Results, outcome: &StudyOutcome, world: &str, figure: &str
                 if (mean.value > 0.0) == lower { &mut worse } else { &mut better }.push(text);
             }
             Some(mean) if mean.interval.is_some() => open.push(arm.clone()),
+            // Seeds that all differ by the same amount have no interval, however many they are.
+            Some(mean) if mean.replicates >= FEWEST_REPLICATES && mean.value == 0.0 => {
+                equal.push(arm.clone());
+            }
             _ => thin.push(arm.clone()),
         }
     }
@@ -90,6 +95,9 @@ fn sentence(results: &Results, outcome: &StudyOutcome, world: &str, figure: &str
     let differs = !better.is_empty() || !worse.is_empty();
     if differs && !open.is_empty() {
         parts.push(format!("no difference beyond chance: {}", listed(&open)));
+    }
+    if !equal.is_empty() {
+        parts.push(format!("the same as {base} in every seed: {}", listed(&equal)));
     }
     if !thin.is_empty() {
         parts.push(format!("too few seeds: {}", listed(&thin)));

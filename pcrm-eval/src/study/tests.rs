@@ -148,6 +148,14 @@ fn sentences_follow_from_intervals() {
     }
     let found = said(&null);
     assert!(found[0].contains("no arm is better beyond chance"), "{found:?}");
+    let mut idle = results(4);
+    let of_bt: Vec<f64> =
+        idle.cells.iter().filter(|cell| cell.arm == "bt").map(|cell| cell.figures["ppo/truth@4"]).collect();
+    for cell in idle.cells.iter_mut().filter(|cell| cell.arm == "fixed 1") {
+        cell.figures.insert("ppo/truth@4".to_owned(), of_bt[cell.seed as usize]);
+    }
+    let found = said(&idle);
+    assert!(found[0].contains("the same as bt in every seed: fixed 1"), "{found:?}");
     assert!(said(&results(2))[0].contains("two seeds cannot separate an effect from chance"));
     let mut none = results(4);
     none.cells.clear();
