@@ -43,6 +43,7 @@ mod malformed; // malformed and huge files
 mod online; // on-policy training: ratios of 1, resumed runs, rewards that rise
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod options; // unusable options, refused before anything is made; resuming and extending
+mod own_pairs; // studies on files of pairs: other prompts held out per seed, measures, refusals
 mod packing; // packed, prefix-shared batches against separate sequences
 mod planted; // a known preference, and tiny runs that learn it
 mod plugins; // the exact lists of compiled plugins

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Command};
+use pcrm_eval::study::OwnData;
 
 use crate::numbers::positive;
 use crate::progress::say;
@@ -30,6 +31,16 @@ pub struct StudyArgs {
     /// Run in these worlds; NAME:PAIRS is a world with its own number of training pairs [default: the recipe's]
     #[arg(long, value_name = "NAME[:PAIRS]", num_args = 1..)]
     worlds: Vec<String>,
+    /// Run on each of these preference files in place of a world. Their true reward is unknown: reward models and
+    /// DPO are measured on held-out pairs, and what needs a true reward is left out
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "model", conflicts_with = "worlds")]
+    data: Vec<String>,
+    /// With --data, train reward models and policies from the model in this folder or Hub repository
+    #[arg(long, value_name = "DIR", requires = "data")]
+    model: Option<String>,
+    /// With --data, start from random weights in the shape of --model
+    #[arg(long, requires = "data")]
+    random_init: bool,
     /// Run N jobs in parallel, each on one thread [default: one per core]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     jobs: Option<usize>,
@@ -49,6 +60,7 @@ Examples:
   pcrm study --list
   pcrm study ablation --quick --output runs/ablation
   pcrm study dpo --worlds questions --output runs/dpo
+  pcrm study preferences --data pairs.jsonl --model org/model --output runs/mine
   pcrm study --show strength > mine.toml; pcrm study mine.toml --seeds 3 --output runs/mine";
 
 /// Runs the missing runs of a study and writes its report.
@@ -65,8 +77,14 @@ pub fn run(args: &StudyArgs, command: &Command) -> Result<()> {
         return terminal::result(usage(text)?);
     }
     let name = args.recipe.as_deref().context("RECIPE")?;
-    let choices =
-        Choices { quick: args.quick, seeds: args.seeds, jobs: args.jobs, worlds: args.worlds.clone() };
+    let of_model = |model: &String| OwnData::new(args.data.clone(), model.clone(), args.random_init);
+    let choices = Choices {
+        quick: args.quick,
+        seeds: args.seeds,
+        jobs: args.jobs,
+        worlds: args.worlds.clone(),
+        data: args.model.as_ref().map(of_model),
+    };
     let study = Chosen::of(name, choices, command)?;
     if args.plan {
         return terminal::result(&(study.introduction() + &study.listing()));

@@ -3,7 +3,6 @@
 mod read;
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +14,6 @@ use pcrm_eval::study::results::{Sample, WorldFound};
 use pcrm_eval::study::{Cell, Recipe, StudyPlan};
 use pcrm_eval::worlds::{Carried, Likeness, World};
 use pcrm_rl::online::CHANGES;
-use serde_json::Value;
 
 use self::read::{before_and_after, best_points, curve_points, lines, read_pairs, truths_of_samples};
 use super::runner::State;
@@ -55,7 +53,11 @@ impl Collector<'_> {
             if !pairs.contains_key(&key) && self.is_done(&format!("{folder}/world")) {
                 pairs.insert(key.clone(), read_pairs(&self.output.join(&folder).join("world/test.jsonl"))?);
             }
-            let Some(pairs) = pairs.get(&key) else { continue };
+            // Pairs of a user's files are read by the runs that measure models.
+            let of_file = Vec::new();
+            let Some(pairs) = pairs.get(&key).or(self.recipe.data.as_ref().map(|_| &of_file)) else {
+                continue;
+            };
             let mut cell =
                 Cell { arm: arm.clone(), world: job.world.clone(), seed: job.seed, ..Cell::default() };
             match of.is_policy() {
@@ -133,6 +135,13 @@ impl Collector<'_> {
             return Ok(());
         }
         let name = model_of(arm.name.get_ref());
+        if self.recipe.data.is_some() {
+            let measured = format!("{folder}/{name}.measured.json");
+            if self.is_done(&measured) {
+                cell.figures.extend(read::measured(&self.output.join(&measured))?);
+            }
+            return Ok(());
+        }
         let names: Vec<String> = match arm.mean_of {
             None => vec![format!("{folder}/{name}.scores.jsonl")],
             Some(members) => (0..members).map(|at| format!("{folder}/{name}-{at}.scores.jsonl")).collect(),
@@ -214,20 +223,7 @@ impl Collector<'_> {
     fn policy(&self, folder: &str, arm: &str, cell: &mut Cell) -> Result<()> {
         let measured = format!("{folder}/dpo-{}.measured.json", slug(arm));
         if self.is_done(&measured) {
-            let path = self.output.join(&measured);
-            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let report: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-            let found = [
-                ("accuracy", &report["accuracy"]["value"]),
-                ("log_loss", &report["log_loss"]),
-                ("ece", &report["ece"]),
-                ("log_loss_scaled", &report["scaled"]["log_loss"]["value"]),
-                ("temperature", &report["scaled"]["temperature"]),
-                ("kl_per_token", &report["policy"]["kl_per_token"]),
-            ];
-            for (name, value) in found {
-                cell.figures.extend(value.as_f64().map(|value| (name.to_owned(), value)));
-            }
+            cell.figures.extend(read::measured(&self.output.join(&measured))?);
         }
         let answers = format!("{folder}/answers-of-{}", slug(arm));
         if self.is_done(&answers) {
@@ -248,13 +244,23 @@ impl Collector<'_> {
     }
 }
 
-/// Returns the worlds of a plan with their tests.
-pub fn worlds(plan: &StudyPlan) -> Result<Vec<WorldFound>> {
+/// Returns the worlds of a plan with their tests, or the user's files.
+pub fn worlds(recipe: &Recipe, plan: &StudyPlan) -> Result<Vec<WorldFound>> {
     let mut names: Vec<&str> = Vec::new();
     for job in &plan.jobs {
         if !names.contains(&job.world.as_str()) {
             names.push(&job.world);
         }
+    }
+    if let Some(data) = &recipe.data {
+        let init = if data.random_init { ", from random weights" } else { "" };
+        let found = |name: &&str| {
+            let file = data.file_of(name).and_then(|file| Path::new(file).file_name()).unwrap_or_default();
+            let model = Path::new(&data.model).file_name().unwrap_or_default();
+            let about = format!("{}; model {}{init}", file.display(), model.display());
+            WorldFound { name: (*name).to_owned(), about, carried: Vec::new() }
+        };
+        return Ok(names.iter().map(found).collect());
     }
     let found = |text: &str| -> Result<WorldFound> {
         let (name, pairs) = world_and_pairs(text);

@@ -14,10 +14,11 @@ use clap::Command;
 use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::disk::{FolderLock, sealed};
 use pcrm_eval::study::recipe::Size;
-use pcrm_eval::study::{Job, Recipe, StudyPlan};
+use pcrm_eval::study::{Job, OwnData, Recipe, StudyPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
+use crate::hub;
 use crate::interrupt::Interrupted;
 use crate::paragraph::paragraph;
 use crate::progress::say;
@@ -47,6 +48,8 @@ pub struct Choices {
     pub jobs: Option<usize>,
     /// The names of the worlds; empty for the recipe's.
     pub worlds: Vec<String>,
+    /// Preference files to run on in place of worlds.
+    pub data: Option<OwnData>,
 }
 
 /// A study with its size and plan.
@@ -73,10 +76,23 @@ impl Chosen {
     /// # Errors
     /// Fails if the recipe cannot be read, a world is unknown or a command lacks an option.
     pub fn of(name: &str, choices: Choices, command: &Command) -> Result<Self> {
-        let Choices { quick, seeds, jobs, worlds } = choices;
+        let Choices { quick, seeds, jobs, worlds, data } = choices;
         let mut recipe = usage(recipes::read(name))?;
         usage(recipe.choose_worlds(&worlds).map_err(|message| anyhow!("--worlds: {message}")))?;
+        if let Some(mut data) = data {
+            // The typed files replace those of the recipe, with the recipe's shares.
+            if let Some(of_recipe) = &recipe.data {
+                (data.held_out, data.calibration) = (of_recipe.held_out, of_recipe.calibration);
+            }
+            usage(recipe.use_data(data).map_err(|message| anyhow!("--data: {message}")))?;
+        }
+        if let Some(data) = &recipe.data {
+            usage(are_there(data))?;
+        }
         let size = recipe.size(quick);
+        if recipe.worlds_of(size).is_empty() {
+            return usage(Err(anyhow!("{name}: has no worlds; expected --data with --model, or --worlds")));
+        }
         let seeds = seeds.unwrap_or(size.seeds);
         let left_out = usage(checked(&recipe, size, name, command))?;
         let skipped: Vec<String> = left_out.iter().map(|(arm, _)| arm.clone()).collect();
@@ -95,7 +111,7 @@ impl Chosen {
         claim(output, &self.recipe, self.quick)?;
         say(&self.introduction());
         let Self { recipe, quick, seeds, plan, left_out, .. } = self;
-        let worlds = collect::worlds(plan)?;
+        let worlds = collect::worlds(recipe, plan)?;
         let study = write::Study { recipe, quick: *quick, seeds: *seeds, plan, left_out, worlds };
         let mut runner = Runner::new(output, plan, self.jobs)?;
         let ended = runner.run(|state| study.write(output, state).map(drop));
@@ -129,6 +145,19 @@ impl Chosen {
         let line = |job: &Job| format!("  {}  ({})\n", job.name, job.verb.join(" "));
         self.plan.jobs.iter().map(line).collect()
     }
+}
+
+/// Checks that the files exist, and the model too unless it is one of the Hub.
+fn are_there(data: &OwnData) -> Result<()> {
+    for file in &data.files {
+        ensure!(Path::new(file).exists(), "--data {file}: no such file or folder");
+    }
+    let model = &data.model;
+    ensure!(
+        Path::new(model).exists() || hub::is_repository(model),
+        "--model {model}: no such folder; expected one, or a repository of the Hub (org/name)"
+    );
+    Ok(())
 }
 
 /// Refuses a folder that holds another study or other files.

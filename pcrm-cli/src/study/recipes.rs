@@ -9,10 +9,12 @@ use pcrm_eval::study::Recipe;
 use crate::paragraph::paragraph;
 
 /// The recipes by name.
-const RECIPES: [(&str, &str); 8] = [
+const RECIPES: [(&str, &str); 10] = [
     ("ablation", include_str!("recipes/ablation.toml")),
     ("sensitivity", include_str!("recipes/sensitivity.toml")),
     ("dpo", include_str!("recipes/dpo.toml")),
+    ("preferences", include_str!("recipes/preferences.toml")),
+    ("preferences-dpo", include_str!("recipes/preferences-dpo.toml")),
     ("strength", include_str!("recipes/strength.toml")),
     ("domains", include_str!("recipes/domains.toml")),
     ("over-optimisation", include_str!("recipes/over-optimisation.toml")),

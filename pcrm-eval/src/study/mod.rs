@@ -14,6 +14,7 @@ pub mod map;
 pub mod markdown;
 pub mod measures;
 pub mod outcome;
+pub mod own_data;
 pub mod page;
 pub mod plan;
 pub mod recipe;
@@ -23,6 +24,7 @@ pub mod show;
 mod tests;
 
 pub use outcome::StudyOutcome;
+pub use own_data::OwnData;
 pub use plan::{Job, StudyPlan};
 pub use recipe::Recipe;
 pub use results::{Cell, Results};

@@ -33,8 +33,8 @@ pub struct StudyOutcome {
     pub figures: BTreeMap<String, BTreeMap<String, BTreeMap<String, Found>>>,
 }
 
-/// The name of all worlds combined.
-pub const TOGETHER: &str = "all worlds";
+/// The name of all worlds or files combined.
+pub const TOGETHER: &str = "all together";
 
 impl StudyOutcome {
     /// Combines results.

@@ -1,12 +1,15 @@
 //! The runs of a study, in an order that completes whole seeds early.
 
+mod start;
+
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use self::start::Start;
 use super::fill::layered;
-use super::recipe::{Arm, Follow, Recipe, Size, Verb, world_and_pairs};
+use super::recipe::{Arm, Follow, Recipe, Size, Verb};
 
 /// Placeholder for the study's folder in options of jobs.
 pub const ROOT: &str = "{study}";
@@ -66,7 +69,8 @@ impl StudyPlan {
         let mut jobs = Vec::new();
         for seed in 0..seeds {
             for world in recipe.worlds_of(size) {
-                Seed { recipe, size, world: &world, seed, jobs: &mut jobs, places: HashMap::new() }
+                let start = Start::of(recipe);
+                Seed { recipe, size, world: &world, seed, start, jobs: &mut jobs, places: HashMap::new() }
                     .plan(skipped);
             }
         }
@@ -80,6 +84,7 @@ struct Seed<'a> {
     size: &'a Size,
     world: &'a str,
     seed: u64,
+    start: Start<'a>,
     jobs: &'a mut Vec<Job>,
     /// Indices of jobs by their folder.
     places: HashMap<String, usize>,
@@ -87,17 +92,7 @@ struct Seed<'a> {
 
 impl Seed<'_> {
     fn plan(&mut self, skipped: &[String]) {
-        let mut world = Table::new();
-        let (name, pairs) = world_and_pairs(self.world);
-        world.insert("name".into(), name.into());
-        world.insert("pairs".into(), (pairs.unwrap_or(self.size.pairs) as i64).into());
-        world.insert("answers".into(), (self.size.answers as i64).into());
-        self.add("world", "data world", None, world, &[]);
-        let mut sft = self.options("sft", &Table::new());
-        sft.insert("model".into(), self.path("world/base"));
-        sft.insert("random-init".into(), true.into());
-        sft.insert("data".into(), self.path("world/train.jsonl"));
-        self.add("sft", "sft", None, sft, &["world"]);
+        self.begin();
         let arms: Vec<Arm> = self.recipe.arms_of(self.size).into_iter().cloned().collect();
         let is_left_out = |name: &String| skipped.contains(name);
         let arms = || {
@@ -137,8 +132,8 @@ impl Seed<'_> {
             let mut options = Table::new();
             options.insert("temperature".into(), true.into());
             options.insert("model".into(), self.path(&model_of(of)));
-            options.insert("data".into(), self.path("world/calibration.jsonl"));
-            self.add(&name, "calibrate", Some(arm), options, &["world", &model_of(of)]);
+            options.insert("data".into(), self.path(self.start.calibration));
+            self.add(&name, "calibrate", Some(arm), options, &[self.start.job, &model_of(of)]);
             return vec![name];
         }
         let members = arm.mean_of.unwrap_or(1);
@@ -146,9 +141,9 @@ impl Seed<'_> {
         for member in 0..members {
             let name = if members == 1 { name.clone() } else { format!("{name}-{member}") };
             let mut options = self.options("reward", arm.reward.as_ref().unwrap_or(&Table::new()));
-            options.insert("model".into(), self.path("world/base"));
-            options.insert("data".into(), self.path("world/train.jsonl"));
-            self.add(&name, "reward", Some(arm), options, &["world"]);
+            options.extend(self.base());
+            options.insert("data".into(), self.path(self.start.train));
+            self.add(&name, "reward", Some(arm), options, &[self.start.job]);
             if member > 0 {
                 // Members differ in their data order and in the weights of their heads.
                 let seed = self.seed as i64 + 1_000_003 * member as i64;
@@ -166,13 +161,6 @@ impl Seed<'_> {
         let all = self.recipe.arms_of(self.size).into_iter();
         let count = all.filter(|arm| arm.name.get_ref() == of).find_map(|arm| arm.mean_of);
         (0..count.unwrap_or_default()).map(|member| format!("{}-{member}", model_of(of))).collect()
-    }
-
-    fn score(&mut self, arm: &Arm, model: &str) {
-        let mut options = self.options("score", &Table::new());
-        options.insert("model".into(), self.path(model));
-        options.insert("data".into(), self.path("world/test.jsonl"));
-        self.add(&format!("{model}.scores.jsonl"), "score", Some(arm), options, &["world", model]);
     }
 
     fn follow(&mut self, arm: &Arm, follow: &Follow, models: &[String]) {
@@ -213,15 +201,15 @@ impl Seed<'_> {
         let policy = format!("dpo-{}", slug(arm.name.get_ref()));
         let mut options = self.options("dpo", own);
         options.insert("model".into(), self.path("sft"));
-        options.insert("data".into(), self.path("world/train.jsonl"));
-        self.add(&policy, "dpo", Some(arm), options, &["world", "sft"]);
-        let mut options = Table::new();
+        options.insert("data".into(), self.path(self.start.train));
+        self.add(&policy, "dpo", Some(arm), options, &[self.start.job, "sft"]);
+        let mut options = self.measuring("dpo", own);
         options.insert("model".into(), self.path(&policy));
         options.insert("reference".into(), self.path("sft"));
-        options.insert("data".into(), self.path("world/test.jsonl"));
-        options.insert("bootstrap".into(), 0.into());
         self.add(&format!("{policy}.measured.json"), "eval dpo", Some(arm), options, &[&policy]);
-        self.answers(arm, &policy);
+        if self.start.has_truth() {
+            self.answers(arm, &policy);
+        }
     }
 
     /// Samples a policy's answers; their score is the true reward.
@@ -260,8 +248,12 @@ impl Seed<'_> {
         if !options.contains_key("seed") {
             options.insert("seed".into(), (self.seed as i64).into());
         }
-        options.insert("threads".into(), 1.into());
-        options.insert("output".into(), self.path(place));
+        if verb == "data split" {
+            options.insert("output-dir".into(), self.path(place));
+        } else {
+            options.insert("threads".into(), 1.into());
+            options.insert("output".into(), self.path(place));
+        }
         let needs = needs.iter().filter_map(|need| self.places.get(*need).copied()).collect();
         self.places.insert(place.to_owned(), self.jobs.len());
         self.jobs.push(Job {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use toml::{Spanned, Table};
 
-use super::{check, fill};
+use super::fill;
+use super::own_data::OwnData;
 
 /// A study, read from TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,9 +25,13 @@ pub struct Recipe {
     /// Arm that finds its strength automatically, compared with the best of a sweep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic: Option<String>,
-    /// Names of the generated worlds; `questions:400` is the world of questions with 400 training pairs.
+    /// Names of the generated worlds; `questions:400` is the world of questions with 400 training pairs. None in a
+    /// study of the user's own files.
     #[serde(default)]
     pub worlds: Vec<String>,
+    /// Preference files of the user, in place of generated worlds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<OwnData>,
     /// Sizes of the full study.
     pub full: Size,
     /// Sizes with `--quick`.
@@ -68,8 +73,10 @@ pub struct Size {
     /// Number of seeds, from 0.
     pub seeds: u64,
     /// Number of training pairs of worlds that name none.
+    #[serde(default = "pairs")]
     pub pairs: usize,
     /// Number of answers per held-out prompt when a policy is measured.
+    #[serde(default = "answers")]
     pub answers: usize,
     /// Worlds, if fewer than the recipe's.
     #[serde(default)]
@@ -80,6 +87,14 @@ pub struct Size {
     /// Options for all runs of a command, over those of the recipe.
     #[serde(default)]
     pub options: BTreeMap<String, Table>,
+}
+
+fn pairs() -> usize {
+    2400
+}
+
+fn answers() -> usize {
+    8
 }
 
 /// An arm: one way to make a reward model or a policy. Exactly one of `reward`, `dpo`, `temperature-of`,
@@ -214,6 +229,9 @@ impl Recipe {
             &|at| format!("{place}:{}", 1 + text[..at.min(text.len())].matches('\n').count()),
             place,
         )?;
+        if let Some(data) = recipe.data.take() {
+            recipe.use_data(data).map_err(|message| format!("{place}: {message}"))?;
+        }
         Ok(recipe)
     }
 
@@ -231,21 +249,6 @@ impl Recipe {
     pub fn arms_of(&self, size: &Size) -> Vec<&Arm> {
         let wanted = |arm: &&Arm| size.arms.as_ref().is_none_or(|names| names.contains(arm.name.get_ref()));
         self.arms.iter().filter(wanted).collect()
-    }
-
-    /// Restricts the study to these worlds, in every size; an empty list changes nothing.
-    ///
-    /// # Errors
-    /// Fails if a name is not that of a generated world.
-    pub fn choose_worlds(&mut self, names: &[String]) -> Result<(), String> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        check::worlds(names)?;
-        self.worlds = names.to_vec();
-        self.full.worlds = None;
-        self.quick.worlds = None;
-        Ok(())
     }
 }
 

@@ -35,6 +35,9 @@ pub struct SplitArgs {
     /// Set the format of the files: jsonl or json, optionally with .gz or .zst, or parquet
     #[arg(long, value_name = "ENDING", default_value = "jsonl")]
     format: String,
+    /// Read options from this TOML file, under the same names; typed options override it
+    #[arg(long, value_name = "FILE", help_heading = "Reproducing")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     columns: ColumnArgs,
 }

@@ -41,6 +41,25 @@ pub(super) fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
     lines(path)?.into_iter().map(pair).collect()
 }
 
+/// Reads the measures of a report on held-out pairs.
+pub(super) fn measured(path: &Path) -> Result<Vec<(String, f64)>> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let report: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let found = [
+        ("accuracy", &report["accuracy"]["value"]),
+        ("log_loss", &report["log_loss"]),
+        ("ece", &report["ece"]),
+        ("log_loss_scaled", &report["scaled"]["log_loss"]["value"]),
+        ("ece_scaled", &report["scaled"]["ece"]["value"]),
+        ("temperature", &report["scaled"]["temperature"]),
+        ("kl_per_token", &report["policy"]["kl_per_token"]),
+    ];
+    Ok(found
+        .into_iter()
+        .filter_map(|(name, value)| value.as_f64().map(|value| (name.to_owned(), value)))
+        .collect())
+}
+
 /// Reads n, KL, score and true reward of every point.
 pub(super) fn best_points(place: &Path) -> Result<Vec<[f64; 4]>> {
     let of = |point: &Value| {

@@ -54,8 +54,13 @@ pub(super) fn strengths(results: &Results, outcome: &StudyOutcome) -> Vec<Sectio
 }
 
 /// Returns the section on the worlds, and whether the similarity of answers carries preference strength in
-/// them.
+/// them; or the one on the user's files.
 pub(super) fn worlds(results: &Results) -> Section {
+    if results.recipe.data.is_some() {
+        let mut table = Table::of_text("", &["data", "about"]);
+        table.rows.extend(results.worlds.iter().map(|file| vec![file.name.clone(), file.about.clone()]));
+        return Section::open("The data", vec![Block::Table(table)]);
+    }
     let mut table = Table::of_text(
         "Likeness: the share of the variance of preference strength |ln p/(1 − p)| that it explains, \
          cross-fitted over prompts, 95 % interval.",
@@ -134,10 +139,17 @@ pub(super) fn settings(results: &Results) -> Section {
         let own = follow.options.to_string().trim().replace('\n', ", ");
         verbs.rows.push(vec![format!("{} (pcrm {})", follow.name, follow.verb.name()), own]);
     }
-    let facts = vec![
-        Fact::new("Training pairs", size.pairs.to_string()),
-        Fact::new("Answers per held-out prompt", size.answers.to_string()),
-    ];
+    let share = |share: f64| format!("{:.0} %", 100.0 * share);
+    let facts = match &recipe.data {
+        None => vec![
+            Fact::new("Training pairs", size.pairs.to_string()),
+            Fact::new("Answers per held-out prompt", size.answers.to_string()),
+        ],
+        Some(data) => vec![
+            Fact::new("Prompts held out", share(data.held_out)),
+            Fact::new("Of the others, for temperatures", share(data.calibration)),
+        ],
+    };
     let blocks = vec![Block::Facts(facts), Block::Table(arms), Block::Table(verbs)];
     Section::closed("Arms and options", blocks)
 }
