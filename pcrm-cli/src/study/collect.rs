@@ -50,14 +50,14 @@ impl Collector<'_> {
             };
             let folder = format!("{}/seed-{}", slug(&job.world), job.seed);
             let key = (job.world.clone(), job.seed);
+            if self.recipe.data.is_some() {
+                // Pairs of a user's files are read by the runs that measure models.
+                pairs.entry(key.clone()).or_default();
+            }
             if !pairs.contains_key(&key) && self.is_done(&format!("{folder}/world")) {
                 pairs.insert(key.clone(), read_pairs(&self.output.join(&folder).join("world/test.jsonl"))?);
             }
-            // Pairs of a user's files are read by the runs that measure models.
-            let of_file = Vec::new();
-            let Some(pairs) = pairs.get(&key).or(self.recipe.data.as_ref().map(|_| &of_file)) else {
-                continue;
-            };
+            let Some(pairs) = pairs.get(&key) else { continue };
             let mut cell =
                 Cell { arm: arm.clone(), world: job.world.clone(), seed: job.seed, ..Cell::default() };
             match of.is_policy() {
@@ -136,11 +136,7 @@ impl Collector<'_> {
         }
         let name = model_of(arm.name.get_ref());
         if self.recipe.data.is_some() {
-            let measured = format!("{folder}/{name}.measured.json");
-            if self.is_done(&measured) {
-                cell.figures.extend(read::measured(&self.output.join(&measured))?);
-            }
-            return Ok(());
+            return self.measured(&format!("{folder}/{name}.measured.json"), cell);
         }
         let names: Vec<String> = match arm.mean_of {
             None => vec![format!("{folder}/{name}.scores.jsonl")],
@@ -177,6 +173,14 @@ impl Collector<'_> {
             })
             .collect();
         cell.figures.extend(measures(&scored)?);
+        Ok(())
+    }
+
+    /// Adds the measures of a report on held-out pairs.
+    fn measured(&self, name: &str, cell: &mut Cell) -> Result<()> {
+        if self.is_done(name) {
+            cell.figures.extend(read::measured(&self.output.join(name))?);
+        }
         Ok(())
     }
 
@@ -221,10 +225,7 @@ impl Collector<'_> {
 
     /// Measures a policy trained on preferences, including the true reward of its own answers.
     fn policy(&self, folder: &str, arm: &str, cell: &mut Cell) -> Result<()> {
-        let measured = format!("{folder}/dpo-{}.measured.json", slug(arm));
-        if self.is_done(&measured) {
-            cell.figures.extend(read::measured(&self.output.join(&measured))?);
-        }
+        self.measured(&format!("{folder}/dpo-{}.measured.json", slug(arm)), cell)?;
         let answers = format!("{folder}/answers-of-{}", slug(arm));
         if self.is_done(&answers) {
             // The mean of all answers equals best-of-1 by any score; here the score is the true reward.

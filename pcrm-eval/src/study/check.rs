@@ -26,10 +26,15 @@ impl Recipe {
         if self.data.is_some() {
             return Err("the recipe reads files; expected one without data".to_owned());
         }
-        self.worlds = names.to_vec();
+        self.set_worlds(names.to_vec());
+        Ok(())
+    }
+
+    /// Sets the worlds of every size.
+    pub(super) fn set_worlds(&mut self, names: Vec<String>) {
+        self.worlds = names;
         self.full.worlds = None;
         self.quick.worlds = None;
-        Ok(())
     }
 
     /// Checks names, sizes, options and the primary figure; `line` turns a position into `place:line`.

@@ -85,9 +85,7 @@ impl Recipe {
     /// # Errors
     /// Fails if the files have no names of their own, or the baseline is among what is left out.
     pub fn use_data(&mut self, data: OwnData) -> Result<(), String> {
-        self.worlds = data.names()?;
-        self.full.worlds = None;
-        self.quick.worlds = None;
+        self.set_worlds(data.names()?);
         let follow = std::mem::take(&mut self.follow);
         let needs_truth = |arm: &Arm| arm.untrained || arm.mean_of.is_some() || arm.minimum_of.is_some();
         let (out, kept): (Vec<Arm>, Vec<Arm>) =

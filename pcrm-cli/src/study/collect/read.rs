@@ -43,8 +43,7 @@ pub(super) fn read_pairs(path: &Path) -> Result<Vec<Pair>> {
 
 /// Reads the measures of a report on held-out pairs.
 pub(super) fn measured(path: &Path) -> Result<Vec<(String, f64)>> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let report: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let report = json(path)?;
     let found = [
         ("accuracy", &report["accuracy"]["value"]),
         ("log_loss", &report["log_loss"]),
@@ -75,10 +74,13 @@ pub(super) fn best_points(place: &Path) -> Result<Vec<[f64; 4]>> {
 }
 
 pub(super) fn curve_points(place: &Path) -> Result<Vec<Value>> {
-    let path = place.join("curve.json");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let curve: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let curve = json(&place.join("curve.json"))?;
     Ok(curve["points"].as_array().cloned().unwrap_or_default())
+}
+
+fn json(path: &Path) -> Result<Value> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
 }
 
 pub(super) fn lines(path: &Path) -> Result<Vec<Value>> {
