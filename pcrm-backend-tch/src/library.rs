@@ -55,8 +55,8 @@ fn keep_pages() {}
 
 /// Makes MKL add up a row of a product in one order, whatever the other rows: its strict mode of "conditional
 /// numerical reproducibility". Without it, MKL picks the order by the product's size on Intel's newer CPUs. Must
-/// run before MKL's first product; a mode in the environment (`MKL_CBWR`) is kept. On other makers' CPUs MKL has
-/// no such mode, and keeps the order without it.
+/// run before MKL's first product, and warns if it comes too late; a mode in the environment (`MKL_CBWR`) is kept.
+/// On other makers' CPUs MKL has no such mode, and keeps the order without it.
 #[cfg(all(unix, target_arch = "x86_64"))]
 fn keep_order() {
     use libloading::os::unix::Library;
@@ -72,13 +72,24 @@ fn keep_order() {
     let code = unsafe {
         Library::this().get::<Set>(b"mkl_serv_cbwr_set\0").ok().map(|set| set(BEST_BRANCH | STRICT))
     };
-    if code.is_some_and(|code| code != 0) {
-        tracing::debug!("MKL refuses its strict mode: {code:?}");
+    if let Some(code) = code.filter(|code| *code != 0) {
+        tracing::warn!(
+            "MKL refuses its strict mode (code {code}), so scores may depend on their batch and on the number of \
+             threads; if this process used libtorch before it opened the backend, set MKL_CBWR=AUTO,STRICT"
+        );
     }
 }
 
 #[cfg(not(all(unix, target_arch = "x86_64")))]
 fn keep_order() {}
+
+/// Prepares libtorch and seeds its random numbers: a test's first call, because MKL's order of sums is that of the
+/// process and is fixed by whichever test computes first.
+#[cfg(test)]
+pub(crate) fn seeded(seed: i64) {
+    prepare();
+    tch::manual_seed(seed);
+}
 
 /// Fails if the GPU of this index cannot be used.
 pub(crate) fn check_cuda(index: usize) -> Result<()> {
