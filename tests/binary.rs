@@ -27,7 +27,9 @@ fn pcrm() -> Result<&'static Path> {
         let mut cargo = Command::new(env!("CARGO"));
         // What cargo tells a test of its package: build scripts that watch these would run again, and all that
         // depends on them would be compiled again.
-        let of_cargo = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let of_cargo = |name: &str| {
+            name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        };
         std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_cargo)).for_each(|(name, _)| {
             cargo.env_remove(name);
         });
