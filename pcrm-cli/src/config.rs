@@ -1,6 +1,7 @@
 //! `--config FILE.toml`: options of a command under their own names; options on the command line override
 //! them.
 
+use std::any::TypeId;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use toml::{Table, Value};
 
 use crate::suggest;
@@ -27,6 +28,9 @@ pub fn with_config(command: &Command, typed: Vec<OsString>) -> Result<(Vec<OsStr
     let mut path = Vec::new();
     let (verb, matches) = innermost(command, &matches, &mut path);
     let Ok(Some(file)) = matches.try_get_one::<PathBuf>("config") else { return Ok((typed, None)) };
+    let configs = typed.iter().filter_map(|word| word.to_str());
+    let configs = configs.filter(|word| *word == "--config" || word.starts_with("--config="));
+    ensure!(configs.count() < 2, "--config is given twice; expected one file");
     let text = text(file).with_context(|| format!("--config {}", file.display()))?;
     let table: Table = text.parse().with_context(|| format!("--config {}", file.display()))?;
     let from_file = flags(verb, matches, &table, &format!("--config {}", file.display()))?;
@@ -168,7 +172,7 @@ pub fn resolved(verb: &Command, matches: &ArgMatches) -> String {
             continue;
         }
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
-        let values: Vec<Value> = values.map(|value| value_of(&value.to_string_lossy())).collect();
+        let values: Vec<Value> = values.map(|value| value_of(arg, &value.to_string_lossy())).collect();
         let many = matches!(arg.get_action(), ArgAction::Append);
         match values.as_slice() {
             [only] if !many => table.insert(name.to_owned(), only.clone()),
@@ -207,10 +211,15 @@ pub fn without_option(resolved: &str, name: &str) -> Result<String> {
     Ok(table.to_string())
 }
 
-fn value_of(text: &str) -> Value {
+/// Returns a number where the option takes one: a path such as `01` stays text, and so does a whole number that
+/// TOML cannot hold.
+fn value_of(arg: &Arg, text: &str) -> Value {
+    let parser = arg.get_value_parser().type_id();
+    let takes_text = [TypeId::of::<String>(), TypeId::of::<PathBuf>()].iter().any(|text| parser == *text);
+    let is_whole = text.bytes().all(|byte| byte.is_ascii_digit());
     match (text.parse::<i64>(), text.parse::<f64>()) {
-        (Ok(number), _) => Value::Integer(number),
-        (_, Ok(number)) if number.is_finite() => Value::Float(number),
+        (Ok(number), _) if !takes_text => Value::Integer(number),
+        (Err(_), Ok(number)) if !takes_text && !is_whole && number.is_finite() => Value::Float(number),
         _ => Value::String(text.to_owned()),
     }
 }

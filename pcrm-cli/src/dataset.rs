@@ -1,13 +1,15 @@
 //! Reads the user's files into encoded sets of answers and their bounds, and reports what was left out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedSet, Padding, TooLong, encode_sets};
+use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{AnswerSet, Ties, load_preferences};
 use pcrm_core::data::report::Report;
+use pcrm_core::data::slice::Slice;
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::model::{ModelConfig, Outline};
@@ -21,6 +23,20 @@ use crate::warnings;
 /// The longest training sequence in tokens, unless the model has fewer positions or was trained with another
 /// limit.
 const TRAINING_LENGTH: usize = 1024;
+
+/// Checks that writing `output` leaves the data alone, however its path is spelt.
+///
+/// # Errors
+/// Fails if `output` is one of the files of `data`, or a file of which they name a slice.
+pub fn spare_inputs(option: &str, output: &Path, data: &[PathBuf]) -> Result<()> {
+    let Ok(written) = output.canonicalize() else { return Ok(()) };
+    for file in data_files(data)? {
+        let (file, _) = Slice::of(&file)?;
+        let same = file.canonicalize().is_ok_and(|file| file == written);
+        ensure!(!same, "{option} {}: is one of --data; name another file", output.display());
+    }
+    Ok(())
+}
 
 /// Options for reading preference files.
 #[derive(Debug, Clone, Args)]

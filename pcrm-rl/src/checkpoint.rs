@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use self::hashes::{hash, hashes};
 use self::removal::set_aside;
-pub use self::removal::{prune, remove_all};
+pub use self::removal::{prune, remove_all, sweep};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use crate::learner::{Learner, Trainable};

@@ -14,7 +14,7 @@ use pcrm_rl::score::score_sequences;
 use serde_json::{Map, Value};
 
 use crate::columns::ColumnArgs;
-use crate::dataset::{length, say_beyond_training};
+use crate::dataset::{length, say_beyond_training, spare_inputs};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
@@ -76,6 +76,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let backend = args.machine.open()?;
     let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
+    args.output.iter().try_for_each(|output| spare_inputs("--output", output, &data))?;
     let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir, args.storage.for_model(&dir))?;
     let outline = model.outline();
     let max_length = usage(length(args.max_length, outline.max_positions, outline))?;

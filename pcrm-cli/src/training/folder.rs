@@ -30,7 +30,11 @@ const TAKEN: [&str; 8] = [
     "tokenizer_config.json",
 ];
 
-/// Refuses to overwrite a model or the checkpoints of a run; only `--resume` may reuse a run's folder. A
+/// Files that a run writes besides its model. Without [`manifest::FILE`], which a run writes first of all, they are
+/// somebody else's.
+const WRITTEN: [&str; 4] = ["config.toml", "metrics.jsonl", "samples.jsonl", "report.html"];
+
+/// Refuses to overwrite a model, the checkpoints of a run, or files that no run wrote; only `--resume` may reuse a run's folder. A
 /// folder with neither, left by a run killed before its first checkpoint, counts as empty. `base` is the
 /// initial model, which no run may overwrite.
 ///
@@ -46,7 +50,8 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
         dir.display()
     );
     let steps = checkpoint::steps(dir)?;
-    let taken = TAKEN.iter().find(|name| dir.join(name).exists());
+    let written: &[&str] = if dir.join(manifest::FILE).exists() { &[] } else { &WRITTEN };
+    let taken = TAKEN.iter().chain(written).find(|name| dir.join(name).exists());
     let holds = match (steps.last(), taken) {
         (Some(step), _) => format!("checkpoint-{step} of a run"),
         (None, Some(file)) => (*file).to_owned(),
@@ -90,8 +95,8 @@ impl RunFolder {
         Ok(taken.unwrap_or(Self { dir: dir.to_path_buf(), lock: None, resumes }))
     }
 
-    /// Takes the folder, creating it if needed, and removes remains of a killed process: temporary files and,
-    /// unless resuming, the files that describe the run.
+    /// Takes the folder, creating it if needed, and removes remains of a killed process: temporary files, parts
+    /// of checkpoints and, unless resuming, the files that describe the run.
     ///
     /// # Errors
     /// Fails as [`check`] does, or if another process writes to the folder or the folder is not writable.
@@ -100,6 +105,7 @@ impl RunFolder {
         // Another run may have ended here since the first check.
         check(dir, resume, base)?;
         sweep_own(dir)?;
+        checkpoint::sweep(dir)?;
         sweep_own(&dir.join(pcrm_rl::tensorboard::FOLDER))?;
         let has_checkpoint = !checkpoint::steps(dir)?.is_empty();
         if resume && !has_checkpoint {
@@ -107,7 +113,8 @@ impl RunFolder {
         }
         if !resume {
             discard_fitted(dir)?;
-            remove(&dir.join(manifest::FILE))?;
+            // The manifest is last: it tells that the others are a run's.
+            WRITTEN.iter().chain(&[manifest::FILE]).try_for_each(|name| remove(&dir.join(name)))?;
         }
         let resumes = resume && (has_checkpoint || dir.join(manifest::FILE).exists());
         Ok(Self { dir: dir.to_path_buf(), lock: Some(lock), resumes })
@@ -132,8 +139,8 @@ impl RunFolder {
             if !writes {
                 return Ok(());
             }
-            whole::write(&dir.join("config.toml"), config.as_bytes())?;
-            manifest::write(&dir, &manifest)
+            manifest::write(&dir, &manifest)?;
+            Ok(whole::write(&dir.join("config.toml"), config.as_bytes())?)
         })
     }
 

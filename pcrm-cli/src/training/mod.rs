@@ -84,7 +84,7 @@ pub struct StepArgs {
     /// Make N passes over the data; may be a fraction
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = real)]
     epochs: f64,
-    /// Stop after N steps
+    /// Stop after N steps; the run ends sooner if --epochs passes take fewer
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_steps: Option<u64>,
     /// Pairs per step; prompts for ranked answers, completions for pcrm sft

@@ -50,8 +50,11 @@ pub(super) fn set_aside(run: &Path, step: u64) -> Result<PathBuf> {
     Ok(old)
 }
 
-/// Removes leftovers of interrupted writes.
-fn sweep(run: &Path) -> Result<()> {
+/// Removes leftovers of interrupted writes. Only the process that holds the run's folder may call this.
+///
+/// # Errors
+/// Fails if the disk fails.
+pub fn sweep(run: &Path) -> Result<()> {
     for entry in fs::read_dir(run).map_err(pcrm_core::Error::io(run))? {
         let entry = entry.map_err(pcrm_core::Error::io(run))?;
         let name = entry.file_name();

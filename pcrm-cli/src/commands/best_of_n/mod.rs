@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::digest;
@@ -73,6 +73,9 @@ Examples:
   pcrm sft --model runs/sft --data runs/best/best.jsonl --output runs/rejection    # rejection sampling
   pcrm dpo --model runs/sft --data runs/best/pairs.jsonl --output runs/dpo";
 
+/// Files that a run writes at its end.
+const WRITTEN: [&str; 4] = ["best.jsonl", "pairs.jsonl", "curve.json", report::FILE];
+
 /// Samples and scores answers, and writes the best.
 ///
 /// # Errors
@@ -108,7 +111,13 @@ pub fn run(args: &BestArgs) -> Result<()> {
     origins.insert("truth".to_owned(), rewards::identity(truth.as_slice())?);
     let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
     origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
-    let file = GrowingFile::open(&args.output.join("samples.jsonl"), &origins, args.n, args.resume)?;
+    let all = args.output.join("samples.jsonl");
+    if !all.exists() {
+        if let Some(name) = WRITTEN.iter().find(|name| args.output.join(name).exists()) {
+            bail!("--output {}: already holds {name}; name another folder", args.output.display());
+        }
+    }
+    let file = GrowingFile::open(&all, &origins, args.n, args.resume)?;
     let begun = file.groups().min(prompts.len());
     if begun > 0 {
         say(&format!("{begun} of {} prompts are already answered", prompts.len()));

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, ColorChoice};
 use pcrm_core::data::encode::{self, EncodedPair, Padding};
-use pcrm_core::data::files::data_files;
 use pcrm_core::data::output::{Form, write_records};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::data::survey::bounds::{Bounds, LOOSE, TIGHT, sureness};
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use super::explain::{LEAST, sure};
 use crate::bound_summary::BoundSummary;
 use crate::constraint;
-use crate::dataset::{Reading, bounds};
+use crate::dataset::{Reading, bounds, spare_inputs};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::page::Page;
@@ -79,11 +78,7 @@ pub fn run(args: &BoundsArgs) -> Result<()> {
     let data = args.hub.data("--data", &args.data)?;
     if let Some(path) = &args.output {
         Form::of(path).context("--output")?;
-        ensure!(
-            !data_files(&data)?.contains(path),
-            "--output {}: is one of --data; name another file",
-            path.display()
-        );
+        spare_inputs("--output", path, &data)?;
     }
     let at = || format!("--model {}", args.model.display());
     let dir = args.hub.model("--model", &args.model, Weights::Read)?;

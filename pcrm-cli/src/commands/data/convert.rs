@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Error, Result, anyhow, ensure};
 use clap::Args;
 use pcrm_core::data::convert::{Loss, TARGETS, convert};
-use pcrm_core::data::files::data_files;
 use pcrm_core::data::output::{Form, RecordLines};
 use pcrm_core::data::preference::{SourceSet, Ties, each_source};
 use pcrm_core::data::schema::Schema;
 
 use crate::columns::ColumnArgs;
+use crate::dataset::spare_inputs;
 use crate::progress::say;
 
 /// Options of `pcrm data convert`.
@@ -54,11 +54,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         !args.columns.score_margins,
         "--score-margins has no effect here: scores are written as they are"
     );
-    ensure!(
-        !data_files(&args.data)?.contains(&args.output),
-        "--output {}: is one of --data; name another file",
-        args.output.display()
-    );
+    spare_inputs("--output", &args.output, &args.data)?;
     let options = args.columns.options(Ties::Keep)?;
     let mut lines = RecordLines::default();
     let mut losses: BTreeMap<Loss, usize> = BTreeMap::new();

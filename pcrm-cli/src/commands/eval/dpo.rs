@@ -20,7 +20,7 @@ use serde_json::Value;
 use self::measured::measured;
 use self::trained::Trained;
 use super::items::own_lengths;
-use crate::dataset::{Reading, bounds, say_beyond_training};
+use crate::dataset::{Reading, bounds, say_beyond_training, spare_inputs};
 use crate::hub::{Hub, Weights};
 use crate::left_out;
 use crate::machine::Machine;
@@ -93,6 +93,7 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     let backend = args.machine.open()?;
     let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
+    args.output.iter().try_for_each(|output| spare_inputs("--output", output, &data))?;
     let at = || format!("--model {}", args.model.display());
     let trained = Trained::of(&dir)?;
     let config =

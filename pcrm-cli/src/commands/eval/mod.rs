@@ -29,6 +29,7 @@ pub use self::dpo::{EvalDpoArgs, dpo};
 use self::fields::GivenFields;
 use self::items::{Item, evaluation, in_common_of_all};
 use self::scoring::{Rows, Scorer, Scoring};
+use crate::dataset::spare_inputs;
 use crate::hub::Weights;
 use crate::left_out;
 use crate::priors::priors;
@@ -74,6 +75,7 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
         }
         (None, Some(model)) => {
             let data = args.hub.data("--data", &args.data)?;
+            args.output.iter().try_for_each(|output| spare_inputs("--output", output, &data))?;
             let scoring = args.scoring(&data)?;
             // Refuse a misspelt folder before the first model scores for hours.
             let others = args.compare.iter().filter(|other| !other.is_file()).map(|dir| ("--compare", dir));
