@@ -184,6 +184,14 @@ fn a_config_file_holds_any_option_and_flags_override_it() -> Result<()> {
     ensure!(resolved.contains("batch = 4") && resolved.contains("strict = true"), "{resolved}");
     let config: Value = serde_json::from_slice(&world.read("a/config.json")?)?;
     ensure!(config["pcrm"]["constraint"]["bound"] == 2.5, "{config}");
+    // A path stays text, and a seed keeps its digits.
+    world.run("reward --config run.toml --output 01 --seed 9223372036854775809 --max-steps 1")?;
+    let resolved = String::from_utf8(world.read("01/config.toml")?)?;
+    ensure!(
+        resolved.contains("output = \"01\"") && resolved.contains("\"9223372036854775809\""),
+        "{resolved}"
+    );
+    world.refuses("reward --config 01/config.toml", &["01", "already holds"])?;
     // The resolved config of a run reproduces it.
     world.run("reward --config a/config.toml --output b")?;
     ensure!(
@@ -197,6 +205,10 @@ fn a_config_file_holds_any_option_and_flags_override_it() -> Result<()> {
     world.write("bad.toml", "batch = \"many\"\n")?;
     let rest = "--model base --data train.jsonl --output x";
     world.refuses(&format!("reward --config bad.toml {rest}"), &["bad.toml", "'many'", "--batch"])?;
+    world.refuses(
+        &format!("reward --config run.toml --config bad.toml {rest}"),
+        &["--config is given twice"],
+    )?;
     world.write("bad.toml", "batch = [1, 2]\n")?;
     world.refuses(&format!("reward --config bad.toml {rest}"), &["bad.toml", "batch", "one value"])?;
     world.write("bad.toml", "batch = \n")?;

@@ -203,3 +203,37 @@ fn a_killed_comparison_continues() -> Result<()> {
     world.write(measured, &format!("{}{other}{}", &text[..at], &text[at + 1..]))?;
     world.refuses(&format!("{compare} --output killed"), &["measured.json", "is damaged"])
 }
+
+/// Protects: no output overwrites its own input, whatever the spelling of its path, and no run overwrites files
+/// that no run wrote.
+#[test]
+fn files_of_the_user_are_never_overwritten() -> Result<()> {
+    let world = World::new()?;
+    let before = world.read("test.jsonl")?;
+    let absolute = world.path("test.jsonl").display().to_string();
+    let train = "reward --model base --data train.jsonl --max-steps 1 --batch 2";
+    world.run(&format!("{train} --output rm"))?;
+    for (command, data) in [
+        ("score --model rm", "test.jsonl"),
+        ("eval reward --model rm", "test.jsonl"),
+        ("constraint bounds --model rm --constraint fixed", "test.jsonl"),
+        ("data convert --to alpaca", "test.jsonl"),
+        ("data convert --to alpaca", "test.jsonl[:2]"),
+    ] {
+        for output in ["test.jsonl", "./test.jsonl", &absolute] {
+            world.refuses(&format!("{command} --data {data} --output {output}"), &["is one of --data"])?;
+        }
+    }
+    ensure!(world.read("test.jsonl")? == before, "the data were overwritten");
+
+    for name in ["config.toml", "metrics.jsonl", "samples.jsonl", "report.html"] {
+        let dir = world.path(name).with_extension("mine");
+        fs::create_dir(&dir)?;
+        fs::write(dir.join(name), "mine")?;
+        let output = format!("--output {}", dir.display());
+        world.refuses(&format!("{train} {output}"), &["--output", &format!("already holds {name}")])?;
+        world.refuses(&format!("{train} {output} --resume"), &["no run to continue"])?;
+        ensure!(fs::read(dir.join(name))? == b"mine", "{name} was overwritten");
+    }
+    Ok(())
+}
