@@ -54,6 +54,7 @@ mod quantised; // bases in nf4 and int8: bitsandbytes' values, gradients, runs, 
 mod quickstart;
 mod rankings; // ties and whole rankings against torch in float64, in value and gradient
 mod recomputing; // gradient checkpointing: the same gradients from fewer activations
+mod recording; // lines, samples and saved steps of runs on sampled answers
 mod reports; // output for people: pages, TensorBoard events, model cards
 mod resuming; // stopped, killed and damaged runs end like undisturbed ones
 mod rewards; // a saved reward model as the reward of a policy's answers

@@ -122,6 +122,19 @@ pub fn run_with(
     stop_after: Option<u64>,
     rollouts: Option<Box<dyn RolloutSource>>,
 ) -> Result<(Outcome, Vec<StepMetrics>, LanguageModel)> {
+    run_rewarded(backend, dir, (config, trainer), lora, stop_after, rollouts, &mut rewards()?)
+}
+
+/// Runs with these rewards.
+pub fn run_rewarded(
+    backend: &dyn Backend,
+    dir: &std::path::Path,
+    (config, trainer): (&OnlineConfig, &TrainerConfig),
+    lora: bool,
+    stop_after: Option<u64>,
+    rollouts: Option<Box<dyn RolloutSource>>,
+    rewards: &mut Weighted,
+) -> Result<(Outcome, Vec<StepMetrics>, LanguageModel)> {
     let tokenizer = tokenizer()?;
     let stop = AtomicBool::new(false);
     let mut seen = Seen { stop_after: stop_after.map(|after| (after, &stop)), ..Seen::default() };
@@ -135,7 +148,7 @@ pub fn run_with(
     let (constraint, priors) = (constraint::parse("length_ratio")?, Priors::seeded(1));
     let pairs = matches!(config.algorithm, Algorithm::OnlineDpo(_));
     let fingerprint: Fingerprint = fingerprint::of(trainer, config);
-    let (mut rewards, ends) = (rewards()?, Stop::at([2]));
+    let ends = Stop::at([2]);
     let run = OnlineRun {
         backend,
         model,
@@ -148,7 +161,7 @@ pub fn run_with(
         eval: Some(prompts(&tokenizer)?),
         ends: &ends,
         rollouts,
-        rewards: &mut rewards,
+        rewards,
         budget: Budget::default(),
         dir,
         fingerprint,

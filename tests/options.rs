@@ -116,6 +116,31 @@ fn options_are_checked_before_anything_is_made() -> Result<()> {
     Ok(())
 }
 
+/// Protects: options of training on sampled answers that have no effect, and a command that ends with what may
+/// be a port, are usage errors.
+#[test]
+fn options_of_rollouts_have_an_effect() -> Result<()> {
+    let world = World::new()?;
+    let horizon = "--kl-horizon 100: has no effect without kl-target";
+    let entropy = "--entropy-target 0.5: has no effect without use-adaptive-entropy";
+    let clip = "--importance-sampling-clip-max 3: has no effect, as samples are not corrected";
+    let each = "--multi-objective-aggregation normalize_then_sum --combine min";
+    for (verb, options, part) in [
+        ("ppo", "--kl-horizon 100", horizon),
+        ("ppo", "--entropy-target 0.5", entropy),
+        ("grpo", "--entropy-target 0.5", entropy),
+        ("rloo", "--importance-sampling-clip-max 3", clip),
+        ("grpo", "--importance-sampling-clip-min 0.5", "--importance-sampling-clip-min 0.5: has no effect"),
+        ("grpo", "--max-mismatch 0.1", "--max-mismatch 0.1: has no effect on --rollouts own"),
+        ("grpo", each, "normalize_then_sum: sums rewards, which --combine min does not"),
+        ("grpo", "--reward 'command:./score --at localhost:8080'", "may be a weight or part of the command"),
+    ] {
+        let command = format!("{verb} --model base --data absent.jsonl --reward repetition --output x");
+        exits(&world, &format!("{command} {options}"), 2, &[part])?;
+    }
+    Ok(())
+}
+
 /// Protects: a folder is free until it holds a model, a tokenizer or a checkpoint; the refusal names the
 /// file.
 #[test]

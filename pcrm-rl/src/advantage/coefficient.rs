@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::options::number;
+use crate::options::{number, refuse};
 
 /// The largest relative change of the coefficient per horizon.
 const MOST: f64 = 0.2;
@@ -38,13 +38,17 @@ impl KlControl {
     /// Refuses numbers out of range.
     ///
     /// # Errors
-    /// Fails if a number is out of range, or if a coefficient of 0 has a target.
+    /// Fails if a number is out of range, if a coefficient of 0 has a target, or if there is a horizon without
+    /// a target.
     pub fn check(&self) -> Result<()> {
         number("kl-coef", self.kl_coef, self.kl_coef >= 0.0, "a number from 0 up")?;
         if let Some(target) = self.kl_target {
             number("kl-target", target, target > 0.0, "a positive number")?;
             let moves = "a positive number: a coefficient of 0 cannot be steered";
             number("kl-coef", self.kl_coef, self.kl_coef > 0.0, moves)?;
+        }
+        if self.kl_target.is_none() && self.kl_horizon != Self::default().kl_horizon {
+            refuse("kl-horizon", format!("{}: has no effect without kl-target", self.kl_horizon))?;
         }
         number("kl-horizon", self.kl_horizon, self.kl_horizon > 0.0, "a positive number")
     }
@@ -85,6 +89,9 @@ mod tests {
             serde_json::from_str(&serde_json::json!(control.start()).to_string()).unwrap();
         assert_eq!(state, control.start());
         let dead = KlControl { kl_coef: 0.0, ..control };
+        let aimless = KlControl { kl_target: None, ..control };
+        let message = aimless.check().err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(message, "kl-horizon: 1000: has no effect without kl-target");
         assert!(dead.check().is_err() && KlControl { kl_coef: 0.0, ..fixed }.check().is_ok());
         Ok(())
     }

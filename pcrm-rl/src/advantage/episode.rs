@@ -3,7 +3,7 @@
 use super::shaping::token_rewards;
 use super::whiten;
 use crate::error::Result;
-use crate::loss::policy::{KlPlace, PpoConfig};
+use crate::loss::policy::{KlEstimator, KlPlace, PpoConfig};
 use crate::metrics::{Metrics, ScoredAnswer};
 use crate::options::refuse;
 
@@ -52,6 +52,11 @@ impl PpoConfig {
         metrics: &mut Metrics,
     ) -> Result<Returns> {
         let in_reward = self.kl_in == KlPlace::Reward;
+        // The value of k2 does not estimate the divergence; only its gradient does.
+        let estimator = match self.kl_estimator {
+            KlEstimator::K2 => KlEstimator::K1,
+            other => other,
+        };
         let mut rewards = Vec::with_capacity(episodes.len());
         let mut found = Returns::default();
         let mut clamped = 0;
@@ -59,7 +64,7 @@ impl PpoConfig {
             check(at, episode, coefficient != 0.0)?;
             let score = self.shaping.shaped(episode.score, episode.ended);
             let estimates = episode.log_probs.iter().zip(episode.reference).map(|(log_prob, reference)| {
-                let estimate = self.kl_estimator.in_reward(*log_prob, *reference);
+                let estimate = estimator.in_reward(*log_prob, *reference);
                 clamped += usize::from(estimate.clamped);
                 estimate.value
             });
@@ -132,6 +137,25 @@ fn check(at: usize, episode: &Episode<'_>, penalised: bool) -> Result<()> {
 mod tests {
     use super::*;
     use crate::advantage::{KlControl, ScoreShaping};
+
+    /// Protects: the divergence is estimated by k1 if the loss has k2, whose value is half its square.
+    #[test]
+    fn k2_is_not_the_divergence() -> Result<()> {
+        let config =
+            PpoConfig { kl_in: KlPlace::Loss, kl_estimator: KlEstimator::K2, ..PpoConfig::default() };
+        let (log_probs, reference, values) = ([-1.0, -2.0], [-1.5, -5.0], [0.0, 0.0]);
+        let episode = Episode {
+            log_probs: &log_probs,
+            reference: &reference,
+            values: &values,
+            ended: true,
+            ..Episode::default()
+        };
+        let mut metrics = Metrics::default();
+        assert_eq!(config.returns(&[episode], 0.05, &mut metrics)?.kl, 3.5);
+        assert_eq!(metrics.summary().get("objective/kl"), Some(3.5));
+        Ok(())
+    }
 
     /// Protects: masked answers affect neither the policy nor the whitening of others; errors name invalid
     /// columns; an answer without a reference has no penalty.

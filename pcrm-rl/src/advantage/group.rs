@@ -7,6 +7,7 @@ use super::rewards::weighted;
 use super::{Advantages, EPSILON, Moments, Rewards, check_groups};
 use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::options::refuse;
 
 /// The standard deviation by which advantages are divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,15 +47,22 @@ pub struct GroupAdvantages {
 impl GroupAdvantages {
     /// Computes the advantages of answers in consecutive groups of `group`.
     ///
-    /// `sum_then_normalize`: A = (r − mean of the group) / (std + 1e-4), with r = Σ w·reward.
+    /// `sum_then_normalize`: A = (r − mean of the group) / (std + 1e-4), with r = Σ w·reward, or the combined
+    /// reward ([`Rewards::combined`]).
     /// `normalize_then_sum`: every reward is normalised this way within its group, and A is the normalised
     /// weighted sum over the whole batch; `scale_rewards` does not apply. Standard deviations are unbiased;
     /// an answer with nothing to compare to gets 0.
     ///
     /// # Errors
-    /// Fails if the group size does not divide the number of answers.
+    /// Fails if the group size does not divide the number of answers, or if `normalize_then_sum` gets rewards
+    /// that are combined in another way.
     pub fn of(&self, rewards: &Rewards, group: usize) -> Result<Advantages> {
         check_groups(rewards.len(), group)?;
+        if rewards.is_combined() && self.multi_objective_aggregation == MultiObjective::NormalizeThenSum {
+            let message = "normalize_then_sum: sums rewards, which are combined in another way; expected \
+                           sum_then_normalize";
+            refuse("multi-objective-aggregation", message.into())?;
+        }
         Ok(match self.multi_objective_aggregation {
             MultiObjective::SumThenNormalize => self.sum_then_normalize(rewards, group),
             MultiObjective::NormalizeThenSum => normalize_then_sum(rewards, group),
@@ -121,9 +129,58 @@ impl Advantages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advantage::LeaveOneOut;
+    use crate::loss::policy::{RlooConfig, Sampled};
 
     fn rewards(rows: &[Option<f64>]) -> Result<Rewards> {
         Rewards::new(vec!["r".into()], vec![1.0], rows.iter().map(|value| vec![*value]).collect())
+    }
+
+    /// Protects: combined rewards take the place of the weighted sum, in GRPO, RLOO and the metrics, and are not
+    /// normalised one by one.
+    #[test]
+    fn combined_rewards_replace_the_sum() -> Result<()> {
+        let rows = vec![vec![Some(3.0), Some(1.0)], vec![Some(0.0), Some(2.0)]];
+        let sums = Rewards::new(vec!["a".into(), "b".into()], vec![1.0, 1.0], rows)?;
+        let lowest = sums.clone().combined(vec![Some(1.0), Some(0.0)])?;
+        let unscaled = GroupAdvantages { scale_rewards: ScaleRewards::None, ..GroupAdvantages::default() };
+        assert_eq!(unscaled.of(&sums, 2)?.values, [1.0, -1.0]);
+        assert_eq!(unscaled.of(&lowest, 2)?.values, [0.5, -0.5]);
+        let rloo = RlooConfig { beta: 0.0, ..RlooConfig::default() };
+        let (mut metrics, answers) = (Metrics::default(), [Sampled::default(); 2]);
+        assert_eq!(rloo.advantages(&lowest, &answers, 2, &mut metrics)?.values, [1.0, -1.0]);
+        assert_eq!(metrics.summary().get("reward"), Some(0.5));
+        assert_eq!(rloo.advantages(&sums, &answers, 2, &mut Metrics::default())?.values, [2.0, -2.0]);
+        let each = GroupAdvantages {
+            multi_objective_aggregation: MultiObjective::NormalizeThenSum,
+            ..GroupAdvantages::default()
+        };
+        let message = each.of(&lowest, 2).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.contains("normalize_then_sum: sums rewards"), "{message}");
+        assert!(
+            sums.clone().combined(vec![None]).is_err() && sums.combined(vec![Some(f64::NAN); 2]).is_err()
+        );
+        Ok(())
+    }
+
+    /// Protects: equal rewards have no advantage and no signal, however their sum is rounded.
+    #[test]
+    fn equal_rewards_have_no_signal() -> Result<()> {
+        for (reward, count) in [(0.1, 8), (0.3, 6), (0.7, 7), (f64::from(0.1_f32) * 0.1, 8)] {
+            let rewards = rewards(&vec![Some(reward); count])?;
+            for scale_rewards in [ScaleRewards::Group, ScaleRewards::Batch, ScaleRewards::None] {
+                let options = GroupAdvantages { scale_rewards, ..GroupAdvantages::default() };
+                let found = options.of(&rewards, count)?;
+                assert_eq!(found.values, vec![0.0; count], "{count} times {reward}, {scale_rewards:?}");
+                assert_eq!((found.signals(count), found.zero_std), (vec![false], 1.0));
+            }
+            let found = LeaveOneOut::default().of(&rewards.totals(), count)?;
+            assert_eq!((found.values, found.zero_std), (vec![0.0; count], 1.0));
+        }
+        // 0.1 + 0.2 and 0.3 are the same reward, up to rounding.
+        let found = GroupAdvantages::default().of(&rewards(&[Some(0.1 + 0.2), Some(0.3)])?, 2)?;
+        assert_eq!(found.signals(2), [false]);
+        Ok(())
     }
 
     /// Protects: groups without signal, without rewards and with a single reward give 0, never NaN.

@@ -27,8 +27,10 @@ impl LeaveOneOut {
             let moments = Moments::of(of_group.iter().copied().flatten());
             equal += f64::from(u8::from(moments.is_some_and(Moments::is_constant)));
             groups += 1.0;
+            let same = moments.is_some_and(|moments| moments.std == Some(0.0));
             let advantage = |reward: &Option<f64>| {
-                (*reward).filter(|_| others > 0.0).map(|reward| reward - (sum - reward) / others)
+                let reward = (*reward).filter(|_| others > 0.0)?;
+                Some(if same { 0.0 } else { reward - (sum - reward) / others })
             };
             raw.extend(of_group.iter().map(advantage));
         }

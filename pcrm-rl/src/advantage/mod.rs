@@ -36,7 +36,7 @@ use crate::options::refuse;
 /// The constant that TRL adds to a standard deviation before dividing by it.
 const EPSILON: f64 = 1e-4;
 
-/// Standard deviations up to this count as 0, as in TRL (`torch.isclose`).
+/// Standard deviations and advantages up to this count as 0, as in TRL (`torch.isclose`).
 const ZERO: f64 = 1e-8;
 
 /// The advantages of sampled answers.
@@ -51,10 +51,10 @@ pub struct Advantages {
 }
 
 impl Advantages {
-    /// Returns, for every group of `group` answers, true if it has a nonzero advantage. The other groups give
-    /// no gradient, and dynamic sampling replaces them (DAPO, arXiv 2503.14476).
+    /// Returns, for every group of `group` answers, true if it has an advantage beyond rounding. The other
+    /// groups give no gradient, and dynamic sampling replaces them (DAPO, arXiv 2503.14476).
     pub fn signals(&self, group: usize) -> Vec<bool> {
-        self.values.chunks(group.max(1)).map(|values| values.iter().any(|value| *value != 0.0)).collect()
+        self.values.chunks(group.max(1)).map(|values| values.iter().any(|value| value.abs() > ZERO)).collect()
     }
 }
 
@@ -70,8 +70,10 @@ impl Moments {
     /// Computes the moments of these numbers; `None` if there are none.
     fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
         let count = values.clone().count() as f64;
-        if count == 0.0 {
-            return None;
+        let first = values.clone().next()?;
+        if values.clone().all(|value| value == first) {
+            // Their computed mean may differ in the last bit.
+            return Some(Self { mean: first, std: (count > 1.0).then_some(0.0) });
         }
         let mean = values.clone().sum::<f64>() / count;
         let squares: f64 = values.map(|value| (value - mean) * (value - mean)).sum();

@@ -12,6 +12,8 @@ pub struct Rewards {
     names: Vec<String>,
     weights: Vec<f64>,
     rows: Vec<Vec<Option<f64>>>,
+    /// Rewards combined in another way than by their weighted sum.
+    combined: Option<Vec<Option<f64>>>,
 }
 
 impl Rewards {
@@ -41,7 +43,31 @@ impl Rewards {
                 }
             }
         }
-        Ok(Self { names, weights, rows })
+        Ok(Self { names, weights, rows, combined: None })
+    }
+
+    /// Sets the combined reward of every answer, in place of the weighted sum; `None` for an answer without
+    /// one.
+    ///
+    /// # Errors
+    /// Fails if the number of answers differs, or if a reward is not finite.
+    pub fn combined(self, totals: Vec<Option<f64>>) -> Result<Self> {
+        if totals.len() != self.rows.len() {
+            let message = format!("{} combined rewards of {} answers", totals.len(), self.rows.len());
+            refuse("reward", message)?;
+        }
+        let bad =
+            totals.iter().enumerate().find_map(|(at, total)| Some((at, total.filter(|x| !x.is_finite())?)));
+        if let Some((at, total)) = bad {
+            let message = format!("the combined reward of answer {at} is {total}; expected a finite number");
+            refuse("reward", message)?;
+        }
+        Ok(Self { combined: Some(totals), ..self })
+    }
+
+    /// Returns true if rewards are combined in another way than by their weighted sum.
+    pub(super) fn is_combined(&self) -> bool {
+        self.combined.is_some()
     }
 
     /// Returns the number of answers.
@@ -64,9 +90,13 @@ impl Rewards {
         &self.weights
     }
 
-    /// Returns Σ weight·reward of every answer, over the functions that scored it; `None` if none did.
+    /// Returns the reward of every answer: the combined one if it is set, else Σ weight·reward over the
+    /// functions that scored it; `None` if none did.
     pub fn totals(&self) -> Vec<Option<f64>> {
-        self.rows.iter().map(|row| weighted(row, &self.weights)).collect()
+        match &self.combined {
+            Some(totals) => totals.clone(),
+            None => self.rows.iter().map(|row| weighted(row, &self.weights)).collect(),
+        }
     }
 
     /// Records `reward`, `reward_std`, `rewards/<function>/mean` and `rewards/<function>/std` over the scored

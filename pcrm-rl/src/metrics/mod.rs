@@ -81,6 +81,11 @@ impl Metrics {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
     }
 
+    /// Returns true if nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Removes the metric with this name.
     pub fn without(mut self, name: &str) -> Self {
         self.0.retain(|(known, _)| known != name);
@@ -200,7 +205,8 @@ pub struct StepMetrics {
     pub grad_norm: f64,
     /// Learning rate of the step.
     pub learning_rate: f64,
-    /// Tokens seen so far, with a separate prompt per answer and without padding, as TRL counts them.
+    /// Tokens seen so far, with a separate prompt per answer and without padding, as TRL counts them; but each
+    /// pass over a rollout counts, where TRL counts the rollout once.
     pub num_tokens: u64,
     /// These tokens per second.
     pub tokens_per_second: f64,

@@ -13,6 +13,7 @@ use crate::loss::policy::{PpoConfig, Sampled, explained_variance};
 use crate::loss::preference::Pair;
 use crate::metrics::{Completion, Metrics};
 use crate::options::refuse;
+use crate::reward_source::Combine;
 
 impl Roller<'_> {
     /// Records the metrics that all algorithms share: lengths, ends and rewards.
@@ -35,7 +36,7 @@ impl Roller<'_> {
         }
         let unscored = rewards.total.iter().filter(|total| total.is_none()).count();
         metrics.sum("completions/unscored", unscored as f64);
-        by_source(rollout)?.record(metrics);
+        by_source(rollout, self.rewards.combine())?.record(metrics);
         Ok(())
     }
 
@@ -50,14 +51,14 @@ impl Roller<'_> {
         coefficient: f64,
         metrics: &mut Metrics,
     ) -> Result<Option<f64>> {
-        let group = self.config.num_generations;
+        let (group, combine) = (self.config.num_generations, self.rewards.combine());
         let found = match &self.config.algorithm {
             Algorithm::Ppo(config) => {
                 return self.ppo(config, rollout, trees, critic, coefficient, metrics).map(Some);
             }
             Algorithm::OnlineDpo(config) => return Ok(outcomes(config, rollout, trees, group, metrics)),
             Algorithm::Grpo(config) => {
-                let found = config.advantages.of(&by_source(rollout)?, group)?;
+                let found = config.advantages.of(&by_source(rollout, combine)?, group)?;
                 found.record(metrics);
                 found
             }
@@ -69,7 +70,7 @@ impl Roller<'_> {
                         ended: answer.ended,
                     })
                     .collect();
-                config.advantages(&by_source(rollout)?, &sampled, group, metrics)?
+                config.advantages(&by_source(rollout, combine)?, &sampled, group, metrics)?
             }
         };
         give(trees, found);
@@ -184,16 +185,23 @@ impl Roller<'_> {
     }
 }
 
-/// Returns the rewards of a rollout by source.
-pub(super) fn by_source(rollout: &Rollout) -> Result<Rewards> {
+/// Returns the rewards of a rollout by source, with the combined ones unless they are weighted sums.
+pub(super) fn by_source(rollout: &Rollout, combine: Combine) -> Result<Rewards> {
     let sources = &rollout.scored.rewards.sources;
     let rows = (0..rollout.scored.texts.len())
         .map(|row| sources.iter().map(|source| source.rewards[row].map(f64::from)).collect());
-    Rewards::new(
+    let rewards = Rewards::new(
         sources.iter().map(|source| source.name.clone()).collect(),
         sources.iter().map(|source| source.weight).collect(),
         rows.collect(),
-    )
+    )?;
+    match combine {
+        // Summed there in f64.
+        Combine::Sum => Ok(rewards),
+        Combine::Min => {
+            rewards.combined(rollout.scored.rewards.total.iter().map(|total| total.map(f64::from)).collect())
+        }
+    }
 }
 
 /// Returns the rewards of a rollout, clipped, less the penalty for answers that were cut off.

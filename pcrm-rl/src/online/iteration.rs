@@ -61,6 +61,8 @@ pub(super) struct Training<'a> {
     pub halted: Option<String>,
     pub metrics: MetricsFile,
     pub samples: MetricsFile,
+    /// Metrics of the rollouts since the last line of training.
+    pub unlogged: Metrics,
     pub source: Box<dyn RolloutSource + 'a>,
     /// Batches that are sampled ahead of the updates.
     pub ahead: Ahead,
@@ -88,8 +90,8 @@ impl Training<'_> {
                 match self.iterate(observer) {
                     // The current rollout is repeated on resuming.
                     Err(Error::Interrupted(_)) => return self.save(observer).map(Some),
-                    Err(Error::Rollouts { engine, message }) => {
-                        return Err(self.kept(engine, message, observer));
+                    Err(error @ (Error::Rollouts { .. } | Error::Reward { .. })) => {
+                        return Err(self.kept(error, observer));
                     }
                     done => done?,
                 }
@@ -107,9 +109,9 @@ impl Training<'_> {
                         self.state.evaluation_owed = true;
                         return self.save(observer).map(Some);
                     }
-                    Err(Error::Rollouts { engine, message }) => {
+                    Err(error @ (Error::Rollouts { .. } | Error::Reward { .. })) => {
                         self.state.evaluation_owed = true;
-                        return Err(self.kept(engine, message, observer));
+                        return Err(self.kept(error, observer));
                     }
                     found => is_best = found?,
                 }
@@ -142,6 +144,13 @@ impl Training<'_> {
         every.is_some() && (0..updates).any(|back| due(self.state.step.saturating_sub(back).max(1), every))
     }
 
+    /// Returns true if the step that was just made has a line in `metrics.jsonl`.
+    fn is_logged(&self) -> bool {
+        let step = self.state.step;
+        let ends = self.halted.is_some() && due(step, Some(self.config.updates()));
+        due(step, Some(self.trainer.log_every)) || step == self.total || ends
+    }
+
     /// Makes a rollout and its updates.
     fn iterate(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let started = Instant::now();
@@ -158,31 +167,34 @@ impl Training<'_> {
         let mut step = Step::new(trees);
         super::step::check(&step)?;
         let places: Vec<usize> = (0..step.trees().len()).collect();
-        let mut times = Some([synced, sampled - synced - self.scoring, self.scoring, compared - sampled]);
+        let times = [synced, sampled - synced - self.scoring, self.scoring, compared - sampled];
+        let names = ["time/sync", "time/rollout", "time/rewards", "time/reference"];
+        let unsent = usize::from(self.config.rollouts.source.is_own());
+        names.iter().zip(times).skip(unsent).for_each(|(name, time)| metrics.mean(*name, time, 1.0));
+        let mut before: f64 = times.iter().sum();
+        self.unlogged.merge(metrics.clone());
+        let mut logged = false;
         for _ in 0..self.config.num_iterations {
             for number in 0..self.config.num_mini_batches {
                 let part = nth_part(&places, number, self.config.num_mini_batches);
                 let begun = Instant::now();
-                let (gradient, update) = self.update(&mut step, part, &mut metrics)?;
+                let mut of_update = Metrics::default();
+                let (gradient, update) = self.update(&mut step, part, &mut of_update)?;
                 self.state.step += 1;
                 self.state.num_tokens += gradient.tokens.separate as u64;
-                let mut of_update = std::mem::take(&mut metrics);
-                of_update.merge(gradient.metrics);
-                let seconds = begun.elapsed().as_secs_f64();
-                let before = times.take().map_or(0.0, |times| {
-                    let names = ["time/sync", "time/rollout", "time/rewards", "time/reference"];
-                    let synced = usize::from(self.config.rollouts.source.is_own());
-                    for (name, time) in names.iter().zip(times).skip(synced) {
-                        of_update.mean(*name, time, 1.0);
-                    }
-                    times.iter().sum()
-                });
-                of_update.mean("time/update", seconds, 1.0);
-                of_update.mean("step_time", before + seconds, 1.0);
+                let is_logged = self.is_logged();
+                // The first update shows the rollout, and a line all rollouts since the one before it.
+                let of_rollout = std::mem::take(&mut metrics);
+                let mut shown = if is_logged { std::mem::take(&mut self.unlogged) } else { of_rollout };
+                shown.merge(of_update);
+                shown.merge(gradient.metrics);
+                let (before, seconds) = (std::mem::take(&mut before), begun.elapsed().as_secs_f64());
+                shown.mean("time/update", seconds, 1.0);
+                shown.mean("step_time", before + seconds, 1.0);
                 let line = StepMetrics {
                     step: self.state.step,
                     epoch: self.plan.epochs_made(),
-                    metrics: of_update.summary(),
+                    metrics: shown.summary(),
                     grad_norm: update.grad_norm,
                     learning_rate: update.learning_rate,
                     num_tokens: self.state.num_tokens,
@@ -190,14 +202,15 @@ impl Training<'_> {
                     padding_avoided: 1.0
                         - gradient.tokens.unique as f64 / gradient.tokens.padded().max(1) as f64,
                 };
-                if due(self.state.step, Some(self.trainer.log_every)) || self.state.step == self.total {
+                if is_logged {
                     self.metrics.line(&line)?;
+                    logged = true;
                 }
                 observer.step(&line);
             }
         }
-        if self.is_due(Some(self.trainer.log_every)) || self.state.step == self.total {
-            self.keep_samples(&step, &rollout.scored)?;
+        if logged {
+            self.keep_samples(&step, &rollout)?;
         }
         self.last = step;
         Ok(())

@@ -4,40 +4,59 @@ use std::path::PathBuf;
 
 use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
+use serde_json::{Map, Value};
 
 use super::ahead::AHEAD;
 use super::critic::CRITIC;
 use super::iteration::Training;
-use super::rollout::Scored;
+use super::rollout::Rollout;
 use super::tree::Step;
 use crate::checkpoint::{self, MAIN, State};
 use crate::error::{Error, Result};
 use crate::learner::Trainable;
 use crate::offline::{Observer, Outcome, Trained, diverged};
 
+/// The key in checkpoints of the metrics of rollouts without a line.
+pub(super) const UNLOGGED: &str = "unlogged";
+
 impl Training<'_> {
-    /// Writes the best, the worst and the first answer of a rollout.
-    pub(super) fn keep_samples(&mut self, step: &Step, scored: &Scored) -> Result<()> {
+    /// Writes the best, the worst and the first answer of a rollout, with the columns of the reward sources.
+    pub(super) fn keep_samples(&mut self, step: &Step, rollout: &Rollout) -> Result<()> {
+        let scored = &rollout.scored;
         let totals = &scored.rewards.total;
         let known = || (0..totals.len()).filter_map(|at| Some((at, totals[at]?)));
         let best = known().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at);
         let worst = known().min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at);
-        let answers: Vec<_> =
-            step.trees().iter().flat_map(|tree| tree.answers.iter().map(move |one| (tree, one))).collect();
+        let group = self.config.num_generations;
         for (what, at) in [("best", best), ("worst", worst), ("first", Some(0))] {
-            let Some((tree, answer)) = at.and_then(|at| answers.get(at)) else { continue };
-            let at = at.unwrap_or_default();
-            let line = serde_json::json!({
+            let Some(at) = at else { continue };
+            let (Some(tree), Some(samples)) = (step.trees().get(at / group), rollout.samples.get(at / group))
+            else {
+                continue;
+            };
+            let Some(sample) = samples.get(at % group) else { continue };
+            // Of a pair's prompt, the tree keeps the two answers that are compared.
+            let answer = match tree.pair {
+                None => tree.answers.get(at % group),
+                Some(_) => tree.answers.iter().find(|answer| answer.ids == sample.ids),
+            };
+            let mut line = serde_json::json!({
                 "step": self.state.step,
                 "what": what,
                 "origin": tree.origin,
                 "prompt": scored.texts[at].prompt,
                 "completion": scored.texts[at].completion,
                 "reward": totals[at],
-                "advantage": answer.advantage,
-                "tokens": answer.ids.len(),
-                "ended": answer.ended,
+                "advantage": answer.map_or(0.0, |answer| answer.advantage),
+                "tokens": sample.ids.len(),
+                "ended": sample.finish.is_ended(),
             });
+            let columns = scored.rewards.columns.iter();
+            let columns: Map<String, Value> =
+                columns.filter_map(|(name, values)| Some((name.clone(), values.get(at)?.clone()))).collect();
+            if !columns.is_empty() {
+                line["columns"] = columns.into();
+            }
             self.samples.line(&line)?;
         }
         Ok(())
@@ -49,6 +68,10 @@ impl Training<'_> {
         self.settle()?;
         self.metrics.note(&mut self.state);
         self.steering.keep(&mut self.state.states);
+        match serde_json::to_value(&self.unlogged).ok().filter(|_| !self.unlogged.is_empty()) {
+            Some(unlogged) => self.state.states.insert(UNLOGGED.to_owned(), unlogged),
+            None => self.state.states.remove(UNLOGGED),
+        };
         let mut parts: Vec<(&str, &dyn checkpoint::Part)> = vec![(MAIN, &self.learner)];
         parts.extend(self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::Part)));
         parts.extend(self.ahead.is_used().then_some((AHEAD, &self.ahead as &dyn checkpoint::Part)));

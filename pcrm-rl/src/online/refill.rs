@@ -24,8 +24,9 @@ impl Training<'_> {
             return Ok(first);
         };
         let (wanted, group) = (first.items.len(), self.config.num_generations);
+        let combine = self.roller.rewards.combine();
         let signals = |rollout: &Rollout| -> Result<Vec<bool>> {
-            Ok(config.advantages.of(&by_source(rollout)?, group)?.signals(group))
+            Ok(config.advantages.of(&by_source(rollout, combine)?, group)?.signals(group))
         };
         let (mut found, mut dropped, mut draws) = (Rollout::default(), 0, 1);
         let mut batch = first.clone();

@@ -71,9 +71,9 @@ impl<'a> Training<'a> {
         Ok(Own::new(engine, self.ends).with_policy(model, self.state.step))
     }
 
-    /// Saves the steps made before a source failed, and returns its error with where they are. With several
-    /// processes, of which only one may have failed, the last checkpoint has to do.
-    pub(super) fn kept(&mut self, engine: String, message: String, observer: &mut dyn Observer) -> Error {
+    /// Saves the steps made before a source of answers or rewards failed, and returns its error with where
+    /// they are. With several processes, of which only one may have failed, the last checkpoint has to do.
+    pub(super) fn kept(&mut self, error: Error, observer: &mut dyn Observer) -> Error {
         let step = self.state.step;
         let folder = checkpoint::folder(self.dir, step);
         let alone = self.roller.lanes.collective().world() == 1;
@@ -83,10 +83,14 @@ impl<'a> Training<'a> {
             true => self.save(observer).is_ok(),
             false => folder.exists(),
         };
-        let message = match kept {
+        let saved = |message: String| match kept {
             true => format!("{message}; step {step} is saved: continue with --resume"),
             false => message,
         };
-        Error::Rollouts { engine, message }
+        match error {
+            Error::Rollouts { engine, message } => Error::Rollouts { engine, message: saved(message) },
+            Error::Reward { name, message } => Error::Reward { name, message: saved(message) },
+            other => other,
+        }
     }
 }

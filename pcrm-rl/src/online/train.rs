@@ -7,11 +7,13 @@ use pcrm_core::kernels::BLOCK;
 use pcrm_core::model::{LanguageModel, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device};
+use serde::Deserialize;
 
 use super::ahead::{AHEAD, Ahead};
 use super::config::{Algorithm, OnlineConfig};
 use super::critic::{CRITIC, Critic, ValueStep};
 use super::iteration::Training;
+use super::kept::UNLOGGED;
 use super::mix::{Mix, Mixing};
 use super::pairs::Bounding;
 use super::refill::DRAWN;
@@ -22,7 +24,7 @@ use crate::checkpoint::{self, MAIN, State};
 use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
 use crate::learner::Learner;
-use crate::metrics::MetricsFile;
+use crate::metrics::{Metrics, MetricsFile};
 use crate::objective::Objective;
 use crate::objective::sft::Sft;
 use crate::offline::{Observer, Outcome, Trained};
@@ -34,7 +36,8 @@ use crate::reward_source::{Preparation, Weighted};
 use crate::rollout::source::{Own, RolloutSource};
 use crate::rollout::{Budget, Engine, Stop};
 
-/// The file in the run's folder with sampled answers: the best, worst and first of every logged rollout.
+/// The file in the run's folder with sampled answers: the best, worst and first of every rollout with a line in
+/// `metrics.jsonl`.
 pub const SAMPLES: &str = "samples.jsonl";
 
 /// The inputs of a run.
@@ -201,6 +204,7 @@ pub fn train(
         lanes,
         interrupted: stop,
     };
+    let unlogged = state.states.get(UNLOGGED).and_then(|kept| Metrics::deserialize(kept).ok());
     let mut training = Training {
         backend,
         config,
@@ -218,6 +222,7 @@ pub fn train(
         halted: None,
         metrics,
         samples,
+        unlogged: unlogged.unwrap_or_default(),
         source,
         ahead,
         budget,

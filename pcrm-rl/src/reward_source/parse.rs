@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 
 /// A reward source with its weight.
 ///
-/// As text it may end with `:WEIGHT`, a number. As tagged data it takes the keys `weight` and `name` beside
-/// its own; a saved model is `{"kind": "model", "path": ".."}`. It serialises to its tagged data, which parse
-/// to the same source.
+/// As text it may end with `:WEIGHT`, a number, unless it is a command with arguments. As tagged data it takes
+/// the keys `weight` and `name` beside its own; a saved model is `{"kind": "model", "path": ".."}`. It
+/// serialises to its tagged data, which parse to the same source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// Source of the rewards.
@@ -46,6 +46,9 @@ impl FromStr for Spec {
             true => split_address(text)?,
             false => split_weight(text),
         };
+        if let (Some(weight), Some(command)) = (weight, body.strip_prefix("command:")) {
+            unambiguous(text, command.trim(), weight)?;
+        }
         let mut spec = if body.starts_with('{') {
             let value = serde_json::from_str(body)
                 .map_err(|error| invalid(format!("{body} is not valid JSON: {error}")))?;
@@ -210,6 +213,19 @@ fn split_weight(text: &str) -> (&str, Option<f64>) {
         Some((body, weight)) => (body, Some(weight)),
         None => (text, None),
     }
+}
+
+/// Refuses a number at the end of a command with arguments, as it may be the port of a host.
+fn unambiguous(text: &str, command: &str, weight: f64) -> Result<()> {
+    if !command.contains(char::is_whitespace) {
+        return Ok(());
+    }
+    let whole = text.strip_prefix("command:").unwrap_or(text).trim();
+    let weighted = json!({"kind": "command", "command": command, "weight": weight});
+    let alone = json!({"kind": "command", "command": whole});
+    Err(invalid(format!(
+        "{text}: the number at the end may be a weight or part of the command; expected {weighted} or {alone}"
+    )))
 }
 
 fn is_address(text: &str) -> bool {

@@ -75,3 +75,20 @@ fn texts_become_sources() {
     let said = sources(&[]).err().map(|error| error.to_string());
     assert_eq!(said.as_deref(), Some("reward: expected at least one"));
 }
+
+/// Protects: columns stay beside their answers if a source gives them for some batches only.
+#[test]
+fn columns_stay_with_their_answers() {
+    let of = |count: usize, columns: &[(&str, &[&str])]| Rewards {
+        total: vec![Some(0.0); count],
+        columns: columns
+            .iter()
+            .map(|(name, values)| ((*name).to_owned(), values.iter().map(|value| json!(value)).collect()))
+            .collect(),
+        ..Rewards::default()
+    };
+    let mut all = of(1, &[("a", &["1"])]);
+    all.append(of(2, &[("b", &["2", "3"])]));
+    assert_eq!(all.columns["a"], [json!("1"), Value::Null, Value::Null]);
+    assert_eq!(all.columns["b"], [Value::Null, json!("2"), json!("3")]);
+}

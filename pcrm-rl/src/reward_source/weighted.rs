@@ -49,8 +49,8 @@ struct Named {
 /// The rewards of a batch by source, and their sums.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Rewards {
-    /// The combined reward of every answer: Σ weight·reward over the sources that score it; `None` if none
-    /// does. Such an answer is excluded from training.
+    /// The combined reward of every answer: Σ weight·reward over the sources that score it, or as
+    /// [`Weighted::combined`] says; `None` if there is none. Such an answer is excluded from training.
     pub total: Vec<Option<f32>>,
     /// Unweighted rewards of every source.
     pub sources: Vec<SourceRewards>,
@@ -115,8 +115,10 @@ impl Rewards {
         self
     }
 
-    /// Appends the rewards of further answers by the same sources.
+    /// Appends the rewards of further answers by the same sources. A column that only some batches have is null
+    /// for the answers of the others.
     pub fn append(&mut self, more: Self) {
+        let before = self.total.len();
         self.total.extend(more.total);
         for source in more.sources {
             match self.sources.iter_mut().find(|known| known.name == source.name) {
@@ -126,8 +128,11 @@ impl Rewards {
         }
         more.logs.into_iter().for_each(|(log, values)| self.logs.entry(log).or_default().extend(values));
         for (column, values) in more.columns {
-            self.columns.entry(column).or_default().extend(values);
+            let held = self.columns.entry(column).or_default();
+            held.resize(before, Value::Null);
+            held.extend(values);
         }
+        self.columns.values_mut().for_each(|held| held.resize(self.total.len(), Value::Null));
     }
 }
 
@@ -156,6 +161,11 @@ impl Weighted {
         let all: Vec<_> = all.iter().map(|(name, weight, range)| (name.as_str(), *weight, *range)).collect();
         combine.check(&all)?;
         Ok(Self { combine, ..self })
+    }
+
+    /// Returns how the rewards are combined.
+    pub fn combine(&self) -> Combine {
+        self.combine
     }
 
     /// Prepares every source for a run.

@@ -1,5 +1,7 @@
 //! Token ids and log-probabilities in JSON, checked field by field.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 /// The largest log-probability that counts as one: engines round.
@@ -12,6 +14,18 @@ pub(super) fn ids(value: &Value, field: &str, vocabulary: usize) -> Result<Vec<u
         return Err(format!("{field} is empty; expected at least one token id"));
     }
     list.iter().enumerate().map(|(at, id)| of_id(id, &format!("{field}[{at}]"), vocabulary)).collect()
+}
+
+/// Refuses tokens after one that ends an answer, such as padding.
+pub(super) fn ends_last(ids: &[u32], field: &str, ends: &BTreeSet<u32>) -> Result<(), String> {
+    match ids.iter().position(|id| ends.contains(id)) {
+        Some(at) if at + 1 < ids.len() => Err(format!(
+            "{field}[{at}] is {}, which ends answers; expected it last of {} tokens",
+            ids[at],
+            ids.len()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a token id.

@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use pcrm_core::data::preference::Ties;
 use pcrm_core::kernels::Filters;
-use pcrm_rl::online::OnlineConfig;
+use pcrm_rl::advantage::MultiObjective;
+use pcrm_rl::online::{Algorithm, OnlineConfig};
 use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::reward_source::{Combine, Spec};
 use pcrm_rl::rollout::{Budget, Sampling};
@@ -182,7 +183,7 @@ impl OnlineArgs {
                 seed: self.machine.seed,
             },
         };
-        self.sampler.check()?;
+        self.sampler.check(&config.rollouts)?;
         let trainer = self.keeping.keep(self.steps.config(self.machine.seed, chosen.learning_rate));
         usage(config.check(&trainer, &self.budget()).map_err(named))?;
         usage(trainer.check(self.source().evaluates()).map_err(named))?;
@@ -196,6 +197,15 @@ impl OnlineArgs {
                 self.reference.as_deref() != Some("none"),
                 "--reference none: set the KL penalty to 0 to train without a reference"
             );
+            if let Algorithm::Grpo(grpo) = &chosen.algorithm {
+                let each = grpo.advantages.multi_objective_aggregation == MultiObjective::NormalizeThenSum;
+                ensure!(
+                    self.combine == Combine::Sum || !each,
+                    "--multi-objective-aggregation normalize_then_sum: sums rewards, which --combine {} does \
+                     not; expected sum_then_normalize",
+                    self.combine
+                );
+            }
             Ok(())
         })())?;
         Ok((trainer, config))

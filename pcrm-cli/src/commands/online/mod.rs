@@ -91,6 +91,9 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let resolved = config::with_lanes(&resolved, trainer.lanes)?;
     let tokenizer = Tokenizer::from_dir(&peft::tokenizer_dir(&args.model)?).with_context(at)?;
     let mut warnings = Warnings::default();
+    if let Algorithm::Grpo(config) = &online.algorithm {
+        config.warnings().into_iter().for_each(|text| warnings.add(text));
+    }
     let (train_prompts, eval_prompts) = prompts(args, &tokenizer, &mut warnings)?;
     let texts = match &chosen.mix {
         Some(mix) => {
@@ -130,7 +133,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let names: Vec<String> =
         ends.iter().map(|id| format!("{:?} ({id})", tokenizer.decode(&[*id]).unwrap_or_default())).collect();
     ensure!(!ends.is_empty(), "the model names no token that ends an answer; set one with --stop-token");
-    let rollouts = args.sampler.open(&args.output, &model, &ends)?;
+    let rollouts = args.sampler.open(&args.output, &model, &ends, &train_prompts, &mut warnings)?;
     let identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("reward", rewards::identity(&specs)?),

@@ -8,15 +8,19 @@ use clap::{Args, ValueEnum};
 use pcrm_core::digest;
 use pcrm_core::model::LanguageModel;
 use pcrm_rl::loss::policy::{Correction, CorrectionMode};
-use pcrm_rl::online::{Algorithm, RolloutConfig};
+use pcrm_rl::online::{Algorithm, Prompts, RolloutConfig};
 use pcrm_rl::rollout::source::{Access, FileSource, Protocol, RolloutSource, Served, SourceKind, SourceName};
 use serde_json::{Value, json};
 
 use crate::numbers::{positive, real, whole};
 use crate::usage::usage;
+use crate::warnings::Warnings;
 
 /// The folder in a run's folder with the weights that a server loads.
 const WEIGHTS: &str = "rollouts";
+
+/// The bound of ratios unless an option says otherwise.
+const CLIP_MAX: f64 = 2.0;
 
 /// Options of where answers are sampled.
 #[derive(Debug, Clone, Args)]
@@ -38,7 +42,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "MODE")]
     importance_sampling_mode: Option<CorrectionChoice>,
     /// Truncate these ratios at X, or mask those above X
-    #[arg(long, value_name = "X", default_value_t = 2.0, value_parser = real)]
+    #[arg(long, value_name = "X", default_value_t = CLIP_MAX, value_parser = real)]
     importance_sampling_clip_max: f64,
     /// Truncate these ratios from below at X, or mask those below X
     #[arg(long, value_name = "X", value_parser = real)]
@@ -99,12 +103,32 @@ impl SourceArgs {
         }
     }
 
-    /// Checks the options that the trainer does not see.
+    /// Checks the options that the trainer does not see, beside those that it sees.
     ///
     /// # Errors
-    /// Fails with a usage error if a number is out of range, or if the key is not in the environment.
-    pub fn check(&self) -> Result<()> {
+    /// Fails with a usage error if a number is out of range, if an option has no effect, or if the key is not
+    /// in the environment.
+    pub fn check(&self, config: &RolloutConfig) -> Result<()> {
         usage((|| {
+            ensure!(
+                self.rollouts.kind().is_served()
+                    || self.max_mismatch == RolloutConfig::default().max_mismatch,
+                "--max-mismatch {}: has no effect on --rollouts {}",
+                self.max_mismatch,
+                self.rollouts
+            );
+            let clips = [
+                ("max", Some(self.importance_sampling_clip_max).filter(|most| *most != CLIP_MAX)),
+                ("min", self.importance_sampling_clip_min),
+            ];
+            for (which, clip) in clips {
+                ensure!(
+                    config.correction.is_some() || clip.is_none(),
+                    "--importance-sampling-clip-{which} {}: has no effect, as samples are not corrected \
+                     (--importance-sampling-mode)",
+                    clip.unwrap_or_default()
+                );
+            }
             let timeout = self.rollouts_timeout;
             ensure!(
                 (1e-3..=1e9).contains(&timeout),
@@ -141,7 +165,7 @@ impl SourceArgs {
     }
 
     /// Opens the source of a run in the folder `output`; `None` for this program. `ends` are the tokens that
-    /// end an answer.
+    /// end an answer. Samples of a file to prompts that the run does not have give a warning.
     ///
     /// # Errors
     /// Fails if a file cannot be read, or if the server cannot take the weights of this policy.
@@ -150,6 +174,8 @@ impl SourceArgs {
         output: &Path,
         policy: &LanguageModel,
         ends: &BTreeSet<u32>,
+        prompts: &Prompts,
+        warnings: &mut Warnings,
     ) -> Result<Option<Box<dyn RolloutSource>>> {
         let vocabulary = policy.config().vocabulary;
         let (protocol, url) = match &self.rollouts {
@@ -157,6 +183,14 @@ impl SourceArgs {
             SourceName::File(path) => {
                 let source = FileSource::open(path, ends, vocabulary)
                     .with_context(|| format!("--rollouts {}", self.rollouts))?;
+                let (all, unused) =
+                    source.unused(prompts.numbered.iter().map(|prompt| prompt.ids.as_slice()));
+                if unused > 0 {
+                    warnings.add(format!(
+                        "--rollouts {}: {unused} of {all} answers are to prompts that are not trained on",
+                        self.rollouts
+                    ));
+                }
                 return Ok(Some(Box::new(source)));
             }
             SourceName::Vllm(url) => (Protocol::Vllm, url),

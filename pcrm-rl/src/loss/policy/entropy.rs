@@ -49,7 +49,8 @@ impl EntropyControl {
     /// Refuses numbers out of range.
     ///
     /// # Errors
-    /// Fails if a coefficient is negative or outside its range, or if another option is not positive.
+    /// Fails if a coefficient is negative or outside its range, if another option is not positive, or if an
+    /// option of adaptation has no effect.
     pub fn check(&self) -> Result<()> {
         let coefficients = [
             ("entropy-coef", self.entropy_coef),
@@ -60,6 +61,17 @@ impl EntropyControl {
             number(field, coefficient, coefficient >= 0.0, "a number from 0 up")?;
         }
         if !self.use_adaptive_entropy {
+            let usual = Self::default();
+            for (field, value, usual) in [
+                ("entropy-target", self.entropy_target, usual.entropy_target),
+                ("entropy-coef-delta", self.entropy_coef_delta, usual.entropy_coef_delta),
+                ("entropy-coef-min", self.entropy_coef_min, usual.entropy_coef_min),
+                ("entropy-coef-max", self.entropy_coef_max, usual.entropy_coef_max),
+            ] {
+                if value != usual {
+                    refuse(field, format!("{value}: has no effect without use-adaptive-entropy"))?;
+                }
+            }
             return Ok(());
         }
         let (low, high) = (self.entropy_coef_min, self.entropy_coef_max);
@@ -145,6 +157,9 @@ mod tests {
         assert_eq!(control.next(control.next(lowered, 3.0), 3.0).value, 0.0);
         let fixed = EntropyControl { entropy_coef: 0.01, ..EntropyControl::default() };
         assert_eq!(fixed.applied(fixed.next(fixed.start(), 0.1)), 0.01);
+        let idle = EntropyControl { entropy_target: 0.5, ..fixed };
+        let message = idle.check().err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(message, "entropy-target: 0.5: has no effect without use-adaptive-entropy");
         let faulty = EntropyControl { entropy_coef: 2.0, ..control };
         let message = faulty.check().err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(message, "entropy-coef: 2: expected a number from 0 to 0.012");

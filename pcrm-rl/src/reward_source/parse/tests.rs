@@ -21,6 +21,7 @@ fn weights_are_the_last_part() {
         ("model:org/name", json!({"model": "org/name"}), 1.0),
         ("command:./score --at 3", json!({"kind": "command", "command": "./score --at 3"}), 1.0),
         ("command:curl http://h/x", json!({"kind": "command", "command": "curl http://h/x"}), 1.0),
+        ("command:./score:0.5", json!({"kind": "command", "command": "./score"}), 0.5),
         ("python:a:b/r.py:f:0.25", python.clone(), 0.25),
         ("python:a:b/r.py:f", python, 1.0),
         ("python:r.py:f:/v/bin/python:3", with, 3.0),
@@ -55,6 +56,11 @@ fn mistakes_are_said() {
         ("length:target", "\"target\" is not a weight; write parameters as JSON: {\"kind\": \"length\", ..}"),
         ("model:", "expected model:DIR"),
         ("command:", "expected command:CMD"),
+        (
+            "command:python3 cmd.py --server localhost:8080",
+            "expected {\"kind\":\"command\",\"command\":\"python3 cmd.py --server localhost\",\"weight\":8080.0} \
+             or {\"kind\":\"command\",\"command\":\"python3 cmd.py --server localhost:8080\"}",
+        ),
         ("python:r.py", "expected python:FILE.py:FUNCTION"),
         ("http://h:8000", "expected one such as http://h:8000/get_reward"),
         ("{\"kind\"", "is not valid JSON"),

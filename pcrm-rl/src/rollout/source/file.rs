@@ -5,7 +5,7 @@
 //! answers to a prompt are used in the order of the file; each pass over the prompts takes the next ones, and
 //! after the last one the first again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -18,6 +18,9 @@ use super::{Ask, Pending, RolloutSource, Sampled};
 use crate::error::{Error, Result};
 use crate::lanes::Lanes;
 use crate::rollout::answer;
+
+/// The keys of a line.
+const KEYS: [&str; 4] = ["prompt_ids", "completion_ids", "log_probs", "finish_reason"];
 
 /// A file of samples.
 #[derive(Debug)]
@@ -47,6 +50,16 @@ impl FileSource {
             true => Err(Error::rollouts(name(path), "has no answer")),
             false => Ok(Self { path: path.to_path_buf(), answers }),
         }
+    }
+
+    /// Returns the number of all answers, and of those to other prompts than these, which are not used.
+    pub fn unused<'a>(&self, prompts: impl IntoIterator<Item = &'a [u32]>) -> (usize, usize) {
+        let known: HashSet<&[u32]> = prompts.into_iter().collect();
+        let count = |used: bool| {
+            let all = self.answers.iter().filter(|(prompt, _)| !used || !known.contains(prompt.as_slice()));
+            all.map(|(_, answers)| answers.len()).sum()
+        };
+        (count(false), count(true))
     }
 
     fn of(&self, ask: &Ask) -> Sampled {
@@ -86,8 +99,15 @@ fn name(path: &Path) -> String {
 
 /// Reads a line: the tokens of a prompt, and an answer.
 fn read(line: &Value, ends: &BTreeSet<u32>, vocabulary: usize) -> Result<(Vec<u32>, Sample), String> {
+    let Value::Object(fields) = line else {
+        return Err(format!("is {line}; expected an object with {}", KEYS.join(", ")));
+    };
+    if let Some(key) = fields.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(format!("unknown key {key:?}; expected {}", KEYS.join(", ")));
+    }
     let prompt = answer::ids(&line["prompt_ids"], "prompt_ids", vocabulary)?;
     let ids = answer::ids(&line["completion_ids"], "completion_ids", vocabulary)?;
+    answer::ends_last(&ids, "completion_ids", ends)?;
     let log_probs = answer::log_probs(&line["log_probs"], "log_probs", ids.len())?;
     let last = ids.last().copied().unwrap_or_default();
     let finish = match line["finish_reason"].as_str() {
@@ -180,11 +200,21 @@ mod tests {
             (&good.replace("-0.5, -1", "-0.5"), "log_probs has 1 numbers, expected 2"),
             (&good.replace("-0.5", "null"), "log_probs[0] is null; expected a log-probability"),
             (&good.replace("-0.5", "0.5"), "log_probs[0] is 0.5; expected a log-probability"),
+            (
+                &good.replace("[3, 2]", "[2, 3]"),
+                "completion_ids[0] is 2, which ends answers; expected it last of 2 tokens",
+            ),
+            (&good.replace("[3, 2]", "[2, 2]"), "completion_ids[0] is 2, which ends answers"),
+            (&good.replace("log_probs", "logprobs"), "unknown key \"logprobs\"; expected prompt_ids, "),
+            ("[1]", "line 2: is [1]; expected an object with prompt_ids, "),
             (&good.replace("[3, 2]", "[3, 4]"), "finish_reason is null, and the last token, 4"),
         ] {
             let message = opened(&[good, line]).unwrap_err().to_string();
             assert!(message.contains(part), "{message}: expected {part}");
         }
+        let other = good.replace("[1]", "[7]");
+        let found = opened(&[good, &other, &other]).unwrap().unused([&[1][..], &[5]]);
+        assert_eq!(found, (3, 2));
         assert!(opened(&[]).unwrap_err().to_string().ends_with("has no answer"));
     }
 }

@@ -76,6 +76,7 @@ fn sample(value: &Value, at: usize, server: &Server, ask: &Ask, version: &Versio
         log_probs.push(answer::of_log_prob(&pair[0], &format!("{name}[{token}][0]"))?);
         ids.push(answer::of_id(&pair[1], &format!("{name}[{token}][1]"), server.vocabulary)?);
     }
+    answer::ends_last(&ids, &name, &server.ends)?;
     let same = |made: &Vec<Value>| {
         let made = made.iter().map(Value::as_u64);
         let scored = || ids.iter().map(|id| Some(u64::from(*id)));

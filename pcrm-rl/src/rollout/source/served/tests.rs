@@ -90,7 +90,7 @@ fn answers_are_read() {
 #[test]
 fn faulty_answers_are_named() {
     let vllm = Protocol::Vllm;
-    let faults: [(Protocol, &str, Value, &str); 22] = [
+    let faults: [(Protocol, &str, Value, &str); 24] = [
         (vllm, "/model", json!("policy-ab-v3"), "is of model \"policy-ab-v3\", expected \"policy-ab-v4\""),
         (vllm, "/choices", Value::Null, "choices is missing; expected a list of answers"),
         (vllm, "/choices", json!([]), "choices has 0 answers, expected 2"),
@@ -104,6 +104,18 @@ fn faulty_answers_are_named() {
             "/choices/0/token_ids/1",
             json!(10),
             "choices[0].token_ids[1] is 10; expected a token id below 10",
+        ),
+        (
+            vllm,
+            "/choices/0/token_ids/1",
+            json!(2),
+            "choices[0].token_ids[1] is 2, which ends answers; expected it last of 3 tokens",
+        ),
+        (
+            Protocol::Sglang,
+            "/1/meta_info/output_token_logprobs/0/1",
+            json!(2),
+            "[1].meta_info.output_token_logprobs[0] is 2, which ends answers; expected it last of 3",
         ),
         (vllm, "/choices/0/prompt_token_ids/1", json!(6), "prompt_token_ids is not the prompt that was sent"),
         (vllm, "/choices/0/logprobs", Value::Null, "choices[0].logprobs.token_logprobs is missing"),

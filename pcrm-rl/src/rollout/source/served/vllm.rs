@@ -71,6 +71,7 @@ pub(super) fn read(
             }
         }
         let ids = answer::ids(&choice["token_ids"], &field("token_ids"), server.vocabulary)?;
+        answer::ends_last(&ids, &field("token_ids"), &server.ends)?;
         let log_probs = &choice["logprobs"]["token_logprobs"];
         let log_probs = answer::log_probs(log_probs, &field("logprobs.token_logprobs"), ids.len())?;
         let reason = choice["finish_reason"].as_str().unwrap_or("null");
