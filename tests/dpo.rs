@@ -467,6 +467,9 @@ fn options_that_do_not_go_together_are_refused() -> Result<()> {
         ("--loss floor --constraint length_ratio --floor inf", &["--floor", "inf"]),
         ("--reference base", &["--reference", "holds no adapters"]),
         ("--loss nca_pair --f-divergence-type forward_kl", &["--f-divergence-type", "nca_pair"]),
+        ("--score-margins", &["--score-margins has no effect", "score_gap"]),
+        ("--margin-field gap --constraint length_ratio", &["--margin-field has no effect"]),
+        ("--field margin=gap", &["--field margin has no effect"]),
     ] {
         world.refuses(&format!("{run} {options}"), parts)?;
         ensure!(!world.path("out/model.safetensors").exists());
@@ -500,5 +503,45 @@ fn labelled_answers_are_the_same_in_parts() -> Result<()> {
         }
     }
     ensure!(compared > 4, "{compared} reference points and margins");
+    Ok(())
+}
+
+/// Protects: `dpo` and `kto` add the loss of a mixture's routers with its coefficient, which reaches the
+/// routers. For nearly even routing it is the number of experts of a token (experts · Σ f·p with p = 1 /
+/// experts and Σ f = 2).
+#[test]
+fn routers_are_balanced() -> Result<()> {
+    let world = World::new()?;
+    let base: Value = serde_json::from_slice(&world.read("base/config.json")?)?;
+    for (name, balanced) in [("even", true), ("free", false)] {
+        fs::create_dir(world.path(name))?;
+        for entry in fs::read_dir(world.path("base"))? {
+            let entry = entry?;
+            fs::copy(entry.path(), world.path(name).join(entry.file_name()))?;
+        }
+        let mut config = base.clone();
+        config["model_type"] = json!("mixtral");
+        config["architectures"] = json!(["MixtralForCausalLM"]);
+        config["num_local_experts"] = json!(4);
+        config["num_experts_per_tok"] = json!(2);
+        config["router_aux_loss_coef"] = json!(0.5);
+        config["output_router_logits"] = json!(balanced);
+        world.write(&format!("{name}/config.json"), &config.to_string())?;
+        let steps = "--random-init --data train.jsonl --max-length 64 --batch 4 --max-steps 1 --threads 1";
+        for verb in ["dpo", "kto"] {
+            world.run(&format!("{verb} --model {name} {steps} --output {name}-{verb}"))?;
+        }
+    }
+    for verb in ["dpo", "kto"] {
+        let [even, free] = [format!("even-{verb}"), format!("free-{verb}")];
+        let lines = [&even, &free].map(|run| world.lines(&format!("{run}/metrics.jsonl")));
+        let [even_lines, free_lines] = lines;
+        let loss = even_lines?[0]["aux_loss"].as_f64().context("no aux_loss")?;
+        ensure!((0.9..1.2).contains(&loss), "{verb}: {loss}, expected about 0.5 · 2");
+        ensure!(free_lines?[0].get("aux_loss").is_none(), "{verb} of free routers has a loss of routers");
+        let weights = [&even, &free].map(|run| world.read(&format!("{run}/model.safetensors")));
+        let [even_weights, free_weights] = weights;
+        ensure!(even_weights? != free_weights?, "{verb}: the loss reached no weight");
+    }
     Ok(())
 }

@@ -51,7 +51,8 @@ pub enum Verdict {
     /// The first answer is better.
     #[default]
     Preferred,
-    /// Neither is better: a margin of 0, or equal scores or ranks. The first answer in the file comes first.
+    /// Neither is better: equal scores or ranks, or a label that says so. The first answer in the file comes
+    /// first.
     Tied,
 }
 

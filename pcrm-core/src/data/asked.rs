@@ -193,13 +193,34 @@ fn turns_at(key: &str, list: &Value) -> Result<Vec<Message>, Refusal> {
 }
 
 /// Pairs a prompt with its answer: a text that answers turns becomes the assistant's turn.
-pub(super) fn beside(prompt: Option<Content>, answer: Content) -> (Option<Content>, Content) {
+///
+/// # Errors
+/// Fails if a text follows turns that the assistant has already answered.
+pub(super) fn beside(
+    prompt: Option<Content>,
+    answer: Content,
+) -> Result<(Option<Content>, Content), Refusal> {
     match (prompt, answer) {
         (Some(Content::Messages(turns)), Content::Text(text)) => {
+            to_answer(&turns)?;
             let said = Content::Messages(vec![Message::new("assistant", text)]);
-            (Some(Content::Messages(turns)), said)
+            Ok((Some(Content::Messages(turns)), said))
         }
-        other => other,
+        other => Ok(other),
+    }
+}
+
+/// Checks that the turns of a prompt await an answer.
+///
+/// # Errors
+/// Fails if the last turn is the assistant's.
+pub(super) fn to_answer(turns: &[Message]) -> Result<(), Refusal> {
+    match turns.last().is_some_and(|turn| turn.role == "assistant") {
+        true => {
+            let message = "the prompt ends with the assistant's turn; expected a turn to answer";
+            Err(malformed(message.to_owned()))
+        }
+        false => Ok(()),
     }
 }
 

@@ -97,9 +97,11 @@ fn read_completion(schema: Schema, record: &Record, origin: &Origin) -> Result<C
         Schema::Messages => (None, Content::Messages(asked.conversation()?)),
         Schema::Text => (None, content_at(record, "text")?),
         Schema::Instruction => {
-            beside(Some(Content::Messages(asked.as_turns()?)), content_at(record, "output")?)
+            beside(Some(Content::Messages(asked.as_turns()?)), content_at(record, "output")?)?
         }
-        _ => beside(asked.content(&[])?, content_at(record, completion_key(record).unwrap_or("completion"))?),
+        _ => {
+            beside(asked.content(&[])?, content_at(record, completion_key(record).unwrap_or("completion"))?)?
+        }
     };
     checked(Completion { origin: origin.clone(), prompt, completion }, record)
 }

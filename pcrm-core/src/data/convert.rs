@@ -283,9 +283,11 @@ fn carry(
             record.insert("score_rejected".to_owned(), Value::from(rejected));
         }
     }
-    // The rank or label that marked the tie is gone.
-    if pair.verdict == Verdict::Tied && pair.margin.is_none() && pair.scores.is_none() {
-        record.insert("margin".to_owned(), Value::from(0));
+    // The rank or label that marked the tie is gone; equal scores mark it.
+    if pair.verdict == Verdict::Tied && pair.scores.is_none() {
+        for key in ["score_chosen", "score_rejected"] {
+            record.insert(key.to_owned(), Value::from(0));
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::conversation::Content;
 use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{content_at, read_pair};
 use super::report::{Origin, ProblemKind, Report};
-use super::schema::{Schema, completion_key};
+use super::schema::{Schema, answer_key};
 use super::survey::{Finding, Severity, Tally, many};
 use crate::error::Result;
 
@@ -117,8 +117,8 @@ fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec
     }
     let malformed = |message| (ProblemKind::Malformed, message);
     let asked = Asked::of(record).map_err(malformed)?;
-    let (prompt, completion) = match completion_key(record) {
-        Some(key) => beside(asked.content(&[])?, content_at(record, key)?),
+    let (prompt, completion) = match answer_key(record) {
+        Some(key) => beside(asked.content(&[])?, content_at(record, key)?)?,
         None => last_answer(&asked)?,
     };
     let desirable = label(record).map_err(malformed)?;
@@ -184,6 +184,12 @@ mod tests {
                 asked.clone(),
                 said.clone(),
                 false,
+            ),
+            (
+                json!({"messages": [turn("user", "q"), turn("assistant", "a")], "answer": "b", "label": true}),
+                asked.clone(),
+                said.clone(),
+                true,
             ),
             (
                 json!({"messages": [turn("user", "q"), turn("assistant", "a")], "label": true}),

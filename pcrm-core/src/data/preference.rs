@@ -34,8 +34,8 @@ pub struct SourceSet {
 
 /// Reads preferences from files and folders of JSON lines, JSON or Parquet. Every set has a comparison.
 ///
-/// Each file's schema is that of its first usable record. Malformed records, ties (a `margin` of 0, or equal
-/// scores), identical answers and empty answers are left out, or refused under [`Strictness::Refuse`]. Ties
+/// Each file's schema is that of its first usable record. Malformed records, ties (equal scores, or a label that
+/// says so), identical answers and empty answers are left out, or refused under [`Strictness::Refuse`]. Ties
 /// in a set with other comparisons are left out and never refused. [`Ties::Keep`] keeps all ties. The report
 /// counts comparisons as pairs.
 ///
@@ -197,11 +197,10 @@ impl Preferences {
 }
 
 fn tie_in_words(pair: Preference<'_>) -> String {
-    match (pair.margin, pair.scores) {
-        (Some(_), _) => "\"margin\" is 0: a tie".to_owned(),
-        (None, Some((score, _))) => format!("both answers have the score {score}: a tie"),
-        (None, None) if pair.in_set.is_none() => "the label calls neither answer better: a tie".to_owned(),
-        (None, None) => "both answers have the same rank: a tie".to_owned(),
+    match pair.scores {
+        Some((score, _)) => format!("both answers have the score {score}: a tie"),
+        None if pair.in_set.is_none() => "the label calls neither answer better: a tie".to_owned(),
+        None => "both answers have the same rank: a tie".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::asked::Asked;
+use super::asked::{Asked, to_answer};
 use super::columns::Columns;
 use super::completions::answers_of;
 use super::conversation::Content;
@@ -72,10 +72,7 @@ fn read_prompt(found: Found<'_>, named: &Columns) -> Result<Prompt, Refusal> {
     };
     if let Content::Messages(turns) = &prompt {
         refuse_template_columns(record)?;
-        if turns.last().is_some_and(|turn| turn.role == "assistant") {
-            let message = "the prompt ends with the assistant's turn; expected a turn to answer";
-            return Err(malformed(message.to_owned()));
-        }
+        to_answer(turns)?;
     }
     let read: Vec<&str> = asked.columns().collect();
     let mut columns = source.clone();

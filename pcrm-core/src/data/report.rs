@@ -48,7 +48,7 @@ pub enum Strictness {
 pub enum ProblemKind {
     /// Broken JSON, missing keys, wrong types, or another schema than the file's.
     Malformed,
-    /// Neither answer is better in the file: a margin of 0, or equal scores.
+    /// Neither answer is better in the file: equal scores, or a label that says so.
     Tie,
     /// Two answers that rank the same in a set with other comparisons; the set is used without the pair.
     TieInSet,

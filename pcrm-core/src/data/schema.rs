@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub(super) use columns::{answers_key, completion_key, conversation_key};
+pub(super) use columns::{answer_key, answers_key, completion_key, conversation_key};
 pub(super) use labels::LabelKeys;
 
 /// A known layout of records. Users choose one by its [name](Schema::name).

@@ -115,11 +115,11 @@ fn read_row(schema: Schema, record: &Record, origin: Origin) -> Result<Row, Refu
         Schema::Messages => (None, Content::Messages(asked.conversation()?)),
         Schema::PromptCompletion | Schema::ConversationalPromptCompletion => {
             let answer = content_at(record, completion_key(record).unwrap_or("completion"))?;
-            beside(asked.content(&[])?, answer)
+            beside(asked.content(&[])?, answer)?
         }
         Schema::Instruction => {
             let answer = record.get("output").and_then(Value::as_str).unwrap_or_default();
-            beside(Some(Content::Messages(asked.as_turns()?)), Content::Text(answer.to_owned()))
+            beside(Some(Content::Messages(asked.as_turns()?)), Content::Text(answer.to_owned()))?
         }
         _ => (None, content_at(record, "text")?),
     };

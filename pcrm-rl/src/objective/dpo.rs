@@ -61,6 +61,9 @@ impl Preferences {
 
 /// The objective of `pcrm dpo`: the mean loss over sets of answers. The loss of a set is the mean of its
 /// comparisons.
+///
+/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient:
+/// that of each micro-batch, weighted by its sets. A prompt that answers share counts once.
 #[derive(Clone, Default)]
 pub struct Dpo<'a> {
     /// The loss.
@@ -127,7 +130,7 @@ impl Objective for Dpo<'_> {
         let factor = bounds::factor(self.schedule, pass)?;
         let of_sets: Vec<&EncodedSet> = sets.iter().map(|set| &data.pairs.sets[*set]).collect();
         let batch = AnswerBatch::new(&of_sets, self.config.learns_prompts(), model.config().shares_up_to())?;
-        let HeadStats { stats, mean_logits, log_sum_squares } =
+        let HeadStats { stats, mean_logits, log_sum_squares, balance } =
             head::ask(model, &batch, self.config.use_weighting)?;
         let host = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
         let log_probs = host(stats.log_probs.read()?.into_f32());
@@ -186,7 +189,9 @@ impl Objective for Dpo<'_> {
                 slopes[range.clone()].copy_from_slice(gradient);
             }
         }
-        Ok(Forward { outputs: vec![(stats.log_probs, slopes)], tokens })
+        let mut outputs = vec![(stats.log_probs, slopes)];
+        outputs.extend(head::weighted(balance, weight, pass, metrics)?);
+        Ok(Forward { outputs, tokens })
     }
 
     fn probe(&self, model: &LanguageModel, data: &Preferences) -> Result<Vec<(String, f32)>> {

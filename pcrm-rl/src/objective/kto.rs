@@ -22,7 +22,8 @@ const CHECKED: usize = 4;
 pub struct LabelledAnswers {
     /// Answers, each as a set of one.
     pub own: Vec<EncodedSet>,
-    /// The same prompts, each with the answer of the previous row (the first with the last row's), as in TRL.
+    /// The same prompts, each with the answer of the nearest earlier row that has another prompt (the last
+    /// rows come before the first), so that no answer is to its own prompt.
     pub mismatched: Vec<EncodedSet>,
     /// True for a desirable answer.
     pub desirable: Vec<bool>,
@@ -34,8 +35,8 @@ impl LabelledAnswers {
     /// Creates labelled answers in the order of their files; mismatched sequences are cut to `most` tokens.
     pub fn new(items: &[EncodedCompletion], desirable: Vec<bool>, most: usize) -> Self {
         let own: Vec<EncodedSet> = items.iter().map(|item| alone(item, item.ids.clone())).collect();
-        let mismatched = items.iter().enumerate().map(|(at, item)| {
-            let other = &items[(at + items.len() - 1) % items.len()];
+        let mismatched = items.iter().zip(others(items)).map(|(item, other)| {
+            let other = &items[other];
             let mut ids = [&item.ids[..begin(item)], &other.ids[begin(other)..]].concat();
             ids.truncate(most.max(begin(item) + 1));
             alone(item, ids)
@@ -73,6 +74,22 @@ impl LabelledAnswers {
     }
 }
 
+/// Returns for each row the nearest earlier row, cyclically, with another prompt; the row before it if all
+/// prompts are equal. The two answers of a pair are consecutive rows with one prompt.
+fn others(items: &[EncodedCompletion]) -> Vec<usize> {
+    let count = items.len();
+    let before = |at: usize| (at + count - 1) % count;
+    let is_new = |at: usize| items[at].prompt_id != items[before(at)].prompt_id;
+    let mut others: Vec<usize> = (0..count).map(before).collect();
+    let Some(first) = (0..count).find(|at| is_new(*at)) else { return others };
+    for at in (first..first + count).map(|at| at % count) {
+        if !is_new(at) {
+            others[at] = others[before(at)];
+        }
+    }
+    others
+}
+
 /// Returns the start of a completion's tokens.
 fn begin(item: &EncodedCompletion) -> usize {
     item.trained.first().map_or(item.ids.len(), |range| range.start)
@@ -90,7 +107,8 @@ fn alone(item: &EncodedCompletion, ids: Vec<u32>) -> EncodedSet {
 }
 
 /// The objective of `pcrm kto`: the mean loss over the answers of a step. The reference point is estimated on
-/// the step's mismatched answers, without gradient.
+/// the step's mismatched answers, without gradient. The routers' loss of a mixture of experts is added as in
+/// [`Dpo`](super::dpo::Dpo).
 #[derive(Debug, Clone, Default)]
 pub struct Kto {
     /// The loss.
@@ -114,9 +132,10 @@ impl Objective for Kto {
         if data.own.is_empty() {
             return refuse("data", "no answer is left to train on".into());
         }
-        if data.own.len() == 1 && self.config.kto_loss == KtoLoss::Kto {
+        let one_prompt = data.own.iter().all(|set| set.prompt_id == data.own[0].prompt_id);
+        if one_prompt && self.config.kto_loss == KtoLoss::Kto {
             let message =
-                "has one answer; kto needs the answer to another prompt to estimate its reference point";
+                "has one prompt; kto needs the answer to another prompt to estimate its reference point";
             return refuse("data", message.into());
         }
         within_vocabulary(&data.own, model.config().vocabulary)
@@ -136,7 +155,7 @@ impl Objective for Kto {
         };
         let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.own[*item]).collect();
         let batch = AnswerBatch::new(&sets, false, model.config().shares_up_to())?;
-        let HeadStats { stats, mean_logits, .. } = head::ask(model, &batch, false)?;
+        let HeadStats { stats, mean_logits, balance, .. } = head::ask(model, &batch, false)?;
         let log_probs = stats.log_probs.read()?.into_f32();
         let entropies = stats.entropy.map(|entropy| entropy.read()).transpose()?;
         let entropies = entropies.map_or_else(Vec::new, |entropy| entropy.into_f32());
@@ -173,7 +192,9 @@ impl Objective for Kto {
             longest: batch.longest,
             sequences: batch.answers.len(),
         };
-        Ok(Forward { outputs: vec![(stats.log_probs, slopes)], tokens })
+        let mut outputs = vec![(stats.log_probs, slopes)];
+        outputs.extend(head::weighted(balance, items.len() as f64, pass, metrics)?);
+        Ok(Forward { outputs, tokens })
     }
 
     fn probe(&self, model: &LanguageModel, data: &LabelledAnswers) -> Result<Vec<(String, f32)>> {
@@ -198,5 +219,47 @@ impl Objective for Kto {
             sum(of) - data.reference[1].get(*item).map_or(0.0, |of| sum(&of[0]))
         };
         Ok(items.iter().zip(&policy).map(ratio).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use pcrm_core::data::prompt_id::PromptId;
+    use pcrm_core::data::report::Origin;
+
+    use super::*;
+
+    /// Returns an answer of one token to a prompt of one token.
+    fn row(row: usize, prompt: u32, answer: u32) -> EncodedCompletion {
+        EncodedCompletion {
+            row,
+            origin: Origin { file: Arc::from(Path::new("rows.jsonl")), line: row as u64 + 1 },
+            prompt_id: PromptId::of_text(&prompt.to_string()),
+            ids: vec![prompt, answer],
+            trained: std::iter::once(1..2).collect(),
+        }
+    }
+
+    fn mismatched(rows: &[(u32, u32)]) -> Vec<Vec<u32>> {
+        let items: Vec<EncodedCompletion> =
+            rows.iter().enumerate().map(|(at, (prompt, answer))| row(at, *prompt, *answer)).collect();
+        let answers = LabelledAnswers::new(&items, vec![true; rows.len()], 8);
+        answers.mismatched.iter().map(|set| set.answers[0].ids.clone()).collect()
+    }
+
+    /// Protects: the reference point is estimated on answers to other prompts, also if the two answers of a
+    /// pair are consecutive rows; different prompts get the previous row's answer, as in TRL.
+    #[test]
+    fn mismatched_answers_are_to_other_prompts() {
+        assert_eq!(mismatched(&[(1, 11), (2, 12), (3, 13)]), [[1, 13], [2, 11], [3, 12]]);
+        assert_eq!(mismatched(&[(1, 11), (1, 12), (2, 13), (2, 14)]), [[1, 14], [1, 14], [2, 12], [2, 12]]);
+        // The run of prompt 1 goes from the last row to the second.
+        let around = mismatched(&[(1, 11), (1, 12), (2, 13), (3, 14), (1, 15)]);
+        assert_eq!(around, [[1, 14], [1, 14], [2, 12], [3, 13], [1, 14]]);
+        assert_eq!(mismatched(&[(1, 11), (1, 12)]), [[1, 12], [1, 11]]);
+        assert!(mismatched(&[]).is_empty());
     }
 }

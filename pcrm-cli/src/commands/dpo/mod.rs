@@ -9,6 +9,7 @@ use pcrm_core::model::ModelConfig;
 use pcrm_core::model::lora::peft;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::loss::WrongShare;
 use pcrm_rl::reference::Reference;
 use pcrm_rl::train::Setting;
 use pcrm_rl::train::dpo::{Caches, DpoData, DpoRun};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use self::record::Record;
 use crate::dataset::bound_warnings;
+use crate::paragraph::paragraph;
 use crate::priors::priors;
 use crate::processes::resumes;
 use crate::progress::say;
@@ -37,6 +39,9 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let mut constraint = usage(constraint::read(&args.constraint))?;
     let is_bounded = constraint.kind() != "none";
     let options = args.options(is_bounded)?;
+    let reads_margins = constraint::may_read_margins(constraint.as_ref())
+        || options.preference.label_smoothing == WrongShare::ESTIMATE;
+    usage(args.check_margins(reads_margins))?;
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;
     let backend = args.steps.processes.open(&args.machine)?;
@@ -61,6 +66,11 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     // The end token of an answer is learned, even if it pads batches elsewhere.
     let Encoded { train, eval, sources, mut warnings, .. } =
         encoded(&args.source(), &args.reading, DpoArgs::TIES, &tokenizer, None, max_length)?;
+    let with_margins = train.iter().flat_map(|set| &set.comparisons).any(|pair| pair.margin.is_some());
+    if with_margins && !reads_margins {
+        let text = "the data have margins, which neither the loss nor the constraint reads";
+        say(paragraph("note: ", text).trim_end());
+    }
     if let Reference::Folder(dir) = &reference {
         policy::other_reference(&shape, &tokenizer, dir)?.into_iter().for_each(|text| warnings.add(text));
     }

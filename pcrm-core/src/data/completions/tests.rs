@@ -62,6 +62,21 @@ fn completions_are_read_in_every_form() {
     }
 }
 
+/// Protects: a conversation that the assistant has answered is the whole text, as in TRL, and a column named
+/// like an answer beside it is reported as unread.
+#[test]
+fn an_answered_conversation_needs_no_other_answer() {
+    let whole = [turn("user", "What is 40+2?"), turn("assistant", "It is 42.")];
+    let row = json!({"problem": "What is 40+2?", "answer": "42", "messages": whole});
+    let (rows, report) = read(&[row]).unwrap();
+    let read_as = turns(&[("user", "What is 40+2?"), ("assistant", "It is 42.")]);
+    assert_eq!((&rows[0].prompt, &rows[0].completion), (&None, &read_as));
+    assert!(report.files[0].unread.contains(&"answer".to_owned()), "{report}");
+    let answered = json!({"prompt": whole, "completion": "42"});
+    let said = read(&[answered]).unwrap_err().to_string();
+    assert!(said.contains(":1: the prompt ends with the assistant's turn"), "{said}");
+}
+
 /// Protects: the chosen answer of a preference is trained on, without its prompt, and the report notes it.
 #[test]
 fn the_chosen_answer_is_the_completion() {

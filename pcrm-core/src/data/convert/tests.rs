@@ -81,14 +81,16 @@ fn losses_are_said() {
     assert_eq!(losses, ["column \"scores\" dropped", "pairs of one record became separate records"]);
 }
 
-/// Ties stay ties, marked by a margin of 0 if no score shows it.
+/// Protects: ties stay ties, marked by equal scores if the data have none.
 #[test]
 fn ties_stay_ties() {
     let set = r#"{"prompt": "q", "responses": ["a", "b"], "ranks": [1, 1]}"#;
     let (record, _) = converted(set, Schema::StandardExplicit).unwrap();
-    assert_eq!(record["margin"], 0);
+    assert_eq!((&record["score_chosen"], &record["score_rejected"]), (&json!(0), &json!(0)));
     let label = r#"{"question": "q", "response_A": "a", "response_B": "b", "label": "A=B"}"#;
-    assert_eq!(converted(label, Schema::Question).unwrap().0["margin"], 0);
+    let (record, _) = converted(label, Schema::Question).unwrap();
+    assert_eq!((&record["score_chosen"], &record["score_rejected"]), (&json!(0), &json!(0)));
+    assert!(record.get("margin").is_none(), "{record}");
 }
 
 /// Content that a schema cannot hold is an error, not a guess.

@@ -36,9 +36,10 @@ pub struct EncodedSet {
 pub struct EncodedAnswer {
     /// The whole sequence: the prompt, the answer and its end token. Never empty.
     pub ids: Vec<u32>,
-    /// The index of the answer's first token: the length of the longest common prefix of the sequence and the
-    /// tokens of its prompt alone, as TRL masks prompts (`common_prefix_length`). A token that covers the end
-    /// of the prompt and the beginning of the answer belongs to the answer.
+    /// The index of the answer's first token, the same for all answers of a set: the length of the longest
+    /// common prefix of all sequences and the tokens of the prompt alone, as TRL masks prompts
+    /// (`common_prefix_length`). A token that covers the end of the prompt and the beginning of an answer
+    /// belongs to the answer.
     pub answer_start: usize,
 }
 

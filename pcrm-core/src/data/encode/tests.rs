@@ -321,6 +321,46 @@ fn padding_goes_from_the_ends_alone() {
     }
 }
 
+/// Protects: the beginning of an answer that the template writes before every answer is part of the prompt,
+/// even if the template writes more when it asks for one, as those of reasoning models do.
+#[test]
+fn answers_begin_after_the_tokens_that_open_them() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(golden("plain")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+                    {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = Tokenizer::from_dir(dir.path()).unwrap();
+    let opened = tokenizer.encode_rendered("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n").unwrap();
+    let chat = |turns: &[(&str, &str)]| {
+        Content::Messages(turns.iter().map(|(role, said)| Message::new(*role, *said)).collect())
+    };
+    let answers = ["yes", "no"].map(|said| chat(&[("assistant", said)]));
+    let whole = ["yes", "no"].map(|said| chat(&[("user", "q"), ("assistant", said)]));
+    for (prompt, [chosen, rejected]) in [(Some(chat(&[("user", "q")])), answers), (None, whole)] {
+        let (sets, _) = encoded(&[AnswerSet::pair(origin(1), prompt, chosen, rejected)], &tokenizer);
+        for answer in &sets[0].answers {
+            assert_eq!(answer.ids[..answer.answer_start], opened);
+        }
+    }
+}
+
+/// Protects: both answers begin at the same token, the earlier of the two, as in TRL's DPO trainer: " I" is
+/// one token, so that the blank that ends the prompt belongs to the answers.
+#[test]
+fn answers_of_a_set_begin_at_one_token() {
+    let tokenizer = tokenizer("plain");
+    for (chosen, rejected) in [("I", "x"), ("x", "I")] {
+        let (sets, _) = encoded(&[pair(Some("q "), chosen, rejected)], &tokenizer);
+        let lengths: Vec<usize> = sets[0].answers.iter().map(|answer| answer.ids.len()).collect();
+        assert_eq!(lengths.iter().sum::<usize>(), 3 + 4, "q, \" I\", end and q, blank, x, end");
+        assert!(sets[0].answers.iter().all(|answer| answer.answer_start == 1), "{sets:?}");
+    }
+}
+
 /// Protects: an answer begins where TRL's SFT trainer starts training on it, even if a token covers the end
 /// of the prompt and the beginning of the answer, and regardless of the other answer.
 #[test]

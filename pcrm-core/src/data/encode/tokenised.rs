@@ -4,11 +4,11 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::set::{EncodedAnswer, EncodedComparison, EncodedSet, Removed};
-use super::{common_prefix, nothing_left};
+use super::{common_prefix, completion, nothing_left};
 use crate::data::answer_set::AnswerSet;
-use crate::data::conversation::Content;
+use crate::data::conversation::{Content, Message};
 use crate::data::prompt_id::PairId;
-use crate::data::readable::Readable;
+use crate::data::readable::{Cut, Readable};
 use crate::data::render::{Rendered, render};
 use crate::data::report::Origin;
 use crate::error::{Error, Result};
@@ -94,10 +94,15 @@ fn tokenised_set(
         compared.iter().zip(&sequences).map(|(answer, (rendered, _))| (*answer, &*rendered.text)).collect();
     let alone = match sequences.first() {
         Some((rendered, _)) => {
-            let text = readable.prompt(&everything).0.to_string();
-            Rendered { text, by_template: rendered.by_template, answer_at: None }
-                .tokens(tokenizer)
-                .map_err(located)?
+            let (text, cut) = readable.prompt(&everything);
+            let chat = match (cut, compared.first()) {
+                (Cut::Turn(shared), Some(Content::Messages(turns))) if rendered.by_template => {
+                    chat_prompt(prompt.as_ref(), &turns[..shared], tokenizer)
+                }
+                _ => None,
+            };
+            let text = || Rendered { answer_at: None, text: text.to_string(), ..rendered.clone() };
+            chat.map_or_else(|| text().tokens(tokenizer), Ok).map_err(located)?
         }
         None => Vec::new(),
     };
@@ -121,10 +126,9 @@ fn tokenised_set(
         }
     });
     let comparisons = comparisons.collect();
-    let answer = |(_, ids): (Rendered, Vec<u32>)| {
-        let answer_start = common_prefix(&ids, &alone);
-        EncodedAnswer { ids, answer_start }
-    };
+    // One start for all answers, so that each has the same context, as in TRL.
+    let answer_start = sequences.iter().map(|(_, ids)| common_prefix(ids, &alone)).min().unwrap_or(0);
+    let answer = |(_, ids): (Rendered, Vec<u32>)| EncodedAnswer { ids, answer_start };
     Ok(EncodedSet {
         row,
         origin: origin.clone(),
@@ -133,6 +137,19 @@ fn tokenised_set(
         answers: sequences.into_iter().map(answer).collect(),
         comparisons,
     })
+}
+
+/// Returns the tokens of a conversation's prompt, including the `shared` turns of its answers and the
+/// template's beginning of an answer; `None` if no answer can follow it or the template refuses it.
+fn chat_prompt(prompt: Option<&Content>, shared: &[Message], tokenizer: &Tokenizer) -> Option<Vec<u32>> {
+    let before = match prompt {
+        Some(Content::Messages(turns)) => turns.as_slice(),
+        _ => &[],
+    };
+    let turns = [before, shared].concat();
+    let awaits_answer = turns.last().is_some_and(|turn| turn.role != "assistant");
+    let ids = || completion::prompt_ids(&Content::Messages(turns), tokenizer).ok();
+    if awaits_answer { ids() } else { None }
 }
 
 /// Adds the row's file and line to an error that the row causes. A missing template is not the row's fault.

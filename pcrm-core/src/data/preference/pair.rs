@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{AnswerSet, Comparison, Content, Message, Origin, Verdict};
-use crate::data::asked::{Asked, join};
+use crate::data::asked::{Asked, join, to_answer};
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
@@ -55,7 +55,11 @@ pub(in crate::data) fn read_pair(
             let prompt = (!before.is_empty()).then_some(before);
             (prompt.map(Content::Messages), chosen, rejected)
         }
-        Schema::Chat | Schema::Alpaca => (turns()?, spoken("chosen"), spoken("rejected")),
+        Schema::Chat | Schema::Alpaca => {
+            let prompt = asked.as_turns()?;
+            to_answer(&prompt)?;
+            (Some(Content::Messages(prompt)), spoken("chosen"), spoken("rejected"))
+        }
         Schema::Labelled => {
             let (prompt, chosen, rejected, said) = labelled(record)?;
             verdict = said;
@@ -87,7 +91,7 @@ pub(in crate::data) fn read_pair(
         }
     }
     let (margin, scores) = (margin(record)?, scores(record));
-    if margin == Some(0.0) || scores.is_some_and(|(chosen, rejected)| chosen == rejected) {
+    if scores.is_some_and(|(chosen, rejected)| chosen == rejected) {
         verdict = Verdict::Tied;
     }
     let comparison = Comparison { verdict, margin, scores, ..Comparison::preferring(0, 1) };
@@ -134,12 +138,13 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
         false => asked.content(INSTRUCTIONS)?,
     };
     let spoken = |answer: Content| match (&prompt, answer) {
-        (Some(Content::Messages(_)), Content::Text(text)) => {
-            Content::Messages(vec![Message::new("assistant", text)])
+        (Some(Content::Messages(turns)), Content::Text(text)) => {
+            to_answer(turns)?;
+            Ok(Content::Messages(vec![Message::new("assistant", text)]))
         }
-        (_, answer) => answer,
+        (_, answer) => Ok(answer),
     };
-    let (first, second) = (spoken(first), spoken(second));
+    let (first, second) = (spoken(first)?, spoken(second)?);
     match keys.verdict(record).map_err(malformed)? {
         Ordering::Greater => Ok((prompt, first, second, Verdict::Preferred)),
         Ordering::Less => Ok((prompt, second, first, Verdict::Preferred)),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::pair::{INSTRUCTIONS, refuse_template_columns};
 use super::{AnswerSet, Comparison, Content, Message, Origin, Ties, Verdict};
-use crate::data::asked::Asked;
+use crate::data::asked::{Asked, to_answer};
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
@@ -169,7 +169,8 @@ fn content(answer: &Value, key: &str, prompt: &Content) -> Result<Content, Refus
     };
     match (said, prompt) {
         (Value::String(text), Content::Text(_)) => Ok(Content::Text(text.clone())),
-        (Value::String(text), Content::Messages(_)) => {
+        (Value::String(text), Content::Messages(turns)) => {
+            to_answer(turns)?;
             Ok(Content::Messages(vec![Message::new("assistant", text.as_str())]))
         }
         (Value::Object(_), Content::Messages(_)) => Message::from_value(said)

@@ -31,7 +31,7 @@ fn flaws_are_counted_by_reason() {
 {"chosen": "a", "rejected": "b"}
 {"prompt": "q", "chosen": "a", "rejected": "a"}
 
-{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 0.0}
+{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 0.5, "score_chosen": 1, "score_rejected": 1}
 {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 4, "score_rejected": 4.0}
 {"prompt": "q", "chosen": " \n", "rejected": "b"}
 {"prompt": "q", "chosen": "a", "rejected": "b", "margin": "wide"}
@@ -111,6 +111,21 @@ fn other_trainers_shapes_become_conversations() {
     let (pairs, _) = load_text(sharegpt, Strictness::Refuse).unwrap();
     assert_eq!(messages(pairs[0].prompt.as_ref().unwrap()), [("user", "q")]);
     assert_eq!(messages(&pairs[0].answers[1]), [("assistant", "b")]);
+}
+
+/// Protects: texts are no second answer to a conversation that the assistant has already answered.
+#[test]
+fn answered_prompts_are_refused() {
+    let turns = r#"[{"role": "user", "content": "q"}, {"role": "assistant", "content": "Blue."}]"#;
+    for answers in [
+        r#""chosen": "Blue.", "rejected": "Seven.""#,
+        r#""response_A": "Blue.", "response_B": "Seven.", "label": "A>B""#,
+        r#""responses": ["Blue.", "Seven."], "scores": [2, 1]"#,
+    ] {
+        let row = format!("{{\"messages\": {turns}, {answers}}}");
+        let said = load_text(&row, Strictness::Refuse).unwrap_err().to_string();
+        assert!(said.contains(":1: the prompt ends with the assistant's turn; expected a turn"), "{said}");
+    }
 }
 
 /// A text prompt that conversations contain is not repeated.

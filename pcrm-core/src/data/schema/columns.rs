@@ -6,7 +6,7 @@ use super::Schema;
 use super::labels::LabelKeys;
 use super::shape::{Shape, mismatch};
 use crate::data::asked::{Asked, is_turns};
-use crate::data::conversation::keys_of;
+use crate::data::conversation::{Message, keys_of};
 
 impl Schema {
     /// Checks that a record has the columns of this schema, which the user chose by name.
@@ -59,7 +59,7 @@ impl Schema {
                 (completion_key(record).unwrap_or("completion"), &[Messages, Text]),
             ],
             Self::Instruction => &[("instruction", &[Text]), ("output", &[Text])],
-            Self::Kto => match completion_key(record) {
+            Self::Kto => match answer_key(record) {
                 Some(answer) => &[(named, &[Text, Messages, List]), (answer, &[Text, Messages])],
                 None => &[(conversation_key(record).unwrap_or("messages"), &[Messages, List])],
             },
@@ -90,6 +90,22 @@ pub(in crate::data) fn answers_key(record: &Map<String, Value>) -> Option<&'stat
 /// Returns the key of a single record's answer.
 pub(in crate::data) fn completion_key(record: &Map<String, Value>) -> Option<&'static str> {
     ["completion", "response", "answer"].into_iter().find(|key| record.contains_key(*key))
+}
+
+/// Returns the key of a single record's answer, unless its prompt is a whole conversation that already ends
+/// with the assistant's turn: the conversation is then all of the text, as in TRL.
+pub(in crate::data) fn answer_key(record: &Map<String, Value>) -> Option<&'static str> {
+    completion_key(record).filter(|_| !is_answered(record))
+}
+
+/// Returns true if a record's prompt is its conversation and the assistant has the last turn.
+fn is_answered(record: &Map<String, Value>) -> bool {
+    let Some(key) = conversation_key(record) else { return false };
+    let last = record[key].as_array().and_then(|turns| turns.last());
+    Asked::of(record).is_ok_and(|asked| asked.prompt == Some(key))
+        && last
+            .and_then(|turn| Message::from_sharegpt(turn).ok())
+            .is_some_and(|turn| turn.role == "assistant")
 }
 
 /// Returns the key of a record's whole conversation.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Schema;
-use super::columns::{answers_key, completion_key, conversation_key};
+use super::columns::{answer_key, answers_key, conversation_key};
 use super::labels::LabelKeys;
 use super::shape::{Shape, has_text, mismatch};
 use crate::data::asked::{Asked, is_turns};
@@ -133,7 +133,7 @@ impl Schema {
             return Self::of_pair(record);
         }
         let shape = |key: &str| record.get(key).map(Shape::of);
-        if let Some(key) = completion_key(record) {
+        if let Some(key) = answer_key(record) {
             let asked = Asked::of(record)?;
             return match (asked.prompt.and_then(shape), shape(key)) {
                 (Some(Shape::Messages | Shape::List), Some(Shape::Messages | Shape::Text)) => {
@@ -177,7 +177,7 @@ impl Schema {
         if record.contains_key("chosen") || record.contains_key("rejected") || of_several(record).is_some() {
             return Self::of_pair(record);
         }
-        let answer = completion_key(record).or_else(|| conversation_key(record));
+        let answer = answer_key(record).or_else(|| conversation_key(record));
         match (record.contains_key("label"), answer) {
             (true, Some(_)) => Ok(Self::Kto),
             (false, Some(answer)) => Err(format!(

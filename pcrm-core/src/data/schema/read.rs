@@ -38,7 +38,7 @@ impl Schema {
             Self::Text => vec!["text"],
             Self::Messages => asked.into_iter().chain(super::conversation_key(record)).collect(),
             Self::Kto => {
-                let answer = super::completion_key(record).or_else(|| super::conversation_key(record));
+                let answer = super::answer_key(record).or_else(|| super::conversation_key(record));
                 asked.into_iter().chain(answer).chain(["label"]).collect()
             }
             // Prompt rows keep all columns.

@@ -13,6 +13,7 @@ fn said(value: Value) -> String {
 #[test]
 fn shapes_are_recognised() {
     let turns = json!([{"role": "user", "content": "q"}]);
+    let answered = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]);
     let turn = json!({"from": "gpt", "value": "a"});
     let dialogue = "\n\nHuman: q\n\nAssistant: a";
     for (record, expected) in [
@@ -52,6 +53,13 @@ fn shapes_are_recognised() {
         (json!({"prompt": "q", "response": "a"}), "prompts and completions"),
         (json!({"question": "q", "answer": "a"}), "prompts and completions"),
         (json!({"messages": turns}), "conversations"),
+        (json!({"messages": turns, "answer": "a"}), "conversational prompts and completions"),
+        (json!({"messages": answered, "problem": "q", "answer": "a"}), "conversations"),
+        (json!({"conversations": [{"from": "human", "value": "q"}, turn], "response": "a"}), "conversations"),
+        (
+            json!({"prompt": turns, "messages": answered, "completion": turns}),
+            "conversational prompts and completions",
+        ),
         (json!({"prompt": turns, "completion": turns}), "conversational prompts and completions"),
         (json!({"instruction": "q", "input": "", "output": "a"}), "instructions and outputs"),
     ] {

@@ -134,8 +134,12 @@ mod tests {
         records.push(json!({"prompt": "q", "chosen": "a"}));
         records.push(json!({"prompt": "q", "chosen": "a", "rejected": "a"}));
         records.push(json!({"prompt": "q", "chosen": "a", "rejected": " "}));
-        records.push(json!({"prompt": "q", "chosen": "a", "rejected": "b", "margin": 0}));
-        records.push(json!({"prompt": "q", "chosen": "a", "rejected": "c", "margin": 0}));
+        records.push(
+            json!({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": 1}),
+        );
+        records.push(
+            json!({"prompt": "q", "chosen": "a", "rejected": "c", "score_chosen": 1, "score_rejected": 1}),
+        );
         let (_, report) = read(&records);
         let found = findings(&report, Strictness::Skip);
         for (code, severity, count, line) in [

@@ -47,7 +47,7 @@ fn ties_are_kept_in_their_place() {
     assert!(report.counts().is_empty());
 }
 
-/// A record that is one pair may also be a tie.
+/// Protects: equal scores make a tie of a record that is one pair; a margin of 0 beside an order does not.
 #[test]
 fn tied_pairs_are_kept() {
     let text = "{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 0}\n\
@@ -55,7 +55,10 @@ fn tied_pairs_are_kept() {
                 {\"chosen\": \"e\", \"rejected\": \"f\", \"score_chosen\": 2, \"score_rejected\": 2}\n";
     let (sets, _) = with_ties(text, Ties::Keep, Strictness::Refuse).unwrap();
     let verdicts: Vec<Verdict> = pairs(&sets).map(|pair| pair.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Tied, Verdict::Preferred, Verdict::Tied]);
+    assert_eq!(verdicts, [Verdict::Preferred, Verdict::Preferred, Verdict::Tied]);
+    let (sets, report) = with_ties(text, Ties::Drop, Strictness::Skip).unwrap();
+    assert_eq!((sets.len(), sets[0].comparisons[0].margin), (2, Some(0.0)));
+    assert_eq!(report.counts()[&ProblemKind::Tie], 1);
     assert!(pairs(&sets).all(|pair| pair.in_set.is_none()));
 }
 
