@@ -1,32 +1,33 @@
 //! Shared by commands that sample answers: options, policy, prompts, and answers as text.
 
 mod prompts;
+mod record;
 pub mod rewards;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use pcrm_core::data::conversation::Content;
-use pcrm_core::data::prompts::Prompt as Asked;
 use pcrm_core::disk::Origins;
 use pcrm_core::kernels::Filters;
 use pcrm_core::model::lora::peft::tokenizer_dir;
 use pcrm_core::model::{LanguageModel, Loading, WeightPool};
 use pcrm_core::quant::Quantisation;
-use pcrm_core::text::Tokenizer;
+use pcrm_core::text::{SpecialToken, Tokenizer};
 use pcrm_core::{Backend, digest};
 use pcrm_rl::reward_source::AnswerTexts;
-use pcrm_rl::rollout::{Budget, Finish, Progress, Sample, Sampling, Stop};
-use serde_json::{Value, json};
+use pcrm_rl::rollout::{Budget, Finish, Progress, Prompt, Sample, Sampling, Stop};
+use serde_json::json;
 
 pub use self::prompts::PromptArgs;
+pub use self::record::{decimal, digest_of, record};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
-use crate::progress::Bar;
+use crate::progress::{Bar, say};
 use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
 
@@ -49,13 +50,13 @@ pub struct SamplingArgs {
     /// Sample from tokens at least P times as likely as the most likely one; 0: from all
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f64,
-    /// Divide the logits of tokens already in the text by X
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    repetition_penalty: f64,
+    /// Divide the logits of tokens already in the text by X [default: 1]
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f64>,
     /// Use temperature, top-k, top-p, min-p and the penalty from the model's generation_config.json
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"])]
     as_configured: bool,
-    /// End answers at this string, which is removed; may be repeated
+    /// End answers at this string or special token, which is removed; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     #[command(flatten)]
@@ -81,23 +82,40 @@ impl SamplingArgs {
     }
 
     fn typed(&self, seed: u64) -> Sampling {
-        let Self { temperature, top_k, top_p, min_p, repetition_penalty, .. } = *self;
+        let Self { temperature, top_k, top_p, min_p, .. } = *self;
+        let repetition_penalty = self.repetition_penalty.unwrap_or(1.0);
         let filters = Filters { temperature, top_k, top_p, min_p, repetition_penalty };
         Sampling { filters, max_tokens: self.max_tokens, seed }
     }
 
-    /// Returns the sampling options for a model.
+    /// Returns the sampling options for a model, and tells which rules of its `generation_config.json` are
+    /// not applied.
     ///
     /// # Errors
-    /// Fails if `--as-configured` is given and the model has no `generation_config.json`.
+    /// Fails if `--as-configured` is given and the model has no `generation_config.json`, or one with rules
+    /// that are not supported.
     pub fn sampling(&self, model: &LanguageModel, seed: u64) -> Result<Sampling> {
         let mut sampling = self.typed(seed);
         if self.as_configured {
-            let suggested = model.suggested_filters()?;
+            let suggested = model.suggested_filters().context("--as-configured")?;
             sampling.filters =
                 suggested.context("--as-configured: the model has no generation_config.json")?;
+            return Ok(sampling);
+        }
+        for (key, value) in model.suggested_rules()? {
+            let advice = match key {
+                "repetition_penalty" if self.repetition_penalty.is_some() => continue,
+                "repetition_penalty" => "; --as-configured or --repetition-penalty applies it",
+                _ => "",
+            };
+            say(&format!("generation_config.json sets {key} to {value}, which is not applied{advice}"));
         }
         Ok(sampling)
+    }
+
+    /// Returns the strings of `--stop`.
+    pub fn stops(&self) -> &[String] {
+        &self.stop
     }
 
     /// Returns the limits of the cache and of a decoding step.
@@ -154,7 +172,7 @@ impl Policy {
     /// Returns the stop conditions of this policy's answers; `decode` gives the text of tokens.
     ///
     /// # Errors
-    /// Fails if a stop token is outside the vocabulary.
+    /// Fails if a stop token is outside the vocabulary, or a stop string has a special token and other text.
     pub fn stop<'a>(
         &self,
         args: &SamplingArgs,
@@ -167,8 +185,21 @@ impl Policy {
         if let Some(id) = args.stop_token.iter().find(|id| **id as usize >= vocabulary) {
             return usage(Err(anyhow::anyhow!("--stop-token {id}: the vocabulary has {vocabulary} tokens")));
         }
+        let strings = usage(split_stops(&args.stop, &self.tokenizer.special_tokens(), &mut ids))?;
         let stop = Stop::at(ids);
-        Ok(if args.stop.is_empty() { stop } else { stop.and_strings(&args.stop, decode) })
+        Ok(if strings.is_empty() { stop } else { stop.and_strings(&strings, decode) })
+    }
+
+    /// Tells if answers to these prompts may exceed the positions that the model's configuration names.
+    pub fn tell_positions(&self, prompts: &[Prompt], max_tokens: usize) {
+        let config = self.model.config();
+        let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0) + max_tokens;
+        if longest > config.max_positions && !config.has_learned_positions() {
+            say(&format!(
+                "a prompt and its answer may have {longest} tokens; config.json names {} positions",
+                config.max_positions
+            ));
+        }
     }
 
     /// Returns the text of tokens; invalid bytes become replacement characters.
@@ -206,37 +237,6 @@ impl Policy {
     }
 }
 
-/// Returns the record of a prompt's answer with this number: the prompt's own columns, the prompt, the answer
-/// in the form of the prompt, and its finish reason.
-pub fn record(asked: &Asked, answer: &str, number: usize, sample: &Sample) -> serde_json::Map<String, Value> {
-    let mut record = asked.columns.clone();
-    for key in ["chosen", "rejected", "messages"] {
-        record.remove(key);
-    }
-    record.insert("prompt".to_owned(), content(&asked.prompt));
-    record.insert("completion".to_owned(), completion(&asked.prompt, answer));
-    record.insert("sample".to_owned(), json!(number));
-    record.insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
-    record.insert("tokens".to_owned(), json!(sample.ids.len()));
-    record
-}
-
-/// Returns an answer as text, or as an assistant message if the prompt consists of messages.
-fn completion(prompt: &Content, answer: &str) -> Value {
-    match prompt {
-        Content::Text(_) => json!(answer),
-        Content::Messages(_) => json!([{"role": "assistant", "content": answer}]),
-    }
-}
-
-/// Returns a prompt in the form of its file.
-fn content(prompt: &Content) -> Value {
-    match prompt {
-        Content::Text(text) => json!(text),
-        Content::Messages(turns) => turns.iter().map(|turn| Value::Object(turn.fields())).collect(),
-    }
-}
-
 /// Shows a run's progress on its bar, and stops the run if it failed or was interrupted.
 pub fn follow(bar: &Bar, progress: &Progress, failed: bool, interrupted: &AtomicBool) -> ControlFlow<()> {
     bar.note(&format!("{} answers, {} decoding", progress.samples, progress.active));
@@ -246,10 +246,51 @@ pub fn follow(bar: &Bar, progress: &Progress, failed: bool, interrupted: &Atomic
     }
 }
 
-/// Returns the shortest decimal that parses to the same f32, or null for an answer without a score.
-pub fn decimal(value: Option<f32>) -> Result<Value> {
-    Ok(match value {
-        Some(value) => serde_json::from_str(&value.to_string())?,
-        None => Value::Null,
-    })
+/// Adds the stop strings that are special tokens to `ids`, and returns the others: the text of an answer has no
+/// special tokens.
+///
+/// # Errors
+/// Fails if a string has a special token and other text.
+fn split_stops(stops: &[String], special: &[SpecialToken], ids: &mut BTreeSet<u32>) -> Result<Vec<String>> {
+    let mut strings = Vec::new();
+    for stop in stops {
+        if let Some(token) = special.iter().find(|token| token.text == *stop) {
+            ids.insert(token.id);
+        } else if let Some(token) = special.iter().find(|token| stop.contains(&token.text)) {
+            let text = &token.text;
+            bail!(
+                "--stop {stop:?}: it has the special token {text:?} and other text; expected {text:?} alone, or \
+                 text without it"
+            );
+        } else {
+            strings.push(stop.clone());
+        }
+    }
+    Ok(strings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a stop string that is a special token stops at its id, other strings stop at their text, and
+    /// a mixture, which no answer's text contains, is refused.
+    #[test]
+    fn special_tokens_stop_by_their_ids() {
+        let special = [SpecialToken { text: "<|im_end|>".to_owned(), id: 5 }];
+        let split = |stops: &[&str]| {
+            let mut ids = BTreeSet::from([2]);
+            let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
+            split_stops(&stops, &special, &mut ids).map(|strings| (strings, ids))
+        };
+        assert_eq!(
+            split(&["<|im_end|>", "\n\n"]).unwrap(),
+            (vec!["\n\n".to_owned()], BTreeSet::from([2, 5]))
+        );
+        let said = split(&["<|im_end|>\n"]).unwrap_err().to_string();
+        assert!(
+            said.contains(r#"--stop "<|im_end|>\n""#) && said.contains(r#""<|im_end|>" alone"#),
+            "{said}"
+        );
+    }
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod files;
 mod generation;
 mod operators;
+mod parts;
 mod percent;
 mod shape;
 mod tags;
@@ -147,6 +148,16 @@ impl ChatTemplate {
     /// # Errors
     /// Fails in the same cases as [`ChatTemplate::render`].
     pub fn render_marked(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        special: &[(String, String)],
+    ) -> Result<MarkedChat> {
+        let joined = self.with_joined_parts(messages, special);
+        self.render_as_given(joined.as_deref().unwrap_or(messages), add_generation_prompt, special)
+    }
+
+    fn render_as_given(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,

@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::prompts::Prompt as Asked;
-use pcrm_core::digest;
 use pcrm_core::disk::{FolderLock, GrowingFile, whole};
 use pcrm_eval::Bootstrap;
 use pcrm_eval::best_of_n::{Answers, curve};
@@ -17,7 +16,7 @@ use pcrm_rl::reward_source::{Combine, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Map, Value, json};
 
-use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, follow, record, rewards};
+use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, digest_of, follow, record, rewards};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -109,8 +108,8 @@ pub fn run(args: &BestArgs) -> Result<()> {
         origins.insert("combine".to_owned(), json!(args.combine));
     }
     origins.insert("truth".to_owned(), rewards::identity(truth.as_slice())?);
-    let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
-    origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
+    let of_prompts = digest_of(&prompts, rows.iter().map(|row| &asked[*row]))?;
+    origins.insert("prompts".to_owned(), json!(of_prompts));
     let all = args.output.join("samples.jsonl");
     if !all.exists() {
         if let Some(name) = WRITTEN.iter().find(|name| args.output.join(name).exists()) {
@@ -124,6 +123,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     }
     let decode = |ids: &[u32]| policy.text(ids);
     let stop = policy.stop(&args.sampling, &decode)?;
+    policy.tell_positions(&prompts, sampling.max_tokens);
     let mut writer = Writer {
         policy: &policy,
         proxy: &mut proxy,
@@ -148,7 +148,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
         ran => drop(ran?),
     }
     let file = writer.file;
-    leave(&args.output, &file.text()?, args.n)?;
+    leave(&args.output, &file.text()?, args.n, truth.is_some())?;
     file.finish()?;
     say(&format!("answers, pairs, curve and report: {}", args.output.display()));
     Ok(())
@@ -224,8 +224,9 @@ impl Watch for Writer<'_> {
     }
 }
 
-/// Writes the results: the best answers, pairs of best and worst, the curve and the page.
-fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
+/// Writes the results: the best answers, pairs of best and worst, the curve and the page. `measured`: the answers
+/// have a true reward.
+fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
     let records: Vec<Map<String, Value>> =
         lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("samples.jsonl")?;
     let (mut best, mut pairs, mut answers) = (String::new(), String::new(), Vec::new());
@@ -258,7 +259,8 @@ fn leave(dir: &Path, lines: &str, n: usize) -> Result<()> {
             let of = |key: &str| -> Vec<f64> {
                 samples.iter().filter_map(|record| record.get(key)?.as_f64()).collect()
             };
-            answers.push(Answers { scores: of("score"), truths: of("true_reward") });
+            let truths = if measured { of("true_reward") } else { Vec::new() };
+            answers.push(Answers { scores: of("score"), truths });
         }
     }
     let points = match answers.is_empty() {

@@ -45,7 +45,7 @@ pub fn document(dir: &Path, points: &[Point], prompts: usize, records: &[Map<Str
     }
     let mut samples = Table::of_text("Answers by score, highest first", &["score", "prompt", "answer"]);
     let mut order: Vec<&Map<String, Value>> =
-        records.iter().filter(|record| record["score"].is_f64()).collect();
+        records.iter().filter(|record| record["score"].as_f64().is_some()).collect();
     order.sort_by(|a, b| {
         b["score"].as_f64().unwrap_or_default().total_cmp(&a["score"].as_f64().unwrap_or_default())
     });
@@ -80,4 +80,27 @@ fn text(value: &Value) -> String {
     };
     let short: String = whole.chars().take(400).collect();
     if short.len() < whole.len() { format!("{short} …") } else { short }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Protects: answers with whole-number scores are on the page as well.
+    #[test]
+    fn whole_scores_are_shown() {
+        let record = |score: Value, answer: &str| {
+            let Value::Object(record) = json!({"score": score, "prompt": "q", "completion": answer}) else {
+                panic!("not an object")
+            };
+            record
+        };
+        let records = [record(json!(2), "first"), record(json!(-0.5), "second"), record(Value::Null, "none")];
+        let page = document(Path::new("x"), &[], 1, &records);
+        let Block::Table(table) = &page.sections[2].blocks[0] else { panic!("not a table") };
+        let answers: Vec<&str> = table.rows.iter().map(|row| row[2].as_str()).collect();
+        assert_eq!(answers, ["first", "second"]);
+    }
 }

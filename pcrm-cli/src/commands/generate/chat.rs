@@ -58,6 +58,7 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
         let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
         let mut talk = Talk {
             policy,
+            stops: args.stops(),
             prompt: prompts[0].ids.clone(),
             shown: 0,
             ids: Vec::new(),
@@ -90,6 +91,8 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
 /// Prints an answer while it is sampled.
 struct Talk<'a> {
     policy: &'a Policy,
+    /// The strings that end answers, which are not printed.
+    stops: &'a [String],
     prompt: Vec<u32>,
     /// The number of bytes already printed.
     shown: usize,
@@ -120,9 +123,10 @@ impl Watch for Talk<'_> {
         if text.ends_with(char::REPLACEMENT_CHARACTER) {
             return;
         }
-        if let Some(piece) = text.get(self.shown..) {
+        let end = printable(&text, self.stops);
+        if let Some(piece) = text.get(self.shown..end) {
             self.failure = self.failure.take().or_else(|| terminal::result(piece).err());
-            self.shown = text.len();
+            self.shown = end;
         }
     }
 
@@ -131,5 +135,39 @@ impl Watch for Talk<'_> {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
+    }
+}
+
+/// Returns the length of the text before its first stop string, or before an end with which one may begin.
+fn printable(text: &str, stops: &[String]) -> usize {
+    let stops = || stops.iter().filter(|stop| !stop.is_empty());
+    let complete = stops().filter_map(|stop| text.find(stop.as_str())).min();
+    let may_begin = |at: &usize| stops().any(|stop| stop.starts_with(&text[*at..]));
+    let begun = || text.char_indices().map(|(at, _)| at).find(may_begin);
+    complete.or_else(begun).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: no part of a stop string is printed, whichever way tokens divide it.
+    #[test]
+    fn stop_strings_are_not_printed() {
+        let stops = ["###".to_owned(), String::new(), "\nHuman:".to_owned()];
+        for (text, shown) in [
+            ("", ""),
+            ("a b", "a b"),
+            ("a#", "a"),
+            ("a##", "a"),
+            ("a#b", "a#b"),
+            ("a###b", "a"),
+            ("é\nHum", "é"),
+            ("é\nHun", "é\nHun"),
+            ("a\nHuman: b###", "a"),
+        ] {
+            assert_eq!(&text[..printable(text, &stops)], shown, "{text:?}");
+        }
+        assert_eq!(printable("a#", &[]), 2);
     }
 }

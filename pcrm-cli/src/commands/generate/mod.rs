@@ -11,13 +11,12 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Args;
 use pcrm_core::data::prompts::Prompt as Asked;
-use pcrm_core::digest;
 use pcrm_core::disk::GrowingFile;
 use pcrm_rl::reward_source::{Place, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Finish, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Value, json};
 
-use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, follow, record, rewards};
+use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, digest_of, follow, record, rewards};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -108,14 +107,15 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     origins.insert("samples".to_owned(), json!(args.samples));
     origins.insert("log-probs".to_owned(), json!(log_probs));
     origins.insert("score-with".to_owned(), rewards::identity(&specs)?);
-    let of_prompts = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
-    origins.insert("prompts".to_owned(), json!(digest::text(&of_prompts)));
+    let of_prompts = digest_of(&prompts, rows.iter().map(|row| &asked[*row]))?;
+    origins.insert("prompts".to_owned(), json!(of_prompts));
     let file = args.output.as_ref().map(|path| GrowingFile::open(path, &origins, args.samples, args.resume));
     let file = file.transpose()?;
     let begun = file.as_ref().map_or(0, GrowingFile::groups).min(prompts.len());
     let decode = |ids: &[u32]| policy.text(ids);
     let stop = policy.stop(&args.sampling, &decode)?;
     say(&format!("answers end at {}", ends(&policy, &stop.ids)));
+    policy.tell_positions(&prompts, sampling.max_tokens);
     if begun > 0 {
         say(&format!("{begun} of {} prompts are already answered", prompts.len()));
     }

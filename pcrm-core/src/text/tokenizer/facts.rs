@@ -18,6 +18,13 @@ impl Tokenizer {
     pub fn is_special(&self, id: u32) -> bool {
         self.inner.hf.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
     }
+
+    /// Returns the tokens that are left out of plain text.
+    pub fn special_tokens(&self) -> Vec<SpecialToken> {
+        let added = self.inner.hf.get_added_tokens_decoder();
+        let special = added.into_iter().filter(|(_, token)| token.special && !token.content.is_empty());
+        special.map(|(id, token)| SpecialToken { text: token.content, id }).collect()
+    }
 }
 
 #[cfg(test)]
@@ -37,6 +44,7 @@ mod tests {
         assert!(plain.is_special(plain.eos().unwrap().id));
         assert!(!plain.is_special(plain.encode_rendered("a").unwrap()[0]));
         assert!(bos.prepends_bos() && !plain.prepends_bos());
+        assert!(plain.special_tokens().contains(plain.eos().unwrap()));
         assert_eq!(plain.unk(), None);
     }
 }
