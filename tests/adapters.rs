@@ -406,6 +406,21 @@ fn merging_makes_a_full_model() -> Result<()> {
         ensure!((merged - alone).abs() < 1e-4, "merged {merged}, adapter {alone}");
     }
     world.run("eval reward --model adapter --data test.jsonl")?;
+    // PEFT stores embeddings that may have changed: equal ones are the base's, others are not left out.
+    let (stored, name) = (world.path("adapter/adapter_model.safetensors"), "model.embed_tokens.weight");
+    let mut tensors = weights::load_file(&stored)?;
+    let embedding = weights::load_file(&world.path("base/model.safetensors"))?.remove(name).context(name)?;
+    for (by, said) in [(0.0, None), (0.5, Some("model.embed_tokens.weight has other values than the base"))] {
+        let values = embedding.clone().into_f32().into_iter().map(|value| value + by).collect();
+        let changed = HostTensor::f32(embedding.shape().to_vec(), values)?;
+        tensors.insert(format!("base_model.model.{name}"), changed);
+        weights::save(&stored, &tensors)?;
+        match said {
+            None => drop(world.run("merge adapter --output equal")?),
+            Some(said) => world.refuses("merge adapter --output other", &[said, "merge_and_unload"])?,
+        }
+    }
+    ensure!(world.read("equal/model.safetensors")? == world.read("merged/model.safetensors")?);
     world.refuses("merge base --output other", &["base: has no adapter_config.json"])?;
     world.refuses("merge adapter --output merged", &["--output merged: already holds a model"])?;
     world.refuses("merge adapter --base nowhere --output other", &["--base nowhere", "no such folder"])?;

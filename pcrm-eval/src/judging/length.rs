@@ -72,7 +72,7 @@ pub fn length_controlled(matches: &[Match], bootstrap: &Bootstrap) -> Result<Opt
         penalty,
         std,
         inflation,
-        warning: warning(&known, inflation),
+        warning: warning(&known, inflation, weights[0]),
     }))
 }
 
@@ -103,7 +103,7 @@ fn folds(matches: &[Match]) -> Vec<usize> {
     matches.iter().map(|one| fold(one.prompt)).collect()
 }
 
-fn warning(matches: &[Match], inflation: Option<f64>) -> Option<String> {
+fn warning(matches: &[Match], inflation: Option<f64>, theta: f64) -> Option<String> {
     let longer = matches.iter().filter(|one| one.length_a > one.length_b).count();
     let shorter = matches.iter().filter(|one| one.length_a < one.length_b).count();
     let (count, least) = (matches.len(), longer.min(shorter));
@@ -114,6 +114,11 @@ fn warning(matches: &[Match], inflation: Option<f64>) -> Option<String> {
             "not identified: the first policy's answer is {which} in {} of {count} matches, so that length \
              and policy cannot be told apart",
             longer.max(shorter)
+        ));
+    }
+    if theta == 0.0 {
+        return Some(format!(
+            "not identified: the penalty that predicts {count} matches best removes the policy's term"
         ));
     }
     match inflation {

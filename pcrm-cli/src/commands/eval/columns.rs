@@ -42,7 +42,7 @@ impl ColumnsByOrigin {
     ) -> Result<()> {
         for (line, record) in records {
             let subset = fields.subset(record).with_context(|| format!("{}:{line}", path.display()))?;
-            let key = keys.key(subset.as_deref(), id(record).as_deref(), self.by_line.len());
+            let key = keys.key(subset.as_deref(), id(record).as_deref());
             let columns = Columns { key, subset, judged: judged(record) };
             // Two records on one line cannot be told apart.
             let place = self.by_line.entry((path.to_path_buf(), *line));

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::comparison::{Comparison, FILE};
+use crate::comparison::{Comparison, FILE, Measured};
 use crate::warnings;
 
 /// Options of `pcrm eval comparisons`.
@@ -36,6 +36,7 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
             serde_json::from_str(&fs::read_to_string(&path).with_context(at)?).with_context(at)?;
         all.push(one);
     }
+    distinct(&args.from, &all)?;
     let (whole, left_out) = in_common(all);
     ensure!(
         whole.labels.len() > 1,
@@ -47,6 +48,34 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
         warnings::print(&format!("{}: left out, as not all folders have them", left_out.join(", ")));
     }
     whole.finish(&args.output)
+}
+
+/// Checks that no run counts twice.
+///
+/// # Errors
+/// Fails if two folders have a run of one constraint with the same seed, data and options.
+fn distinct(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
+    for (at, (dir, one)) in from.iter().zip(all).enumerate() {
+        for (other, before) in from.iter().zip(all).take(at) {
+            let same = |run: &&Measured| {
+                before
+                    .runs
+                    .iter()
+                    .any(|old| (&old.label, old.seed, &old.question) == (&run.label, run.seed, &run.question))
+            };
+            if let Some(run) = one.runs.iter().find(same) {
+                bail!(
+                    "{} and {} both have the run of {} with seed {} on the same data; expected other seeds, data \
+                     or models",
+                    other.display(),
+                    dir.display(),
+                    run.label,
+                    run.seed
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Returns the runs of the constraints that all comparisons share, in the order of the first, and the names
@@ -69,7 +98,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::comparison::Measured;
 
     fn comparison(labels: &[&str]) -> Comparison {
         let run = |label: &&str| Measured {
@@ -84,6 +112,17 @@ mod tests {
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             runs: labels.iter().map(run).collect(),
         }
+    }
+
+    /// Protects: a folder that is named twice, or whose runs another folder has too, does not count twice.
+    #[test]
+    fn no_run_counts_twice() {
+        let from = ["one", "two"].map(PathBuf::from);
+        let mut all = [comparison(&["a", "b"]), comparison(&["b", "c"])];
+        let said = distinct(&from, &all).unwrap_err().to_string();
+        assert!(said.starts_with("one and two both have the run of b with seed 0"), "{said}");
+        all[1].runs.iter_mut().for_each(|run| run.seed = 1);
+        assert!(distinct(&from, &all).is_ok());
     }
 
     /// Protects: comparisons of different constraints are reduced to the shared ones, and the others are

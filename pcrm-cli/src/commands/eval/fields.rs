@@ -52,8 +52,8 @@ impl GivenFields {
             });
         }
         let known = SUBSETS.iter().filter(|name| **name != "source" || !source_is_prompt(record));
-        let known = known.into_iter().find_map(|name| record.get(*name)).and_then(text);
-        Ok(known.filter(|name| !name.is_empty() && name.len() <= LONGEST_NAME))
+        let known = known.into_iter().find_map(|name| record.get(*name).and_then(text));
+        Ok(known.filter(|name| !name.is_empty() && name.chars().count() <= LONGEST_NAME))
     }
 
     /// Returns the prompt of the record's answers as text; equal prompts give equal texts.

@@ -36,6 +36,8 @@ pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
         let at = || format!("{}:{}", path.display(), line.number);
         let record: Record = serde_json::from_str(&line.text)
             .map_err(|error| anyhow::anyhow!("{}: expected one JSON object per line: {error}", at()))?;
+        let subset = fields.subset(&record).with_context(at)?;
+        let key = keys.key(subset.as_deref(), id(&record).as_deref());
         if record.get(left_out::COLUMN).is_some_and(Value::is_string) {
             given.left_out += 1;
             continue;
@@ -44,8 +46,6 @@ pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
         if unit == LengthUnit::Words {
             given.unit = unit;
         }
-        let subset = fields.subset(&record).with_context(at)?;
-        let key = keys.key(subset.as_deref(), id(&record).as_deref(), given.items.len());
         let prompt = fields.prompt(&record).with_context(at)?;
         ensure!(
             !matches!(body, Body::Answer { .. }) || prompt.is_some(),
@@ -56,7 +56,11 @@ pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
         );
         given.items.push(Item { key, subset, prompt, prompt_id: None, body });
     }
-    ensure!(!given.items.is_empty(), "{}: has no rows; expected JSON objects with scores", path.display());
+    let found = match given.left_out {
+        0 => "has no rows".to_owned(),
+        count => format!("all {count} rows have no score ({:?} says why)", left_out::COLUMN),
+    };
+    ensure!(!given.items.is_empty(), "{}: {found}; expected JSON objects with scores", path.display());
     Ok(given)
 }
 

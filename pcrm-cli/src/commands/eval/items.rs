@@ -52,15 +52,18 @@ pub enum Body {
 #[derive(Debug, Default)]
 pub struct Keys {
     seen: HashMap<String, usize>,
+    rows: usize,
 }
 
 impl Keys {
-    /// Returns the key of a row: its subset and id, or its number, numbered further if it repeats.
-    pub fn key(&mut self, subset: Option<&str>, id: Option<&str>, number: usize) -> String {
+    /// Returns the key of the next row, which may be left out: its subset and id, or its number, numbered further
+    /// if it repeats.
+    pub fn key(&mut self, subset: Option<&str>, id: Option<&str>) -> String {
         let name = match id {
             Some(id) => format!("{}:{id}", subset.unwrap_or_default()),
-            None => format!("row {number}"),
+            None => format!("row {}", self.rows),
         };
+        self.rows += 1;
         let before = self.seen.entry(name.clone()).or_insert(0);
         *before += 1;
         if *before == 1 { name } else { format!("{name} ({before})") }
@@ -131,7 +134,7 @@ pub fn in_common_of_all(first: Vec<Item>, others: Vec<Vec<Item>>) -> Result<(Vec
 /// Returns the rows that both have, in the first's order.
 ///
 /// # Errors
-/// Fails if no row is in common.
+/// Fails if no row is in common, or if rows of one key have different prompts.
 fn in_common(first: Vec<Item>, second: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>)> {
     let mut others: HashMap<String, Item> = second.into_iter().map(|item| (item.key.clone(), item)).collect();
     let pairs = first.into_iter().filter_map(|item| {
@@ -141,6 +144,18 @@ fn in_common(first: Vec<Item>, second: Vec<Item>) -> Result<(Vec<Item>, Vec<Item
     });
     let (first, second): (Vec<Item>, Vec<Item>) = pairs.unzip();
     ensure!(!first.is_empty(), "--compare: no rows in common, by id or by row number");
+    for (item, other) in first.iter().zip(&second) {
+        // A prompt that a template rendered is another text than its column.
+        let are_columns = item.prompt_id.is_none() && other.prompt_id.is_none();
+        if let (true, Some(prompt), Some(theirs)) = (are_columns, &item.prompt, &other.prompt) {
+            ensure!(
+                prompt == theirs,
+                "--compare: {} has the prompt {prompt:?} in one and {theirs:?} in the other; expected the same \
+                 rows in the same order, or ids",
+                item.key
+            );
+        }
+    }
     Ok((first, second))
 }
 
@@ -189,12 +204,20 @@ mod tests {
         let labels = Labels::Correct(vec![true, false]);
         let body = Body::Set { scores: vec![1.0, 0.0], lengths: Vec::new(), labels };
         let subset = Some("Ties".to_owned());
-        let key = Keys::default().key(subset.as_deref(), Some("ref:4"), 9);
+        let key = Keys::default().key(subset.as_deref(), Some("ref:4"));
         items.push(Item { key, subset, prompt: None, prompt_id: None, body });
         let evaluation = evaluation(&items, LengthUnit::Tokens).unwrap();
         let ids: Vec<&str> = evaluation.sets().iter().map(|set| set.id.as_str()).collect();
         assert_eq!(ids, ["ref:4", "row 0", "row 1"]);
         assert_eq!(evaluation.sets()[1].scores, [0.1, 0.3]);
+    }
+
+    /// Protects: a row's number is its place in the data, also after rows with ids or without a score.
+    #[test]
+    fn rows_are_numbered_by_their_place() {
+        let mut keys = Keys::default();
+        let all = [None, Some("a"), Some("a"), None].map(|id| keys.key(None, id));
+        assert_eq!(all, ["row 0", ":a", ":a (2)", "row 3"]);
     }
 
     /// Protects: rows are compared by key, whatever other rows exist, and never with other labels.
@@ -209,6 +232,8 @@ mod tests {
         second[0].body = Body::Pair(PairScore::default());
         assert_eq!(in_common(first.clone(), second).unwrap().0.len(), 1);
         assert!(in_common(first.clone(), Vec::new()).is_err());
+        let said = in_common(first.clone(), vec![answer("z", 0, 0.8)]).unwrap_err().to_string();
+        assert!(said.contains("row 0 has the prompt \"p\" in one and \"z\" in the other"), "{said}");
         let third = vec![answer("p", 1, 0.4), answer("p", 2, 0.6)];
         let second = vec![answer("p", 2, 0.9), answer("p", 0, 0.8)];
         let (kept, others) = in_common_of_all(first.clone(), vec![second, third]).unwrap();

@@ -122,7 +122,7 @@ impl Scoring<'_> {
         for (line, record) in records {
             let at = || format!("{}:{line}", path.display());
             let subset = self.fields.subset(record).with_context(at)?;
-            let key = keys.key(subset.as_deref(), super::fields::id(record).as_deref(), rows.sets.len());
+            let key = keys.key(subset.as_deref(), super::fields::id(record).as_deref());
             match answers::read(record, self.fields).with_context(at) {
                 Ok(answers) => {
                     let prompt = self.fields.prompt(record)?;

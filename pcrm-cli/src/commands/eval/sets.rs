@@ -28,7 +28,7 @@ const LISTS: [&str; 5] = ["responses", "answers", "completions", "candidates", "
 pub fn is_set(record: &Record, fields: &GivenFields) -> bool {
     let list = |name: &str| matches!(record.get(name), Some(Value::Array(items)) if items.iter().all(Value::is_string) && !items.is_empty());
     (list("chosen") && list("rejected"))
-        || LISTS.into_iter().any(list)
+        || (!record.contains_key("chosen") && LISTS.into_iter().any(list))
         || (fields.human_field.is_some() && !record.contains_key("chosen"))
 }
 

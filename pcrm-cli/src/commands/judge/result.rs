@@ -232,14 +232,21 @@ fn agreements(field: &Field, verdicts: &[Verdicts], bootstrap: &Bootstrap) -> Re
     Ok(pairs)
 }
 
-/// Returns all verdicts as lines for the judge `replay`.
+/// Returns all verdicts as lines for the judge `replay`, those of a symmetric judge in both orders.
 ///
 /// # Errors
 /// Fails only if a line cannot be serialised.
 pub fn lines(policies: &[Policy], field: &Field, verdicts: &[Verdicts]) -> Result<String> {
     let mut lines = String::new();
     for one in verdicts {
-        for (at, forward, reply) in one.replies() {
+        let turned = one.backward.is_empty().then(|| {
+            one.forward.iter().enumerate().map(|(at, reply)| {
+                let verdict = reply.verdict.as_ref().map(|preference| 1.0 - preference).map_err(Clone::clone);
+                (at, false, Reply { verdict, ..reply.clone() })
+            })
+        });
+        let given = one.replies().map(|(at, forward, reply)| (at, forward, reply.clone()));
+        for (at, forward, reply) in given.chain(turned.into_iter().flatten()) {
             let pairing = &field.pairings[at];
             let question = field.question(pairing);
             let labels = [&policies[pairing.a].label, &policies[pairing.b].label];

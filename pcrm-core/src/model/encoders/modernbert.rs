@@ -134,7 +134,8 @@ fn theta(fields: &Fields<'_>, layers: &str, key: &str) -> Result<f64> {
     let section =
         fields.object("rope_parameters")?.and_then(|all| all.get(layers)).filter(|own| !own.is_null());
     let Some(section) = section else { return fields.above_zero(key) };
-    if section.get("rope_type").is_some_and(|kind| kind.as_str() != Some("default")) {
+    let kind = section.get("rope_type").or_else(|| section.get("type"));
+    if kind.is_some_and(|kind| kind.as_str() != Some("default")) {
         let message = format!("rope_parameters.{layers} is {section}; expected rope_type default");
         return Err(fields.error(&message));
     }

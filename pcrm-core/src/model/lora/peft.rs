@@ -134,8 +134,8 @@ impl AdapterFolder {
     /// Applies the adapter to its base.
     ///
     /// # Errors
-    /// Fails if the base does not fit: it lacks modules, weights have another shape, or weights are missing
-    /// or unknown.
+    /// Fails if the base does not fit: it lacks modules, weights have another shape, weights are missing or
+    /// unknown, or the adapter has other values for a weight of the base.
     pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
         let shape = base.config();
@@ -157,12 +157,24 @@ impl AdapterFolder {
         )?;
         // PEFT also stores embeddings if they may have changed; a resized one no longer matches the base.
         for (name, host) in &stored {
-            let base = base.params().find(name).map(|tensor| tensor.shape());
-            match base {
-                Some(shape) if shape == host.shape() => unread.push(name.clone()),
-                Some(shape) => {
-                    let message =
-                        format!("{name} has shape {:?}, the base model's has {shape:?}", host.shape());
+            match base.params().find(name) {
+                Some(own) if own.shape() == host.shape() => {
+                    let stored = own.constant(host)?.cast(own.dtype())?;
+                    if stored.read()?.into_f32() != own.read()?.into_f32() {
+                        let message = format!(
+                            "{name} has other values than the base model's, and is not described by {CONFIG}; \
+                             expected equal ones: merge the adapter in Python with peft's merge_and_unload"
+                        );
+                        return Err(Error::file(&self.dir, message));
+                    }
+                    unread.push(name.clone());
+                }
+                Some(own) => {
+                    let message = format!(
+                        "{name} has shape {:?}, the base model's has {:?}",
+                        host.shape(),
+                        own.shape()
+                    );
                     return Err(Error::file(&self.dir, message));
                 }
                 None => {
