@@ -26,7 +26,7 @@ pub struct EvalComparisonsArgs {
 /// seed. Constraints that some folder lacks are left out and reported.
 ///
 /// # Errors
-/// Fails if a file cannot be read or fewer than two constraints are in common.
+/// Fails if a file cannot be read, fewer than two constraints are in common, or a run counts twice.
 pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
     let mut all = Vec::new();
     for dir in &args.from {
@@ -36,7 +36,7 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
             serde_json::from_str(&fs::read_to_string(&path).with_context(at)?).with_context(at)?;
         all.push(one);
     }
-    distinct(&args.from, &all)?;
+    let once = distinct(&args.from, &all);
     let (whole, left_out) = in_common(all);
     ensure!(
         whole.labels.len() > 1,
@@ -44,6 +44,7 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
         if whole.labels.is_empty() { "no constraint".to_owned() } else { whole.labels.join(", ") },
         left_out.join(", ")
     );
+    once?;
     if !left_out.is_empty() {
         warnings::print(&format!("{}: left out, as not all folders have them", left_out.join(", ")));
     }
