@@ -22,8 +22,8 @@ const CHECKED: usize = 4;
 pub struct LabelledAnswers {
     /// Answers, each as a set of one.
     pub own: Vec<EncodedSet>,
-    /// The same prompts, each with the answer of the nearest earlier row that has another prompt (the last
-    /// rows come before the first), so that no answer is to its own prompt.
+    /// The same prompts, each with an answer to the prompt before it (the last one comes before the first), so
+    /// that no answer is to its own prompt: a pair's answers get those of the pair before.
     pub mismatched: Vec<EncodedSet>,
     /// True for a desirable answer.
     pub desirable: Vec<bool>,
@@ -74,17 +74,21 @@ impl LabelledAnswers {
     }
 }
 
-/// Returns for each row the nearest earlier row, cyclically, with another prompt; the row before it if all
-/// prompts are equal. The two answers of a pair are consecutive rows with one prompt.
+/// Returns for each row a row of the prompt before its own, cyclically, and the row before it if all prompts are
+/// equal. Of the rows of a prompt, which are consecutive, each gets the one in its own place: a pair's preferred
+/// answer a preferred one, as in TRL.
 fn others(items: &[EncodedCompletion]) -> Vec<usize> {
     let count = items.len();
     let before = |at: usize| (at + count - 1) % count;
-    let is_new = |at: usize| items[at].prompt_id != items[before(at)].prompt_id;
+    let starts: Vec<usize> =
+        (0..count).filter(|at| items[*at].prompt_id != items[before(*at)].prompt_id).collect();
+    let length = |group: usize| (starts[(group + 1) % starts.len()] + count - starts[group]) % count;
     let mut others: Vec<usize> = (0..count).map(before).collect();
-    let Some(first) = (0..count).find(|at| is_new(*at)) else { return others };
-    for at in (first..first + count).map(|at| at % count) {
-        if !is_new(at) {
-            others[at] = others[before(at)];
+    for (group, start) in starts.iter().enumerate() {
+        let earlier = (group + starts.len() - 1) % starts.len();
+        for place in 0..length(group) {
+            let same_place = place.min(length(earlier) - 1);
+            others[(start + place) % count] = (starts[earlier] + same_place) % count;
         }
     }
     others
@@ -250,15 +254,15 @@ mod tests {
         answers.mismatched.iter().map(|set| set.answers[0].ids.clone()).collect()
     }
 
-    /// Protects: the reference point is estimated on answers to other prompts, also if the two answers of a
-    /// pair are consecutive rows; different prompts get the previous row's answer, as in TRL.
+    /// Protects: the reference point is estimated on answers to other prompts; the answers of a pair get those of
+    /// another pair in the same order, and different prompts the previous row's answer, as in TRL.
     #[test]
     fn mismatched_answers_are_to_other_prompts() {
         assert_eq!(mismatched(&[(1, 11), (2, 12), (3, 13)]), [[1, 13], [2, 11], [3, 12]]);
-        assert_eq!(mismatched(&[(1, 11), (1, 12), (2, 13), (2, 14)]), [[1, 14], [1, 14], [2, 12], [2, 12]]);
+        assert_eq!(mismatched(&[(1, 11), (1, 12), (2, 13), (2, 14)]), [[1, 13], [1, 14], [2, 11], [2, 12]]);
         // The run of prompt 1 goes from the last row to the second.
         let around = mismatched(&[(1, 11), (1, 12), (2, 13), (3, 14), (1, 15)]);
-        assert_eq!(around, [[1, 14], [1, 14], [2, 12], [3, 13], [1, 14]]);
+        assert_eq!(around, [[1, 14], [1, 14], [2, 15], [3, 13], [1, 14]]);
         assert_eq!(mismatched(&[(1, 11), (1, 12)]), [[1, 12], [1, 11]]);
         assert!(mismatched(&[]).is_empty());
     }
