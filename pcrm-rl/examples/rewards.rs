@@ -1,7 +1,7 @@
 //! Scores answers in a file by reward sources, as a training loop does it:
 //!
 //! ```text
-//! cargo run --release --example rewards -- answers.jsonl length:-0.01 python:reward.py:score
+//! cargo run --release --example rewards -- answers.jsonl model:runs/rm python:reward.py:score
 //! ```
 //!
 //! Every line of the file has a `prompt`, a `completion` and any other columns. An argument is a reward
