@@ -87,7 +87,7 @@ pub struct StepArgs {
     /// Stop after N steps; the run ends sooner if --epochs passes take fewer
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_steps: Option<u64>,
-    /// Pairs per step; prompts for ranked answers, completions for pcrm sft
+    /// Pairs per step; prompts for ranked answers and for commands that sample, completions for pcrm sft
     #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
     /// Use N tokens per step (each prompt counted once) instead of a number of pairs
@@ -103,7 +103,8 @@ pub struct StepArgs {
     /// Order of the pairs: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
-    /// Set the peak learning rate [default: 1e-4; pcrm sft 2e-5, pcrm dpo and kto 1e-6]
+    /// Set the peak learning rate [default: reward 1e-4, sft 2e-5, ppo 3e-6, dpo, kto, grpo and rloo 1e-6,
+    /// online-dpo 5e-7]
     #[arg(long, value_name = "RATE", value_parser = real)]
     learning_rate: Option<f64>,
     /// Set the shape of the learning rate after warm-up
