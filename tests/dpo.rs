@@ -485,7 +485,7 @@ fn labelled_answers_are_the_same_in_parts() -> Result<()> {
     let sft = "sft --data train.jsonl --max-steps 3 --max-length 64 --threads 1";
     world.run(&format!("{sft} --model base --random-init --output lm"))?;
     let run = "kto --model lm --data train.jsonl --eval-split 0.2 --batch 8 --max-length 64 --max-steps 4 \
-               --learning-rate 1e-3 --threads 1";
+               --learning-rate 1e-3 --desirable-weight 4 --threads 1";
     let (mut all, mut compared) = (Vec::new(), 0);
     for tokens in [8192, 100] {
         world.run(&format!("{run} --micro-tokens {tokens} --output of-{tokens}"))?;
