@@ -51,7 +51,9 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
     );
     let steps = checkpoint::steps(dir)?;
     let written: &[&str] = if dir.join(manifest::FILE).exists() { &[] } else { &WRITTEN };
-    let taken = TAKEN.iter().chain(written).find(|name| dir.join(name).exists());
+    // A folder of such a name is in the way, and stays.
+    let written = written.iter().filter(|name| dir.join(name).is_file());
+    let taken = TAKEN.iter().filter(|name| dir.join(name).exists()).chain(written).next();
     let holds = match (steps.last(), taken) {
         (Some(step), _) => format!("checkpoint-{step} of a run"),
         (None, Some(file)) => (*file).to_owned(),
@@ -114,7 +116,8 @@ impl RunFolder {
         if !resume {
             discard_fitted(dir)?;
             // The manifest is last: it tells that the others are a run's.
-            WRITTEN.iter().chain(&[manifest::FILE]).try_for_each(|name| remove(&dir.join(name)))?;
+            let files = WRITTEN.iter().chain(&[manifest::FILE]).map(|name| dir.join(name));
+            files.filter(|file| file.is_file()).try_for_each(|file| remove(&file))?;
         }
         let resumes = resume && (has_checkpoint || dir.join(manifest::FILE).exists());
         Ok(Self { dir: dir.to_path_buf(), lock: Some(lock), resumes })
