@@ -204,8 +204,9 @@ fn verbs_that_score_take_encoders() -> Result<()> {
         let (chosen, rejected) = if chosen_first { (first, second) } else { (second, first) };
         let pair = json!({"prompt": first.question, "chosen": chosen.answer, "rejected": rejected.answer});
         world.write("pairs.jsonl", &format!("{pair}\n"))?;
-        world
-            .run(&format!("eval reward --model {dir} --data pairs.jsonl --no-cache --output report.json"))?;
+        world.run(&format!(
+            "eval reward --model {dir} --data pairs.jsonl --no-cache --report page.html --output report.json"
+        ))?;
         let report: Value = serde_json::from_slice(&world.read("report.json")?)?;
         let accuracy = report.to_string();
         ensure!(accuracy.contains("\"accuracy\""), "{accuracy}");
