@@ -106,7 +106,7 @@ mod tests {
     /// mix both.
     #[test]
     fn other_columns_are_other_prompts() {
-        let prompts = numbered([vec![1, 2]].into_iter());
+        let prompts = numbered([vec![1, 2]]);
         let of = |columns: Value| digest_of(&prompts, std::iter::once(&asked(columns))).unwrap();
         assert_eq!(of(json!({"id": 1})), of(json!({"id": 1})));
         assert_ne!(of(json!({"id": 1})), of(json!({"id": 2})));

@@ -111,10 +111,10 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let of_prompts = digest_of(&prompts, rows.iter().map(|row| &asked[*row]))?;
     origins.insert("prompts".to_owned(), json!(of_prompts));
     let all = args.output.join("samples.jsonl");
-    if !all.exists() {
-        if let Some(name) = WRITTEN.iter().find(|name| args.output.join(name).exists()) {
-            bail!("--output {}: already holds {name}; name another folder", args.output.display());
-        }
+    if !all.exists()
+        && let Some(name) = WRITTEN.iter().find(|name| args.output.join(name).exists())
+    {
+        bail!("--output {}: already holds {name}; name another folder", args.output.display());
     }
     let file = GrowingFile::open(&all, &origins, args.n, args.resume)?;
     let begun = file.groups().min(prompts.len());
