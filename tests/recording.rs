@@ -1,4 +1,4 @@
-//! What runs on sampled answers record: lines of metrics, samples, and the steps before a failure.
+//! Runs on sampled answers write metrics, samples, and a checkpoint before a failure ends them.
 
 use std::fs;
 use std::path::Path;

@@ -88,8 +88,8 @@ impl SamplingArgs {
         Sampling { filters, max_tokens: self.max_tokens, seed }
     }
 
-    /// Returns the sampling options for a model, and tells which rules of its `generation_config.json` are
-    /// not applied.
+    /// Returns the sampling options for a model, and names the rules of its `generation_config.json` that they
+    /// do not apply.
     ///
     /// # Errors
     /// Fails if `--as-configured` is given and the model has no `generation_config.json`, or one with rules
@@ -190,8 +190,8 @@ impl Policy {
         Ok(if strings.is_empty() { stop } else { stop.and_strings(&strings, decode) })
     }
 
-    /// Tells if answers to these prompts may exceed the positions that the model's configuration names.
-    pub fn tell_positions(&self, prompts: &[Prompt], max_tokens: usize) {
+    /// Prints a note if answers to these prompts may exceed the positions that the model's configuration names.
+    pub fn note_positions(&self, prompts: &[Prompt], max_tokens: usize) {
         let config = self.model.config();
         let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0) + max_tokens;
         if longest > config.max_positions && !config.has_learned_positions() {

@@ -123,7 +123,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     }
     let decode = |ids: &[u32]| policy.text(ids);
     let stop = policy.stop(&args.sampling, &decode)?;
-    policy.tell_positions(&prompts, sampling.max_tokens);
+    policy.note_positions(&prompts, sampling.max_tokens);
     let mut writer = Writer {
         policy: &policy,
         proxy: &mut proxy,

@@ -115,7 +115,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let decode = |ids: &[u32]| policy.text(ids);
     let stop = policy.stop(&args.sampling, &decode)?;
     say(&format!("answers end at {}", ends(&policy, &stop.ids)));
-    policy.tell_positions(&prompts, sampling.max_tokens);
+    policy.note_positions(&prompts, sampling.max_tokens);
     if begun > 0 {
         say(&format!("{begun} of {} prompts are already answered", prompts.len()));
     }

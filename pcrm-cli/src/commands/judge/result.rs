@@ -239,14 +239,12 @@ fn agreements(field: &Field, verdicts: &[Verdicts], bootstrap: &Bootstrap) -> Re
 pub fn lines(policies: &[Policy], field: &Field, verdicts: &[Verdicts]) -> Result<String> {
     let mut lines = String::new();
     for one in verdicts {
-        let turned = one.backward.is_empty().then(|| {
-            one.forward.iter().enumerate().map(|(at, reply)| {
-                let verdict = reply.verdict.as_ref().map(|preference| 1.0 - preference).map_err(Clone::clone);
-                (at, false, Reply { verdict, ..reply.clone() })
-            })
-        });
+        let turned =
+            one.forward.iter().filter(|_| one.backward.is_empty()).cloned().enumerate().map(|(at, reply)| {
+                (at, false, Reply { verdict: reply.verdict.map(|preference| 1.0 - preference), ..reply })
+            });
         let given = one.replies().map(|(at, forward, reply)| (at, forward, reply.clone()));
-        for (at, forward, reply) in given.chain(turned.into_iter().flatten()) {
+        for (at, forward, reply) in given.chain(turned) {
             let pairing = &field.pairings[at];
             let question = field.question(pairing);
             let labels = [&policies[pairing.a].label, &policies[pairing.b].label];
