@@ -76,6 +76,7 @@ fn agreement_on_four_sets_of_ratings_equals_scipy() {
         let set = |(id, (scores, human)): (String, (Vec<f64>, Vec<f64>))| AnswerSet {
             id,
             subset: None,
+            prompt: None,
             scores,
             lengths: Vec::new(),
             labels: Labels::Human(human),

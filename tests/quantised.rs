@@ -422,6 +422,18 @@ fn a_quantised_run_learns_and_resumes() -> Result<()> {
             world.read(&format!("{method}.jsonl"))? != world.read("floats.jsonl")?,
             "{method} has no effect"
         );
+        // The folder that is shared has no manifest and is still applied as it was trained.
+        world.run(&format!("export {method} --output shared-{method}"))?;
+        let config = "adapter_config.json"; // with the base, a local folder that an export does not name
+        fs::copy(
+            world.path(&method.to_string()).join(config),
+            world.path(&format!("shared-{method}")).join(config),
+        )?;
+        world.run(&format!("score --model shared-{method} --data test.jsonl --output shared.jsonl"))?;
+        ensure!(
+            world.read(&format!("{method}.jsonl"))? == world.read("shared.jsonl")?,
+            "the export of {method} scores otherwise"
+        );
         let card = String::from_utf8(world.read(&format!("{method}/README.md"))?)?;
         ensure!(card.contains(&format!("the frozen base quantised to {method}")), "{card}");
     }

@@ -1,6 +1,6 @@
 //! Options that name the columns of the data, shared by every command that reads data.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::data::columns::Columns;
 use pcrm_core::data::preference::{ReadOptions, Strictness, Ties};
@@ -65,6 +65,23 @@ impl ColumnArgs {
             columns.name(known, own).with_context(at)?;
         }
         Ok(columns)
+    }
+
+    /// Refuses the options that name margins, for a command that reads none; `why` says so.
+    ///
+    /// # Errors
+    /// Fails if one of these options is given.
+    pub fn refuse_margins(&self, why: &str) -> Result<()> {
+        let is_margin =
+            |field: &String| field.split_once('=').is_some_and(|(known, _)| known == "margin");
+        for (given, option) in [
+            (self.score_margins, "--score-margins"),
+            (self.margin_field.is_some(), "--margin-field"),
+            (self.field.iter().any(is_margin), "--field margin"),
+        ] {
+            ensure!(!given, "{option} has no effect: {why}");
+        }
+        Ok(())
     }
 
     /// Returns the options for reading records.

@@ -40,18 +40,6 @@ pub fn file(text: &str) -> Option<&Path> {
     (path.exists() || looks_like_one).then_some(path)
 }
 
-/// The kinds whose bounds never depend on a pair's margin. Fitted kinds do, as their judges learn from margins.
-const WITHOUT_MARGINS: [&str; 5] = ["none", "fixed", "length_ratio", "cosine", "random"];
-
-/// Returns true if a constraint's bounds may depend on the margins in the data; those of a plugin may.
-pub fn may_read_margins(constraint: &dyn Constraint) -> bool {
-    let parts = constraint.parts();
-    match parts.is_empty() {
-        true => !WITHOUT_MARGINS.contains(&constraint.kind()),
-        false => parts.into_iter().any(may_read_margins),
-    }
-}
-
 fn read_file(path: &Path) -> Result<Box<dyn Constraint>> {
     ensure!(
         !path.is_dir(),
@@ -73,13 +61,14 @@ mod tests {
             ("none", false),
             ("length_ratio", false),
             ("cosine", false),
+            ("edit", false),
             ("score_gap", true),
             ("learned", true),
             ("calibrated", true),
             (r#"{"kind": "combine", "of": ["fixed", "length_ratio"]}"#, false),
             (r#"{"kind": "combine", "of": ["fixed", "score_gap"]}"#, true),
         ] {
-            assert_eq!(may_read_margins(read(text).unwrap().as_ref()), reads, "{text}");
+            assert_eq!(read(text).unwrap().reads_margins(), reads, "{text}");
         }
     }
 

@@ -59,7 +59,7 @@ impl QuantizeArgs {
     }
 
     /// Returns the method for a model to apply: the given one, or the one that the adapter in this folder was
-    /// trained with according to its manifest.
+    /// trained with.
     pub fn for_model(self, dir: &Path) -> Option<Quantisation> {
         self.given_or(|| {
             let method = manifest::quantisation(dir)?;
@@ -98,6 +98,9 @@ mod tests {
             Some(Quantisation::Nf4)
         );
         assert!(given("fp4").is_err());
+        // The notes that travel with the adapter come first.
+        fs::write(dir.path().join("pcrm.json"), r#"{"quantize": "int8"}"#)?;
+        assert_eq!(plain.for_model(dir.path()), Some(Quantisation::Int8));
         Ok(())
     }
 }

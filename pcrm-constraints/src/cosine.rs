@@ -113,6 +113,10 @@ impl Constraint for Cosine {
         Ok(Some(self.similarity_of_each(pairs, priors)?.into_iter().map(|s| s as f32).collect()))
     }
 
+    fn reads_margins(&self) -> bool {
+        false
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some(match self.similarity {
             Similarity::Raw => {

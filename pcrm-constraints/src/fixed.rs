@@ -55,6 +55,10 @@ impl Constraint for Fixed {
         Ok(vec![self.bound as f32; pairs.len()])
     }
 
+    fn reads_margins(&self) -> bool {
+        false
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some("Δ* = bound")
     }

@@ -40,6 +40,10 @@ impl Constraint for LengthRatio {
         Ok(Some(pairs.iter().map(|pair| similarity(pair) as f32).collect()))
     }
 
+    fn reads_margins(&self) -> bool {
+        false
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some("Δ* = beta1/(s + beta2) + beta3, s = shorter/longer, in tokens from the first that differs")
     }

@@ -29,6 +29,10 @@ impl Constraint for Unbounded {
         Ok(vec![f32::INFINITY; pairs.len()])
     }
 
+    fn reads_margins(&self) -> bool {
+        false
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some("Δ* = ∞")
     }

@@ -80,6 +80,10 @@ impl Constraint for Random {
         Ok(pairs.iter().map(|pair| self.draw(priors.seed, pair.identity)).collect())
     }
 
+    fn reads_margins(&self) -> bool {
+        false
+    }
+
     fn formula(&self) -> Option<&'static str> {
         Some("Δ* ~ U(low, high), drawn from the run's seed and the pair's content")
     }

@@ -164,6 +164,13 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Returns whether Δ*, or the judges that it is fitted to, may depend on [`PairView::margin`]. By default
+    /// every constraint may, and one made of others if one of these may.
+    fn reads_margins(&self) -> bool {
+        let parts = self.parts();
+        parts.is_empty() || parts.into_iter().any(|part| part.reads_margins())
+    }
+
     /// Returns whether this is an unfitted form, which has no bounds yet.
     fn is_unfitted(&self) -> bool {
         false

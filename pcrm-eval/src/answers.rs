@@ -1,8 +1,11 @@
 //! Several scored answers to one prompt: the pairs they form, and best-of-n accuracy.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::{LEVEL, Share};
+use crate::bootstrap::Clusters;
 use crate::error::{Error, Result, check_finite, check_lengths};
 use crate::quantiles::mean;
 
@@ -22,12 +25,24 @@ pub struct AnswerSet {
     pub id: String,
     /// Subset of the prompt, if any.
     pub subset: Option<String>,
+    /// The prompt's text, if known. Sets with equal prompts are drawn together in the bootstrap.
+    pub prompt: Option<String>,
     /// The model's scores.
     pub scores: Vec<f64>,
     /// Lengths of the answers; empty if unknown.
     pub lengths: Vec<usize>,
     /// Labels of the answers.
     pub labels: Labels,
+}
+
+/// Groups sets by their prompts; a set without a prompt is alone.
+pub(crate) fn by_prompt<'a>(sets: impl IntoIterator<Item = &'a AnswerSet>) -> Clusters {
+    let mut numbers = HashMap::new();
+    let number = |(at, set): (usize, &'a AnswerSet)| match &set.prompt {
+        Some(prompt) => *numbers.entry(prompt).or_insert(at),
+        None => at,
+    };
+    Clusters::of(&sets.into_iter().enumerate().map(number).collect::<Vec<_>>())
 }
 
 impl AnswerSet {
@@ -161,6 +176,7 @@ mod tests {
         AnswerSet {
             id: "p".to_owned(),
             subset: None,
+            prompt: None,
             scores: scores.to_vec(),
             lengths: Vec::new(),
             labels: Labels::Human(human.to_vec()),

@@ -53,17 +53,24 @@ impl Evaluation {
     /// Adds a pair. Pairs with equal prompts are drawn together in the bootstrap; a pair without a prompt is
     /// drawn by itself.
     pub fn add_pair(&mut self, pair: PairScore, subset: Option<&str>, prompt: Option<&str>) {
-        let number = match prompt {
-            Some(prompt) => *self.numbers.entry(prompt.to_owned()).or_insert(self.next),
-            None => self.next,
-        };
-        self.next = self.next.max(number + 1);
+        let number = self.number(prompt);
         self.pairs.push(pair);
         self.subsets.push(subset.map(str::to_owned));
         self.prompts.push(number);
     }
 
-    /// Adds a set of answers, and every pair of them with different labels.
+    /// Returns the number of a prompt: its own if it is known already.
+    fn number(&mut self, prompt: Option<&str>) -> usize {
+        let number = match prompt {
+            Some(prompt) => *self.numbers.entry(prompt.to_owned()).or_insert(self.next),
+            None => self.next,
+        };
+        self.next = self.next.max(number + 1);
+        number
+    }
+
+    /// Adds a set of answers, and every pair of them with different labels. Pairs of sets with equal prompts are
+    /// drawn together in the bootstrap.
     ///
     /// The similarity of such a pair is that of the lengths, shorter / longer.
     ///
@@ -71,6 +78,7 @@ impl Evaluation {
     /// Same as [`AnswerSet::check`].
     pub fn add_set(&mut self, set: AnswerSet) -> Result<()> {
         set.check()?;
+        let number = self.number(set.prompt.as_deref());
         let length = |at: usize| set.lengths.get(at).copied().unwrap_or(0);
         for (better, worse) in set.pairs() {
             let (chosen_tokens, rejected_tokens) = (length(better), length(worse));
@@ -84,9 +92,8 @@ impl Evaluation {
                 ..PairScore::default()
             });
             self.subsets.push(set.subset.clone());
-            self.prompts.push(self.next);
+            self.prompts.push(number);
         }
-        self.next += 1;
         self.sets.push(set);
         Ok(())
     }
@@ -145,13 +152,15 @@ mod tests {
         let set = AnswerSet {
             id: "x".to_owned(),
             subset: Some("t".to_owned()),
+            prompt: Some("b".to_owned()),
             scores: vec![1.0, 3.0, 2.0],
             lengths: vec![10, 5, 8],
             labels: Labels::Correct(vec![false, true, false]),
         };
-        evaluation.add_set(set).unwrap();
+        evaluation.add_set(set.clone()).unwrap();
+        evaluation.add_set(AnswerSet { prompt: None, ..set }).unwrap();
         evaluation.add_pair(pair, None, None);
-        assert_eq!(evaluation.prompts(), [0, 1, 2, 0, 3, 3, 4]);
+        assert_eq!(evaluation.prompts(), [0, 1, 2, 0, 2, 2, 3, 3, 4]);
         assert_eq!(evaluation.margins()[4..6], [2.0, 1.0]);
         let second = evaluation.pairs()[5];
         assert_eq!((second.chosen_tokens, second.rejected_tokens, second.similarity), (5, 8, Some(0.625)));

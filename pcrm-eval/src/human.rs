@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::answers::{AnswerSet, Labels};
+use crate::answers::{AnswerSet, Labels, by_prompt};
 use crate::bootstrap::{Bootstrap, Clusters, Difference, Estimate};
 use crate::correlation::{kendall, pearson, spearman};
 use crate::error::Result;
@@ -62,7 +62,7 @@ pub fn human_agreement(sets: &[AnswerSet], bootstrap: &Bootstrap) -> Result<Opti
         let within = rated.within(correlation)?;
         Ok((
             bootstrap.estimate(&rated.prompts(), |prompts| rated.pooled(prompts, correlation))?,
-            mean_within(&within, bootstrap)?,
+            rated.mean_within(&within, bootstrap)?,
         ))
     };
     let (pearson, spearman, kendall) = (both(pearson)?, both(spearman)?, both(kendall)?);
@@ -97,7 +97,7 @@ pub fn human_difference(
             |prompts| first.pooled(prompts, spearman),
             |prompts| second.pooled(prompts, spearman),
         )?,
-        per_prompt_spearman: difference_within(&within_first, &within_second, bootstrap)?,
+        per_prompt_spearman: first.difference_within(&within_first, &within_second, bootstrap)?,
     }))
 }
 
@@ -120,7 +120,7 @@ impl<'a> Rated<'a> {
     }
 
     fn prompts(&self) -> Clusters {
-        Clusters::alone(self.sets.len())
+        by_prompt(self.sets.iter().copied())
     }
 
     fn within(&self, correlation: Correlation) -> Result<Vec<Option<f64>>> {
@@ -132,28 +132,32 @@ impl<'a> Rated<'a> {
         let human: Vec<f64> = prompts.iter().flat_map(|at| self.human[*at]).copied().collect();
         correlation(&scores, &human)
     }
-}
 
-/// Returns the mean over the prompts on which a correlation is defined; the bootstrap draws these prompts.
-fn mean_within(within: &[Option<f64>], bootstrap: &Bootstrap) -> Result<Option<Estimate>> {
-    let defined: Vec<f64> = within.iter().copied().flatten().collect();
-    match defined.is_empty() {
-        true => Ok(None),
-        false => bootstrap.estimate(&Clusters::alone(defined.len()), mean_of(&defined)),
+    /// Returns the mean over the sets in which a correlation is defined; the bootstrap draws their prompts.
+    fn mean_within(&self, within: &[Option<f64>], bootstrap: &Bootstrap) -> Result<Option<Estimate>> {
+        let defined = self.sets.iter().zip(within).filter_map(|(set, value)| Some((*set, (*value)?)));
+        let (sets, values): (Vec<&AnswerSet>, Vec<f64>) = defined.unzip();
+        match values.is_empty() {
+            true => Ok(None),
+            false => bootstrap.estimate(&by_prompt(sets), mean_of(&values)),
+        }
     }
-}
 
-/// Returns the difference of the means over the prompts on which both models' correlations are defined.
-fn difference_within(
-    first: &[Option<f64>],
-    second: &[Option<f64>],
-    bootstrap: &Bootstrap,
-) -> Result<Option<Difference>> {
-    let both = first.iter().zip(second).filter_map(|(first, second)| first.zip(*second));
-    let (first, second): (Vec<f64>, Vec<f64>) = both.unzip();
-    match first.is_empty() {
-        true => Ok(None),
-        false => bootstrap.difference(&Clusters::alone(first.len()), mean_of(&first), mean_of(&second)),
+    /// Returns the difference of the means over the sets in which both models' correlations are defined.
+    fn difference_within(
+        &self,
+        first: &[Option<f64>],
+        second: &[Option<f64>],
+        bootstrap: &Bootstrap,
+    ) -> Result<Option<Difference>> {
+        let both = first.iter().zip(second).map(|(first, second)| first.zip(*second));
+        let both = self.sets.iter().zip(both).filter_map(|(set, both)| Some((*set, both?)));
+        let (sets, both): (Vec<&AnswerSet>, Vec<(f64, f64)>) = both.unzip();
+        let (first, second): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+        match first.is_empty() {
+            true => Ok(None),
+            false => bootstrap.difference(&by_prompt(sets), mean_of(&first), mean_of(&second)),
+        }
     }
 }
 
@@ -170,6 +174,7 @@ mod tests {
         let set = |(at, set): (usize, &serde_json::Value)| AnswerSet {
             id: at.to_string(),
             subset: None,
+            prompt: None,
             scores: numbers(&set["scores"]),
             lengths: Vec::new(),
             labels: Labels::Human(numbers(&set["human"])),
@@ -190,6 +195,22 @@ mod tests {
         let rho = agreement.pooled.spearman.unwrap();
         let interval = rho.interval.unwrap();
         assert!(interval.low() < rho.value && rho.value < interval.high(), "{rho:?}");
+    }
+
+    /// Protects: sets of one prompt are drawn together: repeating each adds no evidence.
+    #[test]
+    fn repeated_prompts_narrow_no_interval() {
+        let named = |(at, set): (usize, AnswerSet)| AnswerSet { prompt: Some(at.to_string()), ..set };
+        let once: Vec<AnswerSet> = golden_sets().into_iter().enumerate().map(named).collect();
+        let twice: Vec<AnswerSet> = once.iter().flat_map(|set| [set.clone(), set.clone()]).collect();
+        let interval = |sets: &[AnswerSet]| {
+            let agreement = human_agreement(sets, &Bootstrap::default()).unwrap().unwrap();
+            let within = agreement.per_prompt.spearman.unwrap().interval.unwrap();
+            (within.low(), within.high())
+        };
+        let (one, two) = (interval(&once), interval(&twice));
+        close(two.0, one.0, "low");
+        close(two.1, one.1, "high");
     }
 
     /// Protects: the sign of a difference; right/wrong labels do not count as human scores.

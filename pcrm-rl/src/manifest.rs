@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pcrm_core::disk::sealed;
 use pcrm_core::model::Loading;
-use pcrm_core::model::lora::peft::AdapterFolder;
+use pcrm_core::model::lora::{self, peft::AdapterFolder};
 use pcrm_core::quant::Quantisation;
 use pcrm_core::{Backend, DType};
 use serde_json::Value;
@@ -21,11 +21,14 @@ pub fn applied<'a>(backend: &'a dyn Backend, dir: &Path, dtype: DType) -> Loadin
     Loading::frozen(backend, dtype).quantised(quantisation(dir))
 }
 
-/// Returns the method by which the base of the adapter in a folder was quantised in training, if its manifest
-/// names one.
+/// Returns the method by which the base of the adapter in a folder was quantised in training, if the adapter's
+/// notes or, for one of an earlier version, its manifest name one. Opening the adapter reports broken notes.
 pub fn quantisation(dir: &Path) -> Option<Quantisation> {
     if !AdapterFolder::is_alone(dir) {
         return None;
+    }
+    if let Ok(Some(method)) = lora::quantisation(dir) {
+        return Some(method);
     }
     let text = std::fs::read_to_string(dir.join(FILE)).ok()?;
     let manifest: Value = serde_json::from_str(&text).ok()?;

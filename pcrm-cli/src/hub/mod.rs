@@ -30,16 +30,20 @@ pub use self::select::Weights;
 pub use self::upload::{Content, Entry, Target, push};
 use crate::hub::repository::Repository;
 use crate::progress::say;
+use crate::warnings;
+
+/// The branch that is fetched by default.
+const MAIN: &str = "main";
 
 /// The revisions of repositories.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Hugging Face Hub")]
 pub struct Hub {
     /// Fetch --model at this branch, tag or commit, if it is a repository (org/name)
-    #[arg(long, value_name = "REV", default_value = "main")]
+    #[arg(long, value_name = "REV", default_value = MAIN)]
     pub revision: String,
     /// Fetch --data at this branch, tag or commit, for repositories (org/name, org/name:split, org/name:file)
-    #[arg(long, value_name = "REV", default_value = "main")]
+    #[arg(long, value_name = "REV", default_value = MAIN)]
     pub data_revision: String,
 }
 
@@ -53,6 +57,7 @@ impl Hub {
     pub fn model(&self, option: &str, given: &Path, weights: Weights) -> Result<PathBuf> {
         let Some(name) = Name::of(given).filter(|name| name.part.is_none()) else {
             folder::check(given).with_context(|| format!("{option} {}", given.display()))?;
+            Self::warn_of_local("--revision", &self.revision, option, given);
             return Ok(given.to_path_buf());
         };
         let fetch = || -> Result<PathBuf> {
@@ -67,6 +72,14 @@ impl Hub {
             Ok(folder)
         };
         fetch().with_context(|| format!("{option} {name}: no such folder here; as a repository of the Hub"))
+    }
+
+    /// Warns of a revision that is given for a local path.
+    fn warn_of_local(revision: &str, given: &str, option: &str, path: &Path) {
+        if given != MAIN {
+            let path = path.display();
+            warnings::print(&format!("{revision} {given} has no effect on {option} {path}, which is local"));
+        }
     }
 
     /// Returns the folder of a language model, or of a PEFT adapter, whose base is loaded with it.
@@ -94,6 +107,7 @@ impl Hub {
             }
             let (place, slice) = Slice::of(path).with_context(|| option.to_owned())?;
             let Some(name) = Name::of(&place) else {
+                Self::warn_of_local("--data-revision", &self.data_revision, option, path);
                 paths.push(path.clone());
                 continue;
             };
@@ -127,7 +141,7 @@ pub fn encoder(given: &Path) -> Result<PathBuf> {
         return Ok(std::path::absolute(given)?);
     };
     let fetch = || -> Result<PathBuf> {
-        let mut repository = Repository::open(&name.repository, Kind::Model, "main")?;
+        let mut repository = Repository::open(&name.repository, Kind::Model, MAIN)?;
         repository.fetch(&select::encoder_files(repository.files())?)?;
         repository.keep()?;
         Ok(repository.folder())

@@ -215,6 +215,7 @@ mod tests {
         AnswerSet {
             id: id.to_owned(),
             subset: Some(subset.to_owned()),
+            prompt: None,
             scores: [right, wrong].concat(),
             lengths: Vec::new(),
             labels: Labels::Correct(correct),

@@ -120,6 +120,7 @@ mod tests {
         AnswerSet {
             id: String::new(),
             subset: Some(domain.to_owned()),
+            prompt: None,
             scores: [right, wrong].concat(),
             lengths: Vec::new(),
             labels: Labels::Correct(vec![true, true, true, false, false, false]),

@@ -42,6 +42,7 @@ fn everything() -> RewardReport {
             let set = |labels| AnswerSet {
                 id: at.to_string(),
                 subset: None,
+                prompt: None,
                 scores: [0.1, 0.2, 0.5, 0.3, 0.4, 0.9].map(wave).to_vec(),
                 lengths: vec![10, 20, 30, 40, 50, 60],
                 labels,

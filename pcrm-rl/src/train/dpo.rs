@@ -191,9 +191,14 @@ impl<'a> DpoRun<'a> {
         Ok(Self { setting, asked, options, model, constraint, evidence, wrong_labels, train, eval, computed })
     }
 
-    /// Returns the number of the model's parameters.
+    /// Returns the number of the model's parameters, frozen ones included.
     pub fn parameters(&self) -> usize {
         self.model.params().elements()
+    }
+
+    /// Returns the number of parameters that training changes.
+    pub fn trained_parameters(&self) -> usize {
+        self.model.params().trained().elements()
     }
 
     /// Trains the policy and saves it in the run's folder. `identity` names the run's inputs (data, model,

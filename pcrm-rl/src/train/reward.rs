@@ -167,9 +167,14 @@ impl<'a> RewardRun<'a> {
         Ok(Self { setting, asked, options, model, constraint, evidence, wrong_labels, train, eval })
     }
 
-    /// Returns the number of the model's parameters.
+    /// Returns the number of the model's parameters, frozen ones included.
     pub fn parameters(&self) -> usize {
         self.model.params().elements()
+    }
+
+    /// Returns the number of parameters that training changes.
+    pub fn trained_parameters(&self) -> usize {
+        self.model.params().trained().elements()
     }
 
     /// Returns the fitted constraint in the form of `--constraint`.

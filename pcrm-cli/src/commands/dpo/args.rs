@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use pcrm_core::data::preference::Ties;
 use pcrm_rl::loss::preference::PreferenceConfig;
@@ -127,23 +127,8 @@ impl DpoArgs {
     /// # Errors
     /// Fails if margins are asked for and nothing reads them.
     pub fn check_margins(&self, used: bool) -> Result<()> {
-        let columns = &self.reading.columns;
-        let names_margin = columns
-            .field
-            .iter()
-            .any(|field| field.split_once('=').is_some_and(|(known, _)| known == "margin"));
-        for (given, option) in [
-            (columns.score_margins, "--score-margins"),
-            (columns.margin_field.is_some(), "--margin-field"),
-            (names_margin, "--field margin"),
-        ] {
-            ensure!(
-                used || !given,
-                "{option} has no effect: the losses of dpo read no margins; expected a --constraint that does, \
-                 such as score_gap"
-            );
-        }
-        Ok(())
+        const WHY: &str = "the losses of dpo read no margins; expected a --constraint that does, such as score_gap";
+        if used { Ok(()) } else { self.reading.columns.refuse_margins(WHY) }
     }
 
     /// Returns the requested reference, after fetching its folder from the Hub if needed.

@@ -21,10 +21,10 @@ use crate::paragraph::paragraph;
 use crate::priors::priors;
 use crate::processes::resumes;
 use crate::progress::say;
-use crate::report::run::{FittedTo, constraint as shown};
+use crate::report::run::FittedTo;
 use crate::training::folder::RunFolder;
 use crate::training::policy::{self, Watching};
-use crate::training::reward::{fitted_lines, margins, wrong_labels_line};
+use crate::training::reward::{beginning, fitted_lines, margins, wrong_labels_line};
 use crate::training::{Encoded, REWARD_RATE, encoded, folder};
 use crate::usage::{named, usage};
 use crate::{config, constraint, interrupt};
@@ -39,7 +39,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let mut constraint = usage(constraint::read(&args.constraint))?;
     let is_bounded = constraint.kind() != "none";
     let options = args.options(is_bounded)?;
-    let reads_margins = constraint::may_read_margins(constraint.as_ref())
+    let reads_margins = constraint.reads_margins()
         || options.preference.label_smoothing == WrongShare::ESTIMATE;
     usage(args.check_margins(reads_margins))?;
     let resume = resumes(args.resume);
@@ -116,14 +116,8 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     if has_reference {
         policy::say_computed(run.computed);
     }
-    say(&format!(
-        "training {} parameters on {} pair{}{}, constraint {}",
-        run.parameters(),
-        pairs.count(),
-        if pairs.count() == 1 { "" } else { "s" },
-        run.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.pairs.count())),
-        shown(&tagged),
-    ));
+    let counts = (pairs.count(), run.eval.as_ref().map(|eval| eval.pairs.count()));
+    say(&beginning((run.trained_parameters(), run.parameters()), counts, &tagged));
     let record = Record {
         args,
         given,

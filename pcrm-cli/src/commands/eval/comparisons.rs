@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use pcrm_core::constraint::parse;
+use serde_json::Value;
 
 use crate::comparison::{Comparison, FILE, Measured};
 use crate::warnings;
@@ -30,6 +32,12 @@ pub struct EvalComparisonsArgs {
 pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
     let mut all = Vec::new();
     for dir in &args.from {
+        let same = |output: PathBuf| dir.canonicalize().is_ok_and(|dir| dir == output);
+        ensure!(
+            !args.output.canonicalize().is_ok_and(same),
+            "--output {}: is one of the comparisons; name another folder",
+            args.output.display()
+        );
         let path = dir.join(FILE);
         let at = || path.display().to_string();
         let one: Comparison =
@@ -45,6 +53,7 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
         left_out.join(", ")
     );
     once?;
+    alike(&whole)?;
     if !left_out.is_empty() {
         warnings::print(&format!("{}: left out, as not all folders have them", left_out.join(", ")));
     }
@@ -77,6 +86,42 @@ fn distinct(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks that each label names one constraint.
+///
+/// # Errors
+/// Fails if two runs of one label have different constraints; those fitted by a run may have other numbers.
+fn alike(whole: &Comparison) -> Result<()> {
+    for (at, run) in whole.runs.iter().enumerate() {
+        let of_label = |other: &&Measured| other.label == run.label;
+        let Some(first) = whole.runs[..at].iter().find(of_label) else { continue };
+        ensure!(
+            is_same(&first.constraint, &run.constraint),
+            "{} names different constraints, {} and {}; compare them under labels of their own              (--constraint LABEL=..)",
+            run.label,
+            first.constraint,
+            run.constraint
+        );
+    }
+    Ok(())
+}
+
+/// Returns true if two tagged constraints are equal up to the numbers that runs fit.
+fn is_same(one: &Value, other: &Value) -> bool {
+    let is_fitted =
+        |kind: &Value| kind.as_str().is_some_and(|kind| parse(kind).is_ok_and(|plain| plain.is_unfitted()));
+    match (one, other) {
+        (Value::Object(a), Value::Object(b)) => {
+            let (kind, same_kind) = (a.get("kind"), a.get("kind") == b.get("kind"));
+            let same_value = |(key, value): (&String, &Value)| b.get(key).is_some_and(|of| is_same(value, of));
+            same_kind && (kind.is_some_and(is_fitted) || (a.len() == b.len() && a.iter().all(same_value)))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b))
+        }
+        _ => one == other,
+    }
 }
 
 /// Returns the runs of the constraints that all comparisons share, in the order of the first, and the names
@@ -124,6 +169,26 @@ mod tests {
         assert!(said.starts_with("one and two both have the run of b with seed 0"), "{said}");
         all[1].runs.iter_mut().for_each(|run| run.seed = 1);
         assert!(distinct(&from, &all).is_ok());
+    }
+
+    /// Protects: one label for two constraints is refused, unless a run fitted their numbers.
+    #[test]
+    fn a_label_names_one_constraint() {
+        let with = |constraints: [Value; 2]| {
+            let mut whole = comparison(&["a", "a"]);
+            whole.runs.iter_mut().zip(constraints).for_each(|(run, constraint)| run.constraint = constraint);
+            alike(&whole).map_err(|error| error.to_string())
+        };
+        let fixed = |bound: f64| json!({"kind": "fixed", "bound": bound});
+        let both = |part: Value| json!({"kind": "combine", "how": "min", "of": [fixed(1.0), part]});
+        let learned = |number: f64| json!({"kind": "learned", "number": number});
+        assert!(with([fixed(3.0), fixed(3.0)]).is_ok());
+        let said = with([fixed(3.0), fixed(4.0)]).unwrap_err();
+        assert!(said.starts_with("a names different constraints") && said.contains("LABEL=.."), "{said}");
+        assert!(with([learned(1.0), learned(2.0)]).is_ok());
+        assert!(with([both(learned(1.0)), both(learned(2.0))]).is_ok());
+        assert!(with([both(fixed(1.0)), both(fixed(2.0))]).is_err());
+        assert!(with([fixed(3.0), learned(3.0)]).is_err());
     }
 
     /// Protects: comparisons of different constraints are reduced to the shared ones, and the others are

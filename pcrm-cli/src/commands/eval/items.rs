@@ -84,6 +84,7 @@ pub fn evaluation(items: &[Item], unit: LengthUnit) -> Result<Evaluation> {
             Body::Set { scores, lengths, labels } => evaluation.add_set(AnswerSet {
                 id: own_id(item),
                 subset: item.subset.clone(),
+                prompt: item.prompt.clone(),
                 scores: scores.clone(),
                 lengths: lengths.clone(),
                 labels: labels.clone(),
@@ -95,6 +96,7 @@ pub fn evaluation(items: &[Item], unit: LengthUnit) -> Result<Evaluation> {
                     gathered.push(AnswerSet {
                         id: item.key.clone(),
                         subset: item.subset.clone(),
+                        prompt: item.prompt.clone(),
                         scores: Vec::new(),
                         lengths: Vec::new(),
                         labels: Labels::Human(Vec::new()),

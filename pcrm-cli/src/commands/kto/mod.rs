@@ -46,6 +46,7 @@ type Labelled = (Vec<pcrm_core::data::encode::EncodedCompletion>, Vec<bool>);
 pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     let options = args.options()?;
     usage(args.reading.columns.columns())?;
+    usage(args.reading.columns.refuse_margins("kto reads no margins"))?;
     usage((|| {
         ensure!(
             args.reading.train_on == TrainOn::Completion,

@@ -188,6 +188,7 @@ impl OnlineArgs {
         usage(config.check(&trainer, &self.budget()).map_err(named))?;
         usage(trainer.check(self.source().evaluates()).map_err(named))?;
         usage(self.columns.options(Ties::Keep).map(|_| ()))?;
+        usage(self.columns.refuse_margins("of the data only the prompts are used"))?;
         usage((|| {
             ensure!(
                 self.reference.is_none() || config.needs_reference(),

@@ -38,6 +38,7 @@ use crate::{config, interrupt, report};
 pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let trainer = args.trainer()?;
     usage(args.reading.columns.columns())?;
+    usage(args.reading.columns.refuse_margins("sft reads no margins"))?;
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;
     let backend = args.steps.processes.open(&args.machine)?;

@@ -25,12 +25,12 @@ use crate::interrupt;
 use crate::priors::priors;
 use crate::processes::resumes;
 use crate::progress::{Watch, say};
-use crate::report::run::{FittedTo, constraint as shown};
+use crate::report::run::FittedTo;
 use crate::usage::{named, usage};
 use crate::{config, constraint};
 pub use args::{KeepArgs, RewardArgs};
 use closing::closing;
-pub use fitted::{fitted_lines, wrong_labels_line};
+pub use fitted::{beginning, fitted_lines, wrong_labels_line};
 use identity::{identity, manifest};
 use record::Record;
 
@@ -130,14 +130,8 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     fingerprint.extend(identity.clone());
     let manifest = manifest(args, &fingerprint, &run.train, run.eval.as_ref());
     watch.describing(held.description(&resolved, manifest));
-    say(&format!(
-        "training {} parameters on {} pair{}{}, constraint {}",
-        run.parameters(),
-        run.train.count(),
-        if run.train.count() == 1 { "" } else { "s" },
-        run.eval.as_ref().map_or(String::new(), |eval| format!(", evaluating on {}", eval.count())),
-        shown(&tagged),
-    ));
+    let counts = (run.train.count(), run.eval.as_ref().map(Pairs::count));
+    say(&beginning((run.trained_parameters(), run.parameters()), counts, &tagged));
     let record = Record {
         args,
         given,

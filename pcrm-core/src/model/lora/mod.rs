@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use config::{LoraConfig, Modules};
-pub use trainer_notes::FILE as TRAINER_NOTES;
+pub use trainer_notes::{FILE as TRAINER_NOTES, quantisation};
 
 pub(super) use self::dropout::{Dropout, Noise};
 use self::targets::Targets;

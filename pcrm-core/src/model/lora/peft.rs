@@ -242,7 +242,7 @@ pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path)
     let shape = decoder.config();
     let config = json(adapters, shape, decoder.heads())?;
     decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))?;
-    trainer_notes::write(dir, shape)?;
+    trainer_notes::write(dir, shape, decoder.quantisation())?;
     // Last, so that a folder with a config has the weights too.
     weights::write_json(&dir.join(CONFIG), &config)
 }

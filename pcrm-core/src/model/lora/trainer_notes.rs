@@ -7,11 +7,15 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::{disguise, types, weights};
+use crate::quant::Quantisation;
 
 /// The file in an adapter's folder.
 pub const FILE: &str = "pcrm.json";
 
 const KEY: &str = "pcrm";
+
+/// The note that names the quantisation of the base.
+const QUANTIZE: &str = "quantize";
 
 /// Drops the notes on the base, which do not describe a model with adapters.
 pub(super) fn drop_of_base(config: &mut ModelConfig) {
@@ -21,25 +25,52 @@ pub(super) fn drop_of_base(config: &mut ModelConfig) {
 /// Sets the notes of a config to those of the adapter in this folder, if it has any.
 ///
 /// # Errors
-/// Fails if the file is not a JSON object, or a note has another type than expected.
+/// Fails if the file is not a JSON object, or a note has another type or value than expected.
 pub(super) fn read(dir: &Path, config: &mut ModelConfig) -> Result<()> {
     drop_of_base(config);
-    let path = dir.join(FILE);
-    if !path.exists() {
-        return Ok(());
+    quantisation(dir)?;
+    let Some(mut notes) = notes(dir)? else { return Ok(()) };
+    if let Some(notes) = notes.as_object_mut() {
+        notes.shift_remove(QUANTIZE); // of the base, which may be loaded in another way or merged
     }
-    let notes: Value =
-        serde_json::from_str(&disguise::read_text(&path)?).map_err(|error| Error::file(&path, error))?;
     let notes = Map::from_iter([(KEY.to_owned(), notes)]);
-    types::check(&notes, &path, |_| true)?;
+    types::check(&notes, &dir.join(FILE), |_| true)?;
     config.raw.extend(notes);
     Ok(())
 }
 
-/// Writes the notes of a config to a folder, if it has any.
+/// Returns the method by which the base of the adapter in this folder was quantised in training; `None` if it
+/// was not, or the folder has no notes.
+///
+/// # Errors
+/// Fails if the file is not JSON or names an unknown method.
+pub fn quantisation(dir: &Path) -> Result<Option<Quantisation>> {
+    let path = dir.join(FILE);
+    let method = notes(dir)?.map(|notes| notes[QUANTIZE].clone()).unwrap_or_default();
+    match &method {
+        Value::Null => Ok(None),
+        Value::String(name) => name.parse().map(Some).map_err(|error| Error::file(&path, error)),
+        other => Err(Error::file(&path, format!("{QUANTIZE} is {other}; expected the name of a method"))),
+    }
+}
+
+/// Returns the content of the file, if it exists.
+fn notes(dir: &Path) -> Result<Option<Value>> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    serde_json::from_str(&disguise::read_text(&path)?).map(Some).map_err(|error| Error::file(&path, error))
+}
+
+/// Writes the notes of a config and the quantisation of the base to a folder, if there are any.
 ///
 /// # Errors
 /// Fails if the disk is full or not writable.
-pub(super) fn write(dir: &Path, config: &ModelConfig) -> Result<()> {
-    config.raw.get(KEY).map_or(Ok(()), |notes| weights::write_json(&dir.join(FILE), notes))
+pub(super) fn write(dir: &Path, config: &ModelConfig, base: Option<Quantisation>) -> Result<()> {
+    let mut notes = config.raw.get(KEY).cloned();
+    if let Some(method) = base {
+        notes.get_or_insert_with(|| Value::Object(Map::new()))[QUANTIZE] = method.to_string().into();
+    }
+    notes.map_or(Ok(()), |notes| weights::write_json(&dir.join(FILE), &notes))
 }
