@@ -152,7 +152,7 @@ fn vote(world: &World, share: impl Fn(f64) -> f64) -> Result<()> {
 }
 
 /// Protects: where the annotators' agreement follows σ(Δ*/2) exactly, Δ* is recovered exactly, without a
-/// model's weights.
+/// model's weights; the column with the shares is not called unread.
 #[test]
 fn annotators_agreement_gives_back_its_curve() -> Result<()> {
     let world = World::new()?;
@@ -164,7 +164,11 @@ fn annotators_agreement_gives_back_its_curve() -> Result<()> {
             "calibrate --model base --data votes.jsonl --agreement-field {field} --bootstrap 100 \
              --output bound.json --constraint '{{\"kind\": \"length_ratio\", \"beta2\": 0.1}}'"
         );
-        let printed = world.run(&calibrate)?;
+        let output = world.command(&calibrate)?.output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        let other = if field == "agreement" { "votes" } else { "agreement" };
+        ensure!(stderr(&output).contains(&format!("; not read: row, {other}\n")), "{}", stderr(&output));
+        let printed = String::from_utf8(output.stdout)?;
         ensure!(printed.contains("the curve is fitted"), "{printed}");
         ensure!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
         let fitted = json_of(&String::from_utf8(world.read("bound.json")?)?)?;
@@ -189,7 +193,7 @@ fn noisy_agreement_has_intervals() -> Result<()> {
 }
 
 /// Protects: missing or invalid shares are refused with file, line and the expected range; labels that
-/// annotators reject are refused too, and nothing is written.
+/// annotators reject are refused too, as are records that share a line; nothing is written.
 #[test]
 fn broken_agreement_is_refused() -> Result<()> {
     let world = World::new()?;
@@ -205,6 +209,17 @@ fn broken_agreement_is_refused() -> Result<()> {
     world.refuses(&calibrate("prompt"), &["votes.jsonl:1", "found \"Question", "0 to 1"])?;
     vote(&world, |s| if s < 0.5 { 0.9 } else { 80.0 })?;
     world.refuses(&calibrate("agreement"), &["votes.jsonl:", "found 80", "0 to 1"])?;
+    vote(&world, |_| 0.9)?;
+    let lines = world.lines("votes.jsonl")?;
+    world.write("votes.json", &Value::Array(lines).to_string())?;
+    world.refuses(
+        &calibrate("agreement").replace("votes.jsonl", "votes.json"),
+        &["votes.json:1", "several records begin on this line", "expected one record per line"],
+    )?;
+    world.refuses(
+        &calibrate("agreement").replace("votes.jsonl", "votes.jsonl votes.jsonl"),
+        &["votes.jsonl:1", "the file is given twice"],
+    )?;
     ensure!(!world.path("bound.json").exists(), "a constraint was written");
     Ok(())
 }
@@ -355,6 +370,13 @@ fn a_temperature_divides_the_head() -> Result<()> {
         config["pcrm"]["temperature"]["value"] == temperature && config["pcrm"]["constraint"].is_null(),
         "{config}"
     );
+    // The range of training is in the units of the new scores.
+    let unscaled = json_of(&String::from_utf8(world.read("rm/config.json")?)?)?;
+    for name in ["mean", "std", "low", "high"] {
+        let of = |config: &Value| config["pcrm"]["scores"][name].as_f64().context("a range");
+        let (old, new) = (of(&unscaled)?, of(&config)?);
+        ensure!((old / temperature - new).abs() < 1e-9 * (1.0 + new.abs()), "{name}: {old} became {new}");
+    }
     let card = String::from_utf8(world.read("scaled/README.md")?)?;
     ensure!(card.contains("divided by a temperature") && card.contains(&format!("{temperature}")), "{card}");
     world.refuses(&format!("{calibrate} --output scaled"), &["already holds a model"])?;

@@ -47,7 +47,8 @@ fn arms_are_runs_of_their_own() -> Result<()> {
 }
 
 /// Protects: comparisons with the same arms are combined into one with more seeds, and other arms are
-/// refused; known probabilities are read from their column and used to measure.
+/// refused; known probabilities are read from their column and used to measure, and measures against another
+/// column are not taken for these.
 #[test]
 fn comparisons_are_put_together() -> Result<()> {
     let world = World::new()?;
@@ -87,6 +88,15 @@ fn comparisons_are_put_together() -> Result<()> {
     world.run(&format!("{known} --probability-field p"))?;
     let entropy = comparison(&world, "p")?["runs"][0]["measures"]["cross_entropy"].as_f64();
     ensure!(entropy.is_some_and(|nats| nats > 0.562_335), "{entropy:?}: less than the entropy of 0.75");
+    world.write("test.jsonl", &test.replace("\"p\": 0.75", "\"p\": 0.75, \"q\": 0.25"))?;
+    let known = known.replace("--output p", "--output q");
+    world.run(&format!("{known} --probability-field p"))?;
+    for (options, now) in [("--probability-field q", "now \"q\""), ("", "now null")] {
+        world.refuses(
+            &format!("{known} {options}"),
+            &["was measured with another --probability-field (\"p\"", now, "name another --output"],
+        )?;
+    }
     Ok(())
 }
 

@@ -238,6 +238,10 @@ fn bounds_that_cannot_be_had_are_told_of() -> Result<()> {
     let command = "constraint bounds --model base --data train.jsonl --output x.jsonl";
     for (options, parts) in [
         ("--constraint score_gap", &["--constraint", "score_gap", "train.jsonl:1 has no margin"][..]),
+        (
+            "--constraint '{\"kind\": \"schedule\", \"of\": {\"kind\": \"fixed\", \"bound\": 1e30}, \"from\": 1e20}'",
+            &["--constraint", "schedule", "train.jsonl:1 has the bound 1", "is inf; expected a positive"],
+        ),
         ("--constraint fixd", &["--constraint", "unknown constraint \"fixd\""]),
         ("--constraint none.json", &["--constraint: none.json", "No such file"]),
         ("--constraint fixed --model absent", &["--model absent"]),

@@ -484,9 +484,155 @@ fn what_cannot_be_judged_is_refused() -> Result<()> {
             &["unencrypted"][..],
         ),
         (with("b.jsonl --judge gold --data test.jsonl"), &["have no effect without --model"][..]),
+        (with("b.jsonl --judge gold --max-prompt 9"), &["--max-prompt has no effect without --model"][..]),
+        (with("b.jsonl --judge gold --prompt-field q"), &["--prompt-field has no effect"][..]),
+        (with("b.jsonl --judge gold --temperature 0.5"), &["--temperature has no effect"][..]),
+        (with("b.jsonl --judge gold --template mt_bench"), &["--template has no effect", "openai"][..]),
+        (with("b.jsonl --judge gold --judge-model x"), &["--judge-model has no effect"][..]),
+        (with("b.jsonl --judge gold --max-calls 5"), &["--max-calls has no effect", "openai"][..]),
+        (with("b.jsonl --judge openai:x --judge-model y"), &["names its own model"][..]),
+        (
+            "judge --model m1/final --model m2/final --data test.jsonl --judge gold --output out".to_owned(),
+            &["two policies are named \"final\"", "--model one="][..],
+        ),
         (with("b.jsonl --judge replay:none.jsonl"), &["none.jsonl:1", "missing field"][..]),
     ] {
         world.refuses(&arguments, parts)?;
+    }
+    Ok(())
+}
+
+/// Protects: an edited program judges again instead of giving its earlier verdicts, and an unchanged one is
+/// not asked twice. A judge that always prefers the first answer is described so.
+#[cfg(unix)]
+#[test]
+fn an_edited_program_judges_again() -> Result<()> {
+    let world = World::new()?;
+    // No two answers are identical.
+    answers(&world, "a.jsonl", 12, |at| 3 + at)?;
+    answers(&world, "b.jsonl", 12, |at| 40 + at)?;
+    let program = |verdict: &str| {
+        format!(
+            "echo '{{\"ready\": true}}'; n=0; while IFS= read -r line; do echo x >> asked; \
+             echo \"{{\\\"id\\\": $n, \\\"verdict\\\": {verdict}}}\"; n=$((n+1)); done\n"
+        )
+    };
+    let asked = || std::fs::read(world.path("asked")).map_or(0, |text| text.len() / 2);
+    let command = "judge --answers a.jsonl b.jsonl --judge 'command:sh judge.sh' --cache kept --json";
+    let run = || -> Result<Value> {
+        Ok(serde_json::from_str::<Value>(&world.run(command)?)?["judges"][0]["position"]["preference"].take())
+    };
+    world.write("judge.sh", &program("1"))?;
+    ensure!(run()?["value"] == 1.0 && asked() == 24, "{}", asked());
+    let shown = world.run(&command.replace(" --json", ""))?;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(asked() == 24 && shown.contains("it always favours the answer shown first"), "{shown}");
+    world.write("judge.sh", &program("0"))?;
+    ensure!(run()?["value"] == 0.0 && asked() == 48, "{}", asked());
+    world.write("judge.sh", &program("1"))?;
+    ensure!(run()?["value"] == 1.0 && asked() == 48, "{}", asked());
+    Ok(())
+}
+
+/// Protects: `--output` replaces only the result of the same policies and judges, never recorded verdicts
+/// that are being replayed, verdicts of another origin or the cache.
+#[test]
+fn an_earlier_judging_is_not_replaced_by_another() -> Result<()> {
+    let world = World::new()?;
+    for (name, shift) in [("a.jsonl", 0), ("b.jsonl", 2), ("c.jsonl", 4)] {
+        answers(&world, name, 20, |at| (at * (shift + 3) + shift) % 17)?;
+    }
+    let reward = |more: &str| {
+        let length = json!({"kind": "length", "per_unit": 1, "unit": "words"});
+        format!("'{}'", json!({"kind": "reward", "reward": length, "tie": more.len()}))
+    };
+    let judge = |files: &str, judge: &str, output: &str| {
+        format!("judge --answers {files} --judge {judge} --bootstrap 50 --output {output}")
+    };
+    world.run(&judge("a.jsonl b.jsonl", &reward(""), "run"))?;
+    let before = world.read("run/verdicts.jsonl")?;
+    for (command, part) in [
+        (judge("a.jsonl b.jsonl", &reward("x"), "run"), "of a, b by reward (length), with other judges"),
+        (judge("a.jsonl c.jsonl", &reward(""), "run"), "with other policies"),
+        (judge("one=a.jsonl b.jsonl", &reward(""), "run"), "with other policies"),
+        (judge("a.jsonl b.jsonl", "replay:run/verdicts.jsonl", "run"), "is replayed"),
+        (judge("a.jsonl b.jsonl", &reward(""), "run") + " --human run/verdicts.jsonl", "is replayed"),
+        (judge("a.jsonl b.jsonl", &reward(""), "kept") + " --cache kept", "is the folder of --cache"),
+    ] {
+        world.refuses(&command, &["--output", part, "name another folder"])?;
+    }
+    std::fs::create_dir_all(world.path("kept"))?;
+    world.write("kept/verdicts.jsonl", "{}\n")?;
+    world.refuses(&judge("a.jsonl b.jsonl", &reward(""), "kept"), &["verdicts.jsonl of another origin"])?;
+    ensure!(world.read("run/verdicts.jsonl")? == before && world.read("kept/verdicts.jsonl")? == b"{}\n");
+    world.run(&(judge("a.jsonl ./b.jsonl", &reward(""), "./run") + " --seed 3"))?;
+    ensure!(world.read("run/verdicts.jsonl")? == before, "the same judging differs");
+    world.run(&judge("a.jsonl b.jsonl", "replay:run/verdicts.jsonl", "again"))?;
+    Ok(())
+}
+
+/// Protects: if a pair of policies has no verdict at all, its matches are counted among those that are not.
+#[test]
+fn pairs_without_any_verdict_are_counted() -> Result<()> {
+    let world = World::new()?;
+    for (name, worth) in [("a.jsonl", 1), ("b.jsonl", 20), ("c.jsonl", 40)] {
+        answers(&world, name, 8, |at| at + worth)?;
+    }
+    let length = json!({"kind": "length", "per_unit": 1, "unit": "characters"});
+    let reward = json!({"kind": "reward", "reward": length});
+    world.run(&format!("judge --answers a.jsonl b.jsonl --judge '{reward}' --output two"))?;
+    let shown = world.run("judge --answers a.jsonl b.jsonl c.jsonl --judge replay:two/verdicts.jsonl")?;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(shown.contains("32 of 48 replies have no verdict; their 16 matches are not counted"), "{shown}");
+    Ok(())
+}
+
+/// Protects: a server's reply without content, as of a filter, is a reply without a verdict: it is sent once,
+/// counted and kept, and the run goes on.
+#[test]
+fn replies_without_content_do_not_end_a_run() -> Result<()> {
+    let world = World::new()?;
+    answers(&world, "a.jsonl", 8, |at| 3 + at)?;
+    answers(&world, "b.jsonl", 8, |at| 40 + at)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&requests);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let Ok(copy) = stream.try_clone() else { continue };
+            let (mut reader, mut length) = (BufReader::new(copy), 0);
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).is_err() || line.trim().is_empty() {
+                    break;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap_or(0);
+                }
+            }
+            let mut body = vec![0; length];
+            let _ = reader.read_exact(&mut body);
+            let content = if counter.fetch_add(1, Ordering::SeqCst) < 2 { Value::Null } else { json!("A") };
+            let choice =
+                json!({"message": {"role": "assistant", "content": content}, "finish_reason": "length"});
+            let text = json!({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}});
+            let text = text.to_string();
+            let length = text.len();
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            let _ = stream.write_all(format!("{head}{text}").as_bytes());
+        }
+    });
+    let command = format!(
+        "judge --answers a.jsonl b.jsonl --judge openai:x --judge-url http://{address}/v1 --cache kept \
+         --concurrency 1 --json"
+    );
+    for calls in [16, 0] {
+        let result: Value = serde_json::from_str(&world.run(&command)?)?;
+        let replies = &result["judges"][0]["replies"];
+        ensure!(replies["usage"]["calls"] == calls && replies["usage"]["input"] == 9 * calls, "{replies}");
+        ensure!(replies["without_verdict"] == 2, "{replies}");
+        ensure!(requests.load(Ordering::SeqCst) == 16);
     }
     Ok(())
 }

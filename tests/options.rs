@@ -61,6 +61,10 @@ fn options_are_checked_before_anything_is_made() -> Result<()> {
         ("--label-smoothing 0.1", "--label-smoothing needs --loss smoothed or --loss robust"),
         ("--loss robust --label-smoothing many", "expected a number from 0 to below 0.5, or estimate"),
         ("--loss bt --floor 0", "--floor needs --loss floor"),
+        (
+            "--optimizer adafactor --adam-beta1 0.5",
+            "--adam-beta1 0.5: has no effect with --optimizer adafactor",
+        ),
         ("--center-rewards -1", "--center-rewards -1: expected a number from 0 up"),
         ("--ties davidson --tie-strength -2", "--tie-strength -2: expected a positive ν"),
         ("--tie-strength 2", "--tie-strength needs --ties davidson"),
@@ -104,6 +108,24 @@ fn options_are_checked_before_anything_is_made() -> Result<()> {
         2,
         &["--learning-rate -1"],
     )?;
+    let calibrate = "calibrate --model base --data absent.jsonl --output x";
+    for (options, message) in [
+        ("--folds 1", "--folds 1: expected 2 to 1000"),
+        ("--bootstrap 5", "--bootstrap: found 5, expected at least 100"),
+        ("--temperature --bootstrap 5", "--bootstrap: found 5, expected at least 100"),
+        ("--level 1", "--level: found 1, expected a number between 0 and 1"),
+        ("--beta2 0", "--beta2: found 0, expected a number above 0 or \"fitted\""),
+        ("--eval-data test.jsonl", "--eval-data: has no effect"),
+        ("--constraint fixed", "--constraint fixed: "),
+        ("--temperature --epochs 2", "--epochs has no effect: nothing is trained with --temperature"),
+        ("--judge base --lora-r 2", "--lora-r has no effect: nothing is trained with --judge"),
+        (
+            "--agreement-field x --loss floor",
+            "--loss has no effect: nothing is trained with --agreement-field",
+        ),
+    ] {
+        exits(&world, &format!("{calibrate} {options}"), 2, &[message])?;
+    }
     exits(&world, "quickstart --epochs -1 --output x", 2, &["--epochs -1"])?;
     world.run(&format!("{TRAIN} --max-steps 1 --output x"))?;
     exits(

@@ -42,6 +42,7 @@ dpo = { constraint = { kind = "fixed", bound = 1 } }
 [[follow]]
 name = "ppo"
 verb = "ppo"
+kl = [1]
 "#;
 
 fn prompts(world: &World, path: &str) -> Result<BTreeSet<String>> {
@@ -49,7 +50,8 @@ fn prompts(world: &World, path: &str) -> Result<BTreeSet<String>> {
 }
 
 /// Protects: a study on files measures every model on prompts of that seed that it was not trained on, with the
-/// numbers of `pcrm score`; what needs a true reward is left out and said; the same command runs nothing again.
+/// numbers of `pcrm score`; what needs a true reward is left out and said; the same command runs nothing again, and
+/// a file or a model that has changed since is refused.
 #[test]
 fn a_study_runs_on_own_pairs() -> Result<()> {
     let world = World::new()?;
@@ -101,7 +103,19 @@ fn a_study_runs_on_own_pairs() -> Result<()> {
     }
     let again = world.command(command)?.output()?;
     ensure!(again.stdout == output.stdout && !stderr(&again).contains("[1/"), "{}", stderr(&again));
-    world.refuses("study tiny.toml --quick --output own", &["holds the study \"My pairs\""])
+    world.refuses("study tiny.toml --quick --output own", &["holds the study \"My pairs\""])?;
+    for (option, file) in
+        [("--data second.jsonl", "second.jsonl"), ("--model questions/base", "questions/base/config.json")]
+    {
+        let before = String::from_utf8(world.read(file)?)?;
+        world.write(file, &format!("{before}\n"))?;
+        let expected = format!("{option}: has changed since this study began; name another --output");
+        world.refuses(&format!("{command} --seeds 3"), &[&expected])?;
+        world.write(file, &before)?;
+    }
+    let last = world.command(command)?.output()?;
+    ensure!(last.stdout == output.stdout, "{}", stderr(&last));
+    Ok(())
 }
 
 /// Protects: a study without worlds or files, a missing file or model and options that contradict each other are

@@ -39,6 +39,9 @@ pub struct ColumnArgs {
     /// Reject files with malformed, tied, identical or empty rows instead of skipping those rows
     #[arg(long)]
     pub strict: bool,
+    /// Columns that the command reads itself.
+    #[arg(skip)]
+    pub elsewhere: Vec<String>,
 }
 
 impl ColumnArgs {
@@ -48,6 +51,7 @@ impl ColumnArgs {
     /// Fails if `--field` gives an unknown name or repeats one.
     pub fn columns(&self) -> Result<Columns> {
         let mut columns = Columns::of(self.schema);
+        columns.elsewhere.clone_from(&self.elsewhere);
         let named = [
             ("prompt", &self.prompt_field),
             ("chosen", &self.chosen_field),
@@ -72,8 +76,7 @@ impl ColumnArgs {
     /// # Errors
     /// Fails if one of these options is given.
     pub fn refuse_margins(&self, why: &str) -> Result<()> {
-        let is_margin =
-            |field: &String| field.split_once('=').is_some_and(|(known, _)| known == "margin");
+        let is_margin = |field: &String| field.split_once('=').is_some_and(|(known, _)| known == "margin");
         for (given, option) in [
             (self.score_margins, "--score-margins"),
             (self.margin_field.is_some(), "--margin-field"),

@@ -25,6 +25,7 @@ mod comparison;
 mod config;
 mod constraint;
 mod dataset;
+mod examples;
 mod export;
 mod generation;
 mod hub;
@@ -213,7 +214,7 @@ pub fn main() -> ExitCode {
 
 /// Returns the command line: every verb with its options.
 fn command() -> Command {
-    with_negative_numbers(Cli::command().args_override_self(true))
+    examples::fitted(with_negative_numbers(Cli::command().args_override_self(true)))
 }
 
 /// Lets options take values such as -1, so that an error is about the value and not about an unknown option.

@@ -50,9 +50,14 @@ impl QuantizeArgs {
         }
     }
 
+    /// Returns true if an option is given.
+    pub fn is_given(self) -> bool {
+        self.quantize.is_some() || self.load_in_4bit || self.load_in_8bit
+    }
+
     /// Returns the given method, or `other` if no option is given.
     pub fn given_or(self, other: impl FnOnce() -> Option<Quantisation>) -> Option<Quantisation> {
-        match self.quantize.is_some() || self.load_in_4bit || self.load_in_8bit {
+        match self.is_given() {
             true => self.method(),
             false => other(),
         }

@@ -18,7 +18,8 @@ use crate::number::Number;
 ///
 /// tf is the count in the text; idf(w) = ln((1 + n)/(1 + n_w)) + 1 over the n distinct texts that are encoded
 /// together, n_w of which contain w (scikit-learn's smoothed idf). So a vector depends on its data set. Words
-/// are maximal runs of letters and digits, in lower case. A text without words gives zeros.
+/// are maximal runs of letters and digits, in lower case; in Chinese and Japanese, which have no blanks between
+/// words, every Han character and every kana is a word of its own. A text without words gives zeros.
 ///
 /// As data: `{"kind": "bag-of-words", "width": 1024}`, which is the default.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -131,8 +132,26 @@ fn texts_with(texts: &[&str]) -> HashMap<u64, u32> {
 /// Hashes a text's words, in order.
 fn words(text: &str) -> impl Iterator<Item = u64> + '_ {
     text.split(|letter: char| !letter.is_alphanumeric())
+        .flat_map(|run| run.split_inclusive(is_a_word))
+        .flat_map(|part| {
+            let last = part.char_indices().next_back().filter(|(_, letter)| is_a_word(*letter));
+            let (before, own) = part.split_at(last.map_or(part.len(), |(at, _)| at));
+            [before, own]
+        })
         .filter(|word| !word.is_empty())
         .map(|word| xxh3_64(word.to_lowercase().as_bytes()))
+}
+
+/// Returns true for Han characters and kana, which are written without blanks between words.
+fn is_a_word(letter: char) -> bool {
+    matches!(letter,
+        '\u{3005}'..='\u{3007}' // iteration mark, closing mark, zero
+        | '\u{3021}'..='\u{3029}' | '\u{3038}'..='\u{303b}' // numerals, vertical iteration mark
+        | '\u{3041}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{ff66}'..='\u{ff9f}' // kana
+        | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' // Han
+        | '\u{1aff0}'..='\u{1b16f}' // rare kana
+        | '\u{20000}'..='\u{3ffff}' // rare Han
+    )
 }
 
 #[derive(Deserialize)]
@@ -179,6 +198,28 @@ mod tests {
         assert!((dot(&vectors[0], &vectors[1]) - expected).abs() < 1e-6);
         assert_eq!(dot(&vectors[0], &vectors[2]), 0.0);
         assert!(vectors.iter().all(|vector| (dot(vector, vector) - 1.0).abs() < 1e-6));
+    }
+
+    /// Protects: texts of Han characters and kana are alike if they share characters, and all other texts have
+    /// the runs of letters and digits as words, Korean with its blanks included.
+    #[test]
+    fn characters_without_blanks_are_words() {
+        let of = |text: &str| words(text).collect::<Vec<_>>();
+        let hashes = |parts: &[&str]| parts.iter().map(|part| xxh3_64(part.as_bytes())).collect::<Vec<_>>();
+        for (text, parts) in [
+            ("我喜欢茶。", &["我", "喜", "欢", "茶"][..]),
+            ("Rustで書く、カー", &["rust", "で", "書", "く", "カ", "ー"]),
+            ("第3章abc", &["第", "3", "章", "abc"]),
+            ("\u{20000}𠮷", &["\u{20000}", "𠮷"]),
+            ("한국어 문장", &["한국어", "문장"]),
+            ("Größe x2, don't", &["größe", "x2", "don", "t"]),
+            ("สวัสดี", &["สวัสดี"]),
+        ] {
+            assert_eq!(of(text), hashes(parts), "{text}");
+        }
+        let vectors = embed(16384, &["我每天早上喝一杯茶", "我每天早上喝一杯咖啡", "今日は雨です"]);
+        assert!(dot(&vectors[0], &vectors[1]) > 0.6);
+        assert!(dot(&vectors[0], &vectors[2]).abs() < 0.2);
     }
 
     /// Protects: a text without words gives zeros rather than NaN, and colliding words still give a finite

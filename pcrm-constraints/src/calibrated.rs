@@ -67,13 +67,10 @@ impl Calibrated {
             Verdict::Chance => Err(refused(calibration.sentence())),
             Verdict::Informative => {
                 let mut tagged = self.of.to_tagged()?;
-                for (name, value) in [
-                    ("beta1", calibration.beta1),
-                    ("beta2", calibration.beta2),
-                    ("beta3", calibration.beta3()),
-                ] {
-                    tagged[name] = json!(rounded(value));
-                }
+                tagged["beta1"] = json!(rounded(calibration.beta1));
+                // Given or one of a few: rounded, a small one would be 0.
+                tagged["beta2"] = json!(calibration.beta2);
+                tagged["beta3"] = json!(rounded(calibration.beta3()));
                 from_tagged(tagged)
             }
             Verdict::Flat | Verdict::Reversed | Verdict::NoGain => {

@@ -110,9 +110,15 @@ impl Constraint for Schedule {
                 let scaled = (times * f64::from(*bound)) as f32;
                 if !(scaled.is_finite() && scaled > 0.0) {
                     let message = format!(
-                        "pair {at}: {times} times the bound {bound} is {scaled}; expected a positive number"
+                        "pair {at} has the bound {bound}, which times {times} is {scaled}; expected a positive \
+                         number"
                     );
-                    return Err(Error::Plugin { what: "constraint", name: self.kind().to_owned(), message });
+                    return Err(Error::Pair {
+                        what: "constraint",
+                        name: self.kind().to_owned(),
+                        at,
+                        message,
+                    });
                 }
             }
         }

@@ -6,7 +6,9 @@
 //! stream i of one seeded generator, so results depend on the seed alone and not on the number of threads.
 //!
 //! Too few draws ([`fewest_draws`]) or prompts ([`fewest_prompts`]) support neither an interval nor a
-//! p-value: both are then absent.
+//! p-value: both are then absent. So are they if a statistic is undefined on a larger share of the draws than
+//! lies beyond one end of the interval, (1 − level) / 2: the other draws alone would give too narrow an
+//! interval.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -21,7 +23,8 @@ use crate::interval::{Interval, LEVEL, fewest_draws, fewest_prompts};
 pub struct Estimate {
     /// Value on the data.
     pub value: f64,
-    /// Bootstrap interval; absent if the data do not support one, see [`Bootstrap::supports`].
+    /// Bootstrap interval; absent if the data do not support one, see [`Bootstrap::supports`], or if too many
+    /// draws leave the statistic undefined.
     #[serde(flatten)]
     pub interval: Option<Interval>,
 }
@@ -111,7 +114,8 @@ impl Bootstrap {
     }
 
     /// Computes a statistic with its percentile interval; `None` if it is undefined on the data. The closure
-    /// gets the positions of the values. Draws on which the statistic is undefined are skipped.
+    /// gets the positions of the values. Draws on which the statistic is undefined are skipped; there is no
+    /// interval if they are more than [`Bootstrap::tolerates`].
     ///
     /// # Errors
     /// Fails if there are no prompts, or with the statistic's own error.
@@ -156,6 +160,24 @@ impl Bootstrap {
         }))
     }
 
+    /// Returns true if an interval is possible although its statistic is undefined on this many draws: if
+    /// they are at most the share beyond one end of the interval, (1 − level) / 2.
+    pub fn tolerates(&self, undefined: usize) -> bool {
+        undefined as f64 <= (1.0 - self.level) / 2.0 * self.resamples as f64
+    }
+
+    /// Returns the number of draws that have a property; 0 if draws would not support an interval. The
+    /// closure gets the positions of the values.
+    pub fn count(&self, clusters: &Clusters, has: impl Fn(&[usize]) -> bool + Sync) -> usize {
+        match self.supports(clusters.len()) {
+            true => {
+                let numbers = (0..self.resamples).into_par_iter();
+                numbers.filter(|number| has(&clusters.draw(self.seed, *number))).count()
+            }
+            false => 0,
+        }
+    }
+
     /// Returns the statistic of every draw on which it is defined; empty if draws would not support an
     /// interval.
     fn draws(
@@ -170,7 +192,9 @@ impl Bootstrap {
             .into_par_iter()
             .map(|number| statistic(&clusters.draw(self.seed, number)))
             .collect();
-        Ok(draws?.into_iter().flatten().collect())
+        let draws = draws?;
+        let defined: Vec<f64> = draws.iter().flatten().copied().collect();
+        Ok(if self.tolerates(draws.len() - defined.len()) { defined } else { Vec::new() })
     }
 }
 
@@ -287,5 +311,30 @@ mod tests {
     fn undefined_statistics_have_no_interval() {
         assert_eq!(Bootstrap::default().estimate(&Clusters::alone(3), |_| Ok(None)).unwrap(), None);
         assert!(Bootstrap::default().estimate(&Clusters::alone(0), |_| Ok(Some(1.0))).is_err());
+    }
+
+    /// Protects: a statistic that is undefined on more draws than lie beyond one end of its interval has
+    /// neither an interval nor a p-value; a few such draws are skipped.
+    #[test]
+    fn statistics_undefined_on_many_draws_have_no_interval() {
+        let values: Vec<f64> = (0..40).map(|at| 1.0 + (f64::from(at) * 2.3).sin()).collect();
+        let (bootstrap, all) = (Bootstrap::default(), Clusters::alone(40));
+        // A draw lacks all of the first `needed` prompts with probability (1 − needed / 40)^40.
+        for (needed, is_shown) in [(2, false), (5, true)] {
+            let lacks = |positions: &[usize]| !positions.iter().any(|at| *at < needed);
+            let of = |positions: &[usize]| match lacks(positions) {
+                true => Ok(None),
+                false => mean_of(&values)(positions),
+            };
+            let undefined = bootstrap.count(&all, lacks);
+            assert!(undefined > 0 || is_shown, "{needed}");
+            assert_eq!(bootstrap.tolerates(undefined), is_shown, "{undefined}");
+            let estimate = bootstrap.estimate(&all, of).unwrap().unwrap();
+            assert_eq!(estimate.interval.is_some(), is_shown, "{estimate:?}");
+            assert_eq!(estimate.interval.map(|found| found.n()), is_shown.then_some(1000 - undefined));
+            let found = bootstrap.difference(&all, |_| Ok(Some(0.0)), of).unwrap().unwrap();
+            assert_eq!((found.difference.interval.is_some(), found.p.is_some()), (is_shown, is_shown));
+        }
+        assert!(bootstrap.tolerates(25) && !bootstrap.tolerates(26));
     }
 }

@@ -152,6 +152,7 @@ impl TrainerConfig {
             number(field, beta, beta >= 0.0 && (beta as f32) < 1.0, "a number from 0 to below 1")?;
         }
         number("adam-epsilon", adamw.eps, adamw.eps as f32 > 0.0, POSITIVE)?;
+        self.check_rule()?;
         if let Some(most) = self.max_grad_norm {
             number("max-grad-norm", most, most > 0.0, "a positive number, or 0 for no clipping")?;
         }
@@ -174,6 +175,22 @@ impl TrainerConfig {
             return refuse(field, format!("0: expected {COUNT}"));
         }
         self.check_evaluation(evaluates)
+    }
+
+    /// Refuses constants of AdamW for another optimiser.
+    fn check_rule(&self) -> Result<()> {
+        let (given, usual) = (&self.adamw, AdamWConfig::default());
+        let constants = [
+            ("adam-beta1", given.beta1, usual.beta1),
+            ("adam-beta2", given.beta2, usual.beta2),
+            ("adam-epsilon", given.eps, usual.eps),
+        ];
+        match constants.iter().find(|(_, given, usual)| given != usual) {
+            Some((field, given, _)) if self.optimizer == Rule::Adafactor => {
+                refuse(field, format!("{}: has no effect with --optimizer {}", shown(*given), self.optimizer))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses options on evaluations if there are none.
@@ -280,10 +297,27 @@ mod tests {
     fn options_without_effect_are_refused() {
         let usual = TrainerConfig::default;
         let every = TrainerConfig { eval_every: Some(5), ..usual() };
+        let adafactor = |adamw: AdamWConfig| TrainerConfig {
+            optimizer: Rule::Adafactor,
+            adamw,
+            ..TrainerConfig::default()
+        };
         let cases = [
             (every.clone(), "eval-every: needs held-out data"),
             (TrainerConfig { patience: Some(2), ..usual() }, "patience: needs held-out data"),
             (TrainerConfig { final_weights: Final::Best, ..usual() }, "final: needs held-out data"),
+            (
+                adafactor(AdamWConfig { beta1: 0.5, ..AdamWConfig::default() }),
+                "adam-beta1: 0.5: has no effect with --optimizer adafactor",
+            ),
+            (
+                adafactor(AdamWConfig { beta2: 0.99, ..AdamWConfig::default() }),
+                "adam-beta2: 0.99: has no effect",
+            ),
+            (
+                adafactor(AdamWConfig { eps: 1e-6, ..AdamWConfig::default() }),
+                "adam-epsilon: 0.000001: has no effect",
+            ),
         ];
         for (config, expected) in cases {
             let message = refused(&config, false).unwrap_or_default();
@@ -292,5 +326,9 @@ mod tests {
         let best = TrainerConfig { final_weights: Final::Best, ..usual() };
         assert!(refused(&best, true).unwrap_or_default().contains("--eval-every"));
         assert_eq!(refused(&TrainerConfig { patience: Some(2), ..every }, true), None);
+        let decayed = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+        assert_eq!(refused(&adafactor(decayed), false), None);
+        let other = TrainerConfig { adamw: AdamWConfig { beta1: 0.5, ..decayed }, ..usual() };
+        assert_eq!(refused(&other, false), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use pcrm_core::model::Outline;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 /// The key of the range among the notes in a reward model's `config.json`.
 pub(crate) const NOTE: &str = "scores";
@@ -50,6 +51,22 @@ impl ScoreRange {
     pub fn noted<'a>(model: impl Into<Outline<'a>>) -> Option<Self> {
         let note = model.into().raw.get("pcrm")?.get(NOTE)?;
         Self::deserialize(note).ok()
+    }
+
+    /// Divides the range in a reward model's notes, if they have one, as all scores of the model are divided.
+    pub fn divide_noted(notes: &mut Map<String, Value>, divisor: f64) {
+        if let Some(note) = notes.get_mut(NOTE)
+            && let Ok(range) = Self::deserialize(&*note)
+        {
+            *note = json!(Self {
+                count: range.count,
+                mean: range.mean / divisor,
+                std: range.std / divisor,
+                low: range.low / divisor,
+                high: range.high / divisor,
+                largest_bound: range.largest_bound.map(|bound| bound / divisor),
+            });
+        }
     }
 
     /// Returns true for a score outside the range.

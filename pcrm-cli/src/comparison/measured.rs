@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use pcrm_core::data::encode::EncodedPair;
-use pcrm_core::disk::sealed;
 use pcrm_core::folds::fold;
 use pcrm_eval::bootstrap::Clusters;
 use pcrm_eval::calibration::cross_entropy;
@@ -99,14 +98,6 @@ impl Measured {
     pub fn held_out(&self) -> Option<String> {
         let files = self.question.get("eval-data")?;
         files.as_array().is_some_and(|files| !files.is_empty()).then(|| files.to_string())
-    }
-
-    /// Reads earlier measures.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be read or does not match its own hash.
-    pub fn read(path: &Path) -> Result<Self> {
-        Ok(sealed::read(path)?.0)
     }
 
     /// Refuses measures of a run with other options or data.

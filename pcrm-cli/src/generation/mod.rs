@@ -31,12 +31,15 @@ use crate::progress::{Bar, say};
 use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
 
+/// The default of `--max-tokens`.
+const MAX_TOKENS: usize = 256;
+
 /// Options of sampling.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Sample at most N tokens per answer
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive::<usize>)]
+    #[arg(long, value_name = "N", default_value_t = MAX_TOKENS, value_parser = positive::<usize>)]
     max_tokens: usize,
     /// Divide logits by T; 0 always picks the most likely token
     #[arg(long, value_name = "T", default_value_t = 1.0)]
@@ -79,6 +82,26 @@ impl SamplingArgs {
     /// Fails if a value is out of range.
     pub fn check(&self) -> Result<()> {
         Ok(self.typed(0).check()?)
+    }
+
+    /// Returns the first option that differs from its default.
+    pub fn changed(&self) -> Option<&'static str> {
+        let (filters, budget) = (Filters::default(), Budget::default());
+        let changed = [
+            (self.max_tokens != MAX_TOKENS, "--max-tokens"),
+            (self.temperature != filters.temperature, "--temperature"),
+            (self.top_k != filters.top_k, "--top-k"),
+            (self.top_p != filters.top_p, "--top-p"),
+            (self.min_p != filters.min_p, "--min-p"),
+            (self.repetition_penalty.is_some(), "--repetition-penalty"),
+            (self.as_configured, "--as-configured"),
+            (!self.stop.is_empty(), "--stop"),
+            (!self.stop_token.is_empty(), "--stop-token"),
+            (self.storage.is_given(), "--quantize"),
+            (self.cache_tokens != budget.cache_tokens, "--cache-tokens"),
+            (self.rows != budget.rows, "--rows"),
+        ];
+        changed.into_iter().find_map(|(is_changed, option)| is_changed.then_some(option))
     }
 
     fn typed(&self, seed: u64) -> Sampling {

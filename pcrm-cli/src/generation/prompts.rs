@@ -40,6 +40,23 @@ impl PromptArgs {
         !(self.prompt.is_empty() && self.data.is_empty())
     }
 
+    /// Returns the first given option that only affects how prompts are read, besides those that name them.
+    pub fn reading(&self) -> Option<&'static str> {
+        let columns = &self.columns;
+        let given = [
+            (self.max_prompt.is_some(), "--max-prompt"),
+            (columns.schema.is_some(), "--schema"),
+            (columns.prompt_field.is_some(), "--prompt-field"),
+            (columns.chosen_field.is_some(), "--chosen-field"),
+            (columns.rejected_field.is_some(), "--rejected-field"),
+            (columns.margin_field.is_some(), "--margin-field"),
+            (!columns.field.is_empty(), "--field"),
+            (columns.score_margins, "--score-margins"),
+            (columns.strict, "--strict"),
+        ];
+        given.into_iter().find_map(|(is_given, option)| is_given.then_some(option))
+    }
+
     /// Returns the limit on the number of prompts.
     pub fn limit(&self) -> Option<usize> {
         self.columns.limit

@@ -1,6 +1,7 @@
 //! Experiments from recipes, as parallel runs of this program with one report: `pcrm study`, and the policies
 //! of the quickstart.
 
+mod claim;
 mod collect;
 pub mod recipes;
 mod runner;
@@ -11,11 +12,10 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Command;
+use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::sweep_own;
-use pcrm_core::disk::{FolderLock, sealed};
 use pcrm_eval::study::recipe::Size;
 use pcrm_eval::study::{Job, OwnData, Recipe, StudyPlan};
-use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::hub;
@@ -23,18 +23,9 @@ use crate::interrupt::Interrupted;
 use crate::paragraph::paragraph;
 use crate::progress::say;
 use crate::usage::usage;
+use claim::Claim;
 use runner::Runner;
 pub use write::Written;
-
-/// The file that identifies the study in a folder.
-const MARKER: &str = "study-options.json";
-
-/// The options that determine a study's runs.
-#[derive(Debug, Serialize, Deserialize)]
-struct Marker {
-    title: String,
-    quick: bool,
-}
 
 /// The user's choices about a study; the defaults are the recipe's full size, seeds and worlds, and one job per
 /// core.
@@ -104,16 +95,18 @@ impl Chosen {
     /// Runs the missing runs in this folder and writes the report there.
     ///
     /// # Errors
-    /// Fails if the folder holds another study, a run that others need fails, or Ctrl-C interrupts.
+    /// Fails if the folder holds another study or one on files that have changed, a run that others need fails,
+    /// or Ctrl-C interrupts.
     pub fn play(&self, output: &Path) -> Result<Played> {
         let held = FolderLock::take(output).context("--output")?;
         sweep_own(output)?;
-        claim(output, &self.recipe, self.quick)?;
+        let claim = Claim::of(output, &self.recipe, self.quick)?;
         say(&self.introduction());
         let Self { recipe, quick, seeds, plan, left_out, .. } = self;
         let worlds = collect::worlds(recipe, plan)?;
         let study = write::Study { recipe, quick: *quick, seeds: *seeds, plan, left_out, worlds };
         let mut runner = Runner::new(output, plan, self.jobs)?;
+        claim.record()?;
         let ended = runner.run(|state| study.write(output, state).map(drop));
         let written = study.write(output, runner.state())?;
         held.still_there().context("--output")?;
@@ -158,32 +151,6 @@ fn are_there(data: &OwnData) -> Result<()> {
         "--model {model}: no such folder; expected one, or a repository of the Hub (org/name)"
     );
     Ok(())
-}
-
-/// Refuses a folder that holds another study or other files.
-fn claim(output: &Path, recipe: &Recipe, quick: bool) -> Result<()> {
-    let path = output.join(MARKER);
-    if path.exists() {
-        let (found, _): (Marker, _) = sealed::read(&path)?;
-        ensure!(
-            found.title == recipe.title && found.quick == quick,
-            "--output {}: holds the study {:?}{}; name another folder",
-            output.display(),
-            found.title,
-            if found.quick { " with --quick" } else { "" }
-        );
-        return Ok(());
-    }
-    let others = std::fs::read_dir(output).with_context(|| output.display().to_string())?;
-    let is_other = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().starts_with(".pcrm"))
-    };
-    ensure!(
-        !others.into_iter().any(is_other),
-        "--output {}: holds files that no study made; name another folder",
-        output.display()
-    );
-    Ok(sealed::write(&path, &Marker { title: recipe.title.clone(), quick })?)
 }
 
 /// Checks the options of every kind of run. Returns the optional arms that this program cannot run, with the

@@ -41,6 +41,11 @@ pub struct LoraArgs {
 }
 
 impl LoraArgs {
+    /// Returns the options that matter in training only, each with whether it is given; all others need the rank.
+    pub(super) fn changed(&self) -> Vec<(&'static str, bool)> {
+        vec![("lora-r", self.lora_r.is_some()), ("quantize", self.base.is_given())]
+    }
+
     /// Returns the method by which the frozen base is quantised.
     /// By default an adapter that is trained further keeps that of its training so far.
     pub fn quantise(&self, model: &Path) -> Option<Quantisation> {

@@ -7,6 +7,7 @@ use pcrm_rl::batch::ScoreAt;
 use pcrm_rl::loss::{Form, LossConfig, Ranking, TieModel, WrongShare};
 use pcrm_rl::objective::reward::RewardConfig;
 
+use super::idle::usual;
 use crate::numbers::real;
 
 /// Options of the loss.
@@ -49,7 +50,7 @@ pub struct LossArgs {
     center_rewards: f64,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ScoreChoice {
     Last,
     DivergentMean,
@@ -63,7 +64,7 @@ enum FormChoice {
     Floor,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RankingChoice {
     Pairs,
     PlackettLuce,
@@ -83,6 +84,32 @@ impl LossArgs {
             TiesChoice::Drop => Ties::Drop,
             TiesChoice::Davidson | TiesChoice::RaoKupper => Ties::Keep,
         }
+    }
+
+    /// Returns the options that matter in training only, each with whether it differs from its default.
+    pub(super) fn changed(&self) -> Vec<(&'static str, bool)> {
+        let Some(usual) = usual::<Self>() else { return Vec::new() };
+        let Self {
+            score,
+            ranking,
+            ties: _,
+            tie_strength,
+            ignore_margin,
+            loss,
+            label_smoothing,
+            floor,
+            center_rewards,
+        } = self;
+        vec![
+            ("score", *score != usual.score),
+            ("ranking", *ranking != usual.ranking),
+            ("tie-strength", *tie_strength != usual.tie_strength),
+            ("ignore-margin", *ignore_margin != usual.ignore_margin),
+            ("loss", *loss != usual.loss),
+            ("label-smoothing", *label_smoothing != usual.label_smoothing),
+            ("floor", *floor != usual.floor),
+            ("center-rewards", *center_rewards != usual.center_rewards),
+        ]
     }
 
     /// Returns the loss.

@@ -3,6 +3,7 @@
 mod completions;
 mod data;
 pub mod folder;
+mod idle;
 mod lora;
 mod loss;
 pub mod policy;
@@ -143,14 +144,14 @@ pub struct StepArgs {
     pub processes: ProcessArgs,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OrderChoice {
     Shuffled,
     Bucketed,
     File,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ScheduleChoice {
     Constant,
     Linear,

@@ -47,6 +47,18 @@ fn fits_the_constraint_it_names() {
     assert_eq!(fitted(cosine, p).unwrap()["kind"], "fixed");
 }
 
+/// Protects: a given β2 is written as it is, however small; rounded, it would be 0 and refused after all judges
+/// were trained.
+#[test]
+fn a_given_beta2_is_not_rounded() {
+    let p = |s: f64| 1.0 / (1.0 + (-(0.8 / (s + 0.1) - 0.2) / 2.0).exp());
+    for beta2 in [1e-7, 0.123_456_789] {
+        let form = format!(r#"{{"kind": "calibrated", "beta2": {beta2}, "bootstrap": 100}}"#);
+        let found = fitted(&form, p).unwrap();
+        assert_eq!((&found["kind"], &found["beta2"]), (&json!("length_ratio"), &json!(beta2)));
+    }
+}
+
 /// Protects: an uninformative similarity gives one bound for all pairs, 2·logit of the share of wins, and
 /// judges at chance give none.
 #[test]

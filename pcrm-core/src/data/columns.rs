@@ -44,12 +44,14 @@ pub struct Columns {
     renames: Vec<(&'static str, String)>,
     /// The schema of every record.
     pub schema: Option<Schema>,
+    /// Columns that the caller reads itself, so that a report does not call them unread.
+    pub elsewhere: Vec<String>,
 }
 
 impl Columns {
     /// Returns an empty mapping, with a schema if the user chose one.
     pub fn of(schema: Option<Schema>) -> Self {
-        Self { renames: Vec::new(), schema }
+        Self { schema, ..Self::default() }
     }
 
     /// Maps the file's column `own` to the name `known`, which schemas know.

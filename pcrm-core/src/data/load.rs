@@ -168,6 +168,7 @@ pub(super) fn load<R: Reader>(
         if let Some(last) = report.files.last_mut() {
             (last.schema, last.rows, last.kept) = (schema, rows, pairs);
             last.unread = unread.names();
+            last.unread.retain(|name| !options.columns.elsewhere.contains(name));
         }
         seen.schemas.extend(schema);
     }

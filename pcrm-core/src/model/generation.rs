@@ -136,6 +136,12 @@ fn filters(config: &Map<String, Value>) -> Result<Option<Filters>> {
             .as_f64()
             .ok_or_else(|| Error::invalid(key, format!("{FILE} has {value}; expected a number"))),
     };
+    let whole = |key: &str, default: usize| match config.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value.as_u64().and_then(|value| usize::try_from(value).ok()).ok_or_else(|| {
+            Error::invalid(key, format!("{FILE} has {value}; expected a whole number from 0"))
+        }),
+    };
     let sampled = match config.get("do_sample") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(sampled)) => *sampled,
@@ -151,7 +157,7 @@ fn filters(config: &Map<String, Value>) -> Result<Option<Filters>> {
     }
     let filters = Filters {
         temperature: if sampled { number("temperature", 1.0)? } else { 0.0 },
-        top_k: if sampled { number("top_k", 50.0)? as usize } else { 0 },
+        top_k: if sampled { whole("top_k", 50)? } else { 0 },
         top_p: if sampled { number("top_p", 1.0)? } else { 1.0 },
         min_p: if sampled { number("min_p", 0.0)? } else { 0.0 },
         repetition_penalty: number("repetition_penalty", 1.0)?,
@@ -189,6 +195,8 @@ mod tests {
             (json!({"forced_eos_token_id": 0}), ["forced_eos_token_id", "0"]),
             (json!({"do_sample": true, "typical_p": 0.9}), ["typical_p", "0.9"]),
             (json!({"do_sample": "yes"}), ["do_sample", "expected true or false"]),
+            (json!({"do_sample": true, "top_k": 2.5}), ["top_k", "has 2.5; expected a whole number"]),
+            (json!({"do_sample": true, "top_k": -1}), ["top_k", "has -1; expected a whole number"]),
         ] {
             let said = refused(config);
             assert!(parts.iter().all(|part| said.contains(part)) && said.contains(FILE), "{said}");

@@ -2,7 +2,8 @@
 //!
 //! P(i beats j) = σ(r_i − r_j), fitted by maximum likelihood; a tie is half a win for both (R. A. Bradley and
 //! M. E. Terry, 1952). Ratings have mean 0. They exist only if no group of policies won all its matches
-//! against the others (L. R. Ford, 1957); otherwise they diverge, and the result has none.
+//! against the others (L. R. Ford, 1957); otherwise they diverge, and the result has none. If they diverge in
+//! too many bootstrap draws, ratings have no interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ pub struct League {
     pub standings: Vec<Standing>,
     /// Number of matches counted.
     pub matches: usize,
-    /// Reason why there are no ratings; absent if there are.
+    /// Reason why there are no ratings, or no intervals; absent if there are.
     pub warning: Option<String>,
 }
 
@@ -66,11 +67,17 @@ pub fn league(matches: &[Match], policies: usize, bootstrap: &Bootstrap) -> Resu
             rating,
         });
     }
-    let warning = (!exists).then(|| {
-        "no ratings: some policies won all or none of their matches against the others, so that \
-         ratings have no limit"
-            .to_owned()
-    });
+    let diverges = |positions: &[usize]| !is_connected(&self::wins(&known, positions, policies));
+    let diverging = if exists { bootstrap.count(&clusters, diverges) } else { 0 };
+    let why =
+        "some policies won all or none of their matches against the others, so that ratings have no limit";
+    let warning = match bootstrap.tolerates(diverging) {
+        _ if !exists => Some(format!("no ratings: {why}")),
+        true => None,
+        false => {
+            Some(format!("no intervals: in {diverging} of {} bootstrap draws, {why}", bootstrap.resamples))
+        }
+    };
     Ok(League { standings, matches: known.len(), warning })
 }
 
@@ -212,5 +219,39 @@ mod tests {
         let found = league(&won, 2, &Bootstrap::default()).unwrap();
         assert!(found.standings.iter().all(|standing| standing.rating.is_none()));
         assert!(found.warning.unwrap().starts_with("no ratings"));
+    }
+
+    /// Protects: ratings that have no limit in many bootstrap draws have no interval, rather than one from
+    /// the other draws alone, and the warning counts those draws.
+    #[test]
+    fn ratings_without_limit_in_many_draws_have_no_interval() {
+        let one = |prompt: usize, lost: usize| Match {
+            prompt,
+            a: 0,
+            b: 1,
+            forward: Some(if prompt < lost { 0.0 } else { 1.0 }),
+            backward: None,
+            length_a: 1,
+            length_b: 1,
+        };
+        // A draw has no loss with probability (1 − 2/60)^60 = 0.13, or (1 − 8/60)^60 = 0.0002.
+        for (lost, is_shown) in [(2, false), (8, true)] {
+            let games: Vec<Match> = (0..60).map(|at| one(at, lost)).collect();
+            let found = league(&games, 2, &Bootstrap::default()).unwrap();
+            for standing in &found.standings {
+                assert_eq!(standing.rating.unwrap().interval.is_some(), is_shown, "{found:?}");
+            }
+            let Some(warning) = found.warning else {
+                assert!(is_shown);
+                continue;
+            };
+            let parts: Vec<&str> = warning.split(' ').collect();
+            let share = parts[3].parse::<f64>().unwrap() / parts[5].parse::<f64>().unwrap();
+            assert!(!is_shown && (0.09..0.18).contains(&share), "{warning}");
+            assert!(warning.starts_with("no intervals: in "), "{warning}");
+        }
+        let none = Bootstrap { resamples: 0, ..Bootstrap::default() };
+        let games: Vec<Match> = (0..60).map(|at| one(at, 2)).collect();
+        assert_eq!(league(&games, 2, &none).unwrap().warning, None);
     }
 }

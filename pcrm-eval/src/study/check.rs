@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fill;
 use super::plan::slug;
-use super::recipe::{Recipe, world_and_pairs};
+use super::recipe::{Recipe, Verb, world_and_pairs};
 use crate::worlds::World;
 
 /// The commands that may have options.
@@ -73,6 +73,13 @@ impl Recipe {
             }
         }
         for arm in &self.arms {
+            let (at, name) = (line(arm.name.span().start), arm.name.get_ref());
+            for (verb, table) in [("reward", &arm.reward), ("dpo", &arm.dpo)] {
+                wired(verb, table.iter().flatten().map(|(key, _)| key))
+                    .map_err(|message| format!("{at}: arm {name:?}: {message}"))?;
+            }
+        }
+        for arm in &self.arms {
             let Some(of) = &arm.minimum_of else { continue };
             let found = self.arms.iter().find(|other| other.name.get_ref() == of);
             if found.is_none_or(|other| other.mean_of.is_none()) {
@@ -107,6 +114,14 @@ impl Recipe {
             if let Some(unknown) = follow.arms.iter().find(|arm| !names.contains(&arm.as_str())) {
                 return fail(format!("follow {:?}: no arm is called {unknown:?}", follow.name));
             }
+            if follow.verb == Verb::BestOfN && !follow.kl.is_empty() {
+                return fail(format!(
+                    "follow {:?}: kl has no effect: best-of-n has no training curve",
+                    follow.name
+                ));
+            }
+            wired(follow.verb.name(), follow.options.keys())
+                .or_else(|message| fail(format!("follow {:?}: {message}", follow.name)))?;
         }
         for size in [&self.full, &self.quick] {
             if size.seeds == 0 || size.answers == 0 || size.pairs < FEWEST_PAIRS {
@@ -124,6 +139,14 @@ impl Recipe {
             if size.arms.is_some() && !of_size.clone().any(|arm| *arm == self.baseline) {
                 return fail("arms of a size: expected the baseline among them".to_owned());
             }
+            let in_size = self.arms_of(size);
+            for arm in &in_size {
+                let Some(of) = arm.source() else { continue };
+                if !in_size.iter().any(|other| other.name.get_ref() == of) {
+                    let name = arm.name.get_ref();
+                    return fail(format!("arms of a size: {name:?} uses {of:?}; expected it among them too"));
+                }
+            }
             for (verb, table) in self.options.iter().chain(&size.options) {
                 if !VERBS.contains(&verb.as_str()) {
                     return fail(format!(
@@ -131,26 +154,18 @@ impl Recipe {
                         VERBS.join(", ")
                     ));
                 }
-                if let Some(own) = table.keys().find(|key| fill::is_wired(key)) {
-                    return fail(format!("options.{verb}.{own}: is set by the study itself"));
-                }
+                wired(verb, table.keys()).or_else(|message| fail(format!("options.{message}")))?;
             }
         }
-        let figure = &self.primary.figure;
-        let known = match figure.split_once('/') {
-            None => {
-                super::measures::NAMES.iter().any(|(name, _)| name == figure)
-                    || ["truth", "win_rate"].contains(&figure.as_str())
-            }
-            Some((follow, _)) => self.follow.iter().any(|known| known.name == follow),
-        };
-        match known {
-            true => Ok(()),
-            false => fail(format!(
-                "primary.figure = {figure:?}: expected a measure of models ({}) or FOLLOW/FIGURE",
-                super::measures::NAMES.map(|(name, _)| name).join(", ")
-            )),
-        }
+        self.check_primary().or_else(fail)
+    }
+}
+
+/// Checks that no option of a command is one that the study sets itself.
+fn wired<'a>(verb: &str, mut options: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    match options.find(|option| fill::is_wired(verb, option)) {
+        Some(own) => Err(format!("{verb}.{own}: is set by the study itself")),
+        None => Ok(()),
     }
 }
 
@@ -277,5 +292,51 @@ options = { n = 4 }
                 assert!(message.contains(part), "{to}: {message:?} does not say {part:?}");
             }
         }
+    }
+
+    /// Protects: options that a study sets itself are refused wherever a recipe can name them, as the report
+    /// would state them as used.
+    #[test]
+    fn options_of_the_study_are_refused() {
+        for (from, to, expected) in [
+            ("constraint = \"none\"", "seed = 7", "tiny.toml:13: arm \"bt\": reward.seed: is set by"),
+            ("constraint = \"none\"", "data = \"x.jsonl\"", "arm \"bt\": reward.data: is set by"),
+            (
+                "reward = { constraint = { kind = \"fixed\", bound = \"{bound}\" } }",
+                "dpo = { output = \"x\" }",
+                "arm \"fixed 0.5\": dpo.output: is set by",
+            ),
+            ("{ kind = \"fixed\", bound = \"{bound}\" }", "\"none\", model = \"x\"", "reward.model: is set"),
+            ("n = 4", "seed = 3", "follow \"best\": best-of-n.seed: is set by the study itself"),
+            ("n = 4", "reward = [\"length\"]", "follow \"best\": best-of-n.reward: is set by"),
+            ("n = 4", "combine = \"min\"", "follow \"best\": best-of-n.combine: is set by"),
+            (
+                "[options.reward]",
+                "[options.ppo]\nreward = \"length\"\n[options.reward]",
+                "options.ppo.reward: is",
+            ),
+            ("options = { n = 4 }", "kl = [4]", "follow \"best\": kl has no effect"),
+        ] {
+            assert!(TINY.contains(from), "{from}");
+            let message = Recipe::parse(&TINY.replace(from, to), "tiny.toml").unwrap_err();
+            assert!(message.contains(expected), "{to}: {message:?} does not say {expected:?}");
+        }
+    }
+
+    /// Protects: a size without the arm whose models one of its arms uses is refused, as that arm could not be
+    /// measured.
+    #[test]
+    fn sizes_hold_the_sources_of_their_arms() {
+        let mean = "[[arm]]\nname = \"mean\"\nmean-of = 2\nreward = {}\n";
+        let derived = "[[arm]]\nname = \"least\"\nminimum-of = \"mean\"\n[[grid]]";
+        let text = TINY.replace("[[grid]]", &format!("{mean}{derived}"));
+        let of = |arms: &str| Recipe::parse(&text.replace("arms = [\"bt\"]", arms), "tiny.toml");
+        let refused = of("arms = [\"bt\", \"least\"]").unwrap_err();
+        assert!(refused.contains("arms of a size: \"least\" uses \"mean\"; expected it"), "{refused}");
+        let based = text.replace("baseline = \"bt\"", "baseline = \"fixed 2\"");
+        let based = based.replace("arms = [\"bt\"]", "arms = [\"fixed 2\", \"bt / T\"]");
+        let refused = Recipe::parse(&based, "tiny.toml").unwrap_err();
+        assert!(refused.contains("\"bt / T\" uses \"bt\""), "{refused}");
+        of("arms = [\"bt\", \"bt / T\", \"mean\", \"least\"]").unwrap();
     }
 }

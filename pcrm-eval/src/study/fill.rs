@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
+use super::recipe::Verb;
+
 /// The options that a study sets itself; a recipe may not set them.
 const WIRED: [&str; 11] = [
     "model",
@@ -19,9 +21,13 @@ const WIRED: [&str; 11] = [
     "reference",
 ];
 
-/// Returns true if the study itself sets an option.
-pub fn is_wired(option: &str) -> bool {
-    WIRED.contains(&option)
+/// The options that a study also sets for commands that use a reward model.
+const REWARDED: [&str; 2] = ["reward", "combine"];
+
+/// Returns true if the study itself sets an option of a command.
+pub fn is_wired(verb: &str, option: &str) -> bool {
+    let is_rewarded = Verb::ALL.iter().any(|known| known.name() == verb);
+    WIRED.contains(&option) || (is_rewarded && REWARDED.contains(&option))
 }
 
 /// Merges tables; later ones override earlier ones.

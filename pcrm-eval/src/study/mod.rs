@@ -8,6 +8,7 @@
 
 mod check;
 pub mod curve;
+mod figure;
 pub mod fill;
 pub mod learned;
 pub mod map;

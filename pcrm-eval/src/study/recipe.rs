@@ -202,6 +202,9 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All such commands.
+    pub const ALL: [Self; 4] = [Self::BestOfN, Self::Ppo, Self::Grpo, Self::Rloo];
+
     /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -218,7 +221,9 @@ impl Recipe {
     ///
     /// # Errors
     /// Fails with line and column if the text is not TOML or has an unknown key or a value of the wrong type;
-    /// also if a name is unknown or not unique, a size is zero, or an arm is of no kind or of two kinds.
+    /// also if a name is unknown or not unique, a size is zero, an arm is of no kind or of two kinds, an option
+    /// is one that the study sets itself, a size lacks the arm that another one uses, or the primary figure is
+    /// one that no run gives.
     pub fn parse(text: &str, place: &str) -> Result<Self, String> {
         let mut recipe: Self =
             toml::from_str(text).map_err(|error| format!("{place}: {}", error.to_string().trim()))?;

@@ -4,16 +4,23 @@
 //! "..", "second": "..", "columns": {..}}` and writes `{"id": 7, "verdict": "first"}`. The verdict is
 //! `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the first answer; `null` means
 //! no verdict.
+//!
+//! Verdicts are kept under the command, the folder in which it runs and the digests of the files that it
+//! names, so that an edited program judges again.
 
+mod words;
+
+use std::path::Path;
 use std::process::Command as Process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pcrm_core::erased_serde;
+use pcrm_core::{digest, erased_serde};
 use serde::Deserialize;
 use serde::de::Error as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use self::words::words;
 use super::replay::preference;
 use super::{Judge, JudgePlugin, OpenJudge, Opening, Preference, Question, Reply, Take, Usage};
 use crate::error::{Error, Result};
@@ -45,13 +52,30 @@ fn start_timeout() -> f64 {
 struct CommandJudge {
     name: String,
     config: Config,
+    /// Everything but the question that determines a verdict.
+    program: Value,
+}
+
+impl Config {
+    /// Returns the command, the folder in which it runs, and the digest of every file that it names.
+    fn program(&self) -> Result<Value> {
+        let here = std::env::current_dir().map_err(pcrm_core::Error::io(Path::new(".")))?;
+        let mut files = Map::new();
+        for word in words(&self.command) {
+            let path = here.join(&word);
+            if path.is_file() && !files.contains_key(&word) {
+                files.insert(word, digest::file(&path)?.into());
+            }
+        }
+        Ok(json!({ "command": self.command, "directory": here.to_string_lossy(), "files": files }))
+    }
 }
 
 impl OpenJudge for Config {
     fn open(&self, _: &mut Opening<'_>) -> Result<Box<dyn Judge>> {
         let program = self.command.split_whitespace().next().unwrap_or_default();
         let name = program.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-        Ok(Box::new(CommandJudge { name, config: self.clone() }))
+        Ok(Box::new(CommandJudge { name, config: self.clone(), program: self.program()? }))
     }
 }
 
@@ -76,7 +100,9 @@ impl Judge for CommandJudge {
     }
 
     fn content(&self, question: &Question<'_>) -> Result<Option<Value>> {
-        Ok(Some(json!({ "command": self.config.command, "question": line(0, question) })))
+        let mut content = self.program.clone();
+        content["question"] = line(0, question);
+        Ok(Some(content))
     }
 
     fn read(&self, text: &str) -> Result<Preference, String> {
@@ -151,5 +177,29 @@ pcrm_core::inventory::submit! {
         name: "command",
         about: "a program (command) that reads and writes JSON lines; timeout 180 s, start_timeout 300 s",
         build,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: verdicts are kept under the content of the program's files, so that an edited program is
+    /// another judge.
+    #[test]
+    fn an_edited_program_is_another_judge() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("judge.py");
+        let command = format!("python {}", script.display());
+        let config = Config { command, timeout: timeout(), start_timeout: start_timeout() };
+        let without = config.program().unwrap();
+        assert!(!without["directory"].as_str().unwrap().is_empty());
+        std::fs::write(&script, "first").unwrap();
+        let first = config.program().unwrap();
+        std::fs::write(&script, "second").unwrap();
+        let second = config.program().unwrap();
+        assert!(without != first && first != second, "{first} {second}");
+        std::fs::write(&script, "first").unwrap();
+        assert_eq!(config.program().unwrap(), first);
     }
 }

@@ -2,11 +2,13 @@
 //! llama.cpp, `transformers serve`, `pcrm serve` and others.
 //!
 //! Connection errors, time-outs, 429, 5xx and malformed responses are retried after a pause that doubles or
-//! that `Retry-After` sets. A request refused for its content (400, 413, 422: too long, filtered) leaves its
-//! question without a verdict; any other refusal (a wrong key, an unknown model) ends the run.
+//! that `Retry-After` sets; a malformed response is charged to the budget as a reply is. A request refused
+//! for its content (400, 413, 422: too long, filtered) leaves its question without a verdict; any other
+//! refusal (a wrong key, an unknown model) ends the run.
 
 mod config;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -47,10 +49,35 @@ struct OpenAi {
 /// A request in flight, with its reservation and its stop flags.
 struct Request<'a> {
     purse: &'a Purse,
+    /// The most that one try may cost.
     most: Usage,
+    /// True while a try's cost is reserved.
+    holds: Cell<bool>,
+    /// Tokens of the current try; none unless the server replied.
+    tokens: Cell<Usage>,
+    /// Cost of all completed tries.
+    spent: Cell<Usage>,
     stop: &'a AtomicBool,
     failed: &'a AtomicBool,
-    retries: AtomicUsize,
+}
+
+impl Request<'_> {
+    /// Notes the tokens of a reply; one without counts costs the most that it may.
+    fn replied(&self, usage: Usage) {
+        let is_unknown = usage.input + usage.output == 0 && self.purse.counts_tokens();
+        self.tokens.set(if is_unknown { self.most } else { usage });
+    }
+
+    /// Pays for the current try and releases its reservation.
+    fn pay(&self) {
+        if self.holds.replace(false) {
+            let cost = Usage { calls: 1, ..self.tokens.take() };
+            self.purse.pay(self.most, cost);
+            let mut spent = self.spent.get();
+            spent.add(cost);
+            self.spent.set(spent);
+        }
+    }
 }
 
 impl Watcher for Request<'_> {
@@ -59,13 +86,9 @@ impl Watcher for Request<'_> {
     }
 
     fn may_retry(&self) -> bool {
-        let again = Usage { calls: 1, ..Usage::default() };
-        let may = self.purse.hold(again);
-        if may {
-            self.purse.pay(again, again);
-            self.retries.fetch_add(1, Ordering::Relaxed);
-        }
-        may
+        self.pay();
+        self.holds.set(self.purse.hold(self.most));
+        self.holds.get()
     }
 }
 
@@ -94,50 +117,58 @@ impl OpenAi {
         if !self.purse.hold(most) {
             return Ok(None);
         }
-        let request = Request { purse: &self.purse, most, stop, failed, retries: AtomicUsize::new(0) };
-        let answer = self.client.post(body, &request, |text| said(&text));
-        let calls = 1 + request.retries.load(Ordering::Relaxed) as u64;
-        let (text, usage) = match answer {
-            Ok((text, usage)) => {
-                let unknown = usage.input + usage.output == 0 && self.purse.counts_tokens();
-                let usage = if unknown { request.most } else { usage };
-                self.purse.pay(most, Usage { calls: 1, ..usage });
-                (text, Usage { calls, ..usage })
-            }
-            Err(failure) => {
-                self.purse.pay(most, Usage { calls: 1, ..Usage::default() });
-                return match failure {
-                    Failed::Stopped => Ok(None),
-                    Failed::Refused { status: Some(400 | 413 | 422), message } => Ok(Some(Reply {
-                        verdict: Err(format!("the server refused the request: {message}")),
-                        text: None,
-                        usage: Usage { calls, ..Usage::default() },
-                    })),
-                    failure => Err(failure.to_string()),
-                };
-            }
+        let request = Request {
+            purse: &self.purse,
+            most,
+            holds: Cell::new(true),
+            tokens: Cell::default(),
+            spent: Cell::default(),
+            stop,
+            failed,
         };
-        Ok(Some(Reply { verdict: self.read(&text), text: Some(text), usage }))
+        let answer = self.client.post(body, &request, |text| {
+            let (words, usage) = said(&text);
+            request.replied(usage);
+            words
+        });
+        request.pay();
+        let usage = request.spent.get();
+        match answer {
+            Ok(text) => Ok(Some(Reply { verdict: self.read(&text), text: Some(text), usage })),
+            Err(Failed::Stopped) => Ok(None),
+            Err(Failed::Refused { status: Some(400 | 413 | 422), message }) => Ok(Some(Reply {
+                verdict: Err(format!("the server refused the request: {message}")),
+                text: None,
+                usage,
+            })),
+            Err(failure) => Err(failure.to_string()),
+        }
     }
 }
 
-/// Parses a response: its text and its token counts.
-fn said(text: &str) -> Result<(String, Usage), String> {
-    let value: Value = serde_json::from_str(text).map_err(|error| {
-        format!("the response is not valid JSON: {error}: {}", crate::transport::cut(text))
-    })?;
+/// Parses a response: its text, or the reason why it has none, and its token counts.
+fn said(text: &str) -> (Result<String, String>, Usage) {
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(error) => {
+            let text = crate::transport::cut(text);
+            return (Err(format!("the response is not valid JSON: {error}: {text}")), Usage::default());
+        }
+    };
     let message = &value["choices"][0]["message"];
     let words = match (&message["content"], &message["refusal"]) {
-        (Value::String(words), _) => words.clone(),
+        (Value::String(words), _) => Ok(words.clone()),
         // A refusal is the model's reply; it contains no verdict.
-        (Value::Null, Value::String(refusal)) => refusal.clone(),
+        (Value::Null, Value::String(refusal)) => Ok(refusal.clone()),
+        // A reply that was filtered, or cut off in its reasoning, has no content; another try would be the same.
+        (Value::Null, _) if message.is_object() => Ok(String::new()),
         _ => {
             let text = crate::transport::cut(text);
-            return Err(format!("the answer has no choices[0].message.content: {text}"));
+            Err(format!("the answer has no choices[0].message.content: {text}"))
         }
     };
     let count = |name: &str| value["usage"][name].as_u64().unwrap_or(0);
-    Ok((words, Usage { calls: 1, input: count("prompt_tokens"), output: count("completion_tokens") }))
+    (words, Usage { calls: 1, input: count("prompt_tokens"), output: count("completion_tokens") })
 }
 
 impl Judge for OpenAi {
@@ -217,5 +248,59 @@ pcrm_core::inventory::submit! {
         about: "a language model (model) of a server (base_url) of OpenAI's protocol; template, temperature, \
              ..",
         build,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Budget;
+    use super::*;
+
+    /// Protects: a message without content is an empty reply, and a response without a message is a fault,
+    /// whose tokens are counted nevertheless.
+    #[test]
+    fn a_reply_without_content_is_empty() {
+        let usage = json!({"prompt_tokens": 7, "completion_tokens": 2});
+        let counted = Usage { calls: 1, input: 7, output: 2 };
+        for (choice, words) in [
+            (json!({"message": {"content": "A"}}), Some("A")),
+            (json!({"message": {"content": null}, "finish_reason": "length"}), Some("")),
+            (json!({"message": {"content": null, "refusal": "No."}}), Some("No.")),
+            (json!({"text": "A"}), None),
+        ] {
+            let response = json!({"choices": [choice], "usage": usage}).to_string();
+            let (found, usage) = said(&response);
+            assert_eq!((found.ok().as_deref(), usage), (words, counted), "{response}");
+        }
+        assert_eq!(said("<html>").1, Usage::default());
+    }
+
+    /// Protects: every try of a request is charged, one without token counts at the most that it may cost,
+    /// and a retry reserves its cost again, so that the budget is not exceeded.
+    #[test]
+    fn retries_are_charged_and_reserved() {
+        let purse = Purse::new(Budget { tokens: Some(250), ..Budget::default() });
+        let most = Usage { calls: 1, input: 60, output: 40 };
+        let (stop, failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        assert!(purse.hold(most));
+        let request = Request {
+            purse: &purse,
+            most,
+            holds: Cell::new(true),
+            tokens: Cell::default(),
+            spent: Cell::default(),
+            stop: &stop,
+            failed: &failed,
+        };
+        // A failed connection costs a call.
+        assert!(request.may_retry());
+        request.replied(Usage { calls: 1, input: 70, output: 5 });
+        assert!(request.may_retry());
+        request.replied(Usage::default());
+        // 175 of 250 tokens are spent, so that another 100 could exceed the budget.
+        assert!(!request.may_retry());
+        request.pay();
+        assert_eq!(request.spent.get(), Usage { calls: 3, input: 130, output: 45 });
+        assert_eq!(purse.ended().as_deref(), Some("the budget of 250 tokens"));
     }
 }

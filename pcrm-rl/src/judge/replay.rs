@@ -3,7 +3,7 @@
 //! The file has JSON lines with `prompt`, `first` and `second` (the answers in the order in which they were
 //! shown) and `verdict`: `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the
 //! first answer. With `symmetric`, a verdict in one order also counts for the other, as for people who saw a
-//! pair once.
+//! pair once; of verdicts in both orders, the mean counts, which is a tie if they contradict each other.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
@@ -147,14 +147,15 @@ impl Judge for Replay {
         for (at, question) in questions.iter().enumerate() {
             let prompt = PromptId::of_answer(Some(&question.prompt.prompt), &Content::Text(String::new()));
             let [first, second] = [question.first, question.second].map(str::to_owned);
-            let turned = || {
-                let other = self.verdicts.get(&(prompt, second.clone(), first.clone()));
-                other.filter(|_| self.symmetric).map(|other| other.clone().map(|preference| 1.0 - preference))
+            let turned = self.verdicts.get(&(prompt, second.clone(), first.clone()));
+            let turned = turned.filter(|_| self.symmetric).cloned().map(|one| one.map(|other| 1.0 - other));
+            let verdict = match (self.verdicts.get(&(prompt, first, second)).cloned(), turned) {
+                (Some(Ok(own)), Some(Ok(turned))) => Ok(f64::midpoint(own, turned)),
+                (Some(Err(_)), Some(Ok(turned))) => Ok(turned),
+                (own, turned) => own
+                    .or(turned)
+                    .unwrap_or_else(|| Err("no verdict is recorded for these answers".to_owned())),
             };
-            let own = self.verdicts.get(&(prompt, first.clone(), second.clone())).cloned();
-            let verdict = own
-                .or_else(turned)
-                .unwrap_or_else(|| Err("no verdict is recorded for these answers".to_owned()));
             take(at, Reply { verdict, text: None, usage: Usage::default() })?;
         }
         Ok(())
@@ -167,5 +168,63 @@ pcrm_core::inventory::submit! {
         about: "recorded verdicts (file): prompt, first, second, verdict a line; symmetric for those of \
              people",
         build: |data| Ok(Box::new(erased_serde::deserialize::<Config>(data)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pcrm_core::data::prompts::Prompt;
+    use pcrm_core::data::report::Origin;
+
+    use super::super::Budget;
+    use super::*;
+    use crate::reward_source::{Spec, Weighted};
+
+    /// Protects: symmetric verdicts do not depend on the order of the answers: contradicting ones are a tie,
+    /// and a missing one is replaced by that of the other order.
+    #[test]
+    fn symmetric_verdicts_do_not_depend_on_the_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("people.jsonl");
+        let line = |first: &str, second: &str, verdict: Value| {
+            serde_json::json!({"prompt": "q", "first": first, "second": second, "verdict": verdict})
+                .to_string()
+                + "\n"
+        };
+        let lines = [
+            line("a", "b", "first".into()),
+            line("b", "a", "first".into()),
+            line("a", "c", "first".into()),
+            line("c", "a", "second".into()),
+            line("a", "d", Value::Null),
+            line("d", "a", "first".into()),
+            line("e", "a", 0.25.into()),
+        ];
+        std::fs::write(&file, lines.concat()).unwrap();
+        let prompt = Prompt {
+            origin: Origin { file: file.as_path().into(), line: 1 },
+            prompt: Content::Text("q".to_owned()),
+            columns: serde_json::Map::new(),
+        };
+        let verdicts = |symmetric: bool, pairs: &[(&str, &str)]| -> Vec<Option<f64>> {
+            let config = Config { file: file.clone(), symmetric, judge: None };
+            let mut rewards = |_: &[Spec]| -> Result<Weighted> { unreachable!() };
+            let mut opening = Opening { api_key: None, budget: Budget::default(), rewards: &mut rewards };
+            let mut judge = config.open(&mut opening).unwrap();
+            let questions: Vec<Question<'_>> =
+                pairs.iter().map(|(first, second)| Question { prompt: &prompt, first, second }).collect();
+            let mut found = vec![None; pairs.len()];
+            let mut take = |at: usize, reply: Reply| {
+                found[at] = reply.verdict.ok();
+                Ok(())
+            };
+            judge.judge(&questions, &AtomicBool::new(false), &mut take).unwrap();
+            found
+        };
+        let pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("a", "e")];
+        let turned = pairs.map(|(first, second)| (second, first));
+        assert_eq!(verdicts(true, &pairs), [Some(0.5), Some(1.0), Some(0.0), Some(0.75)]);
+        assert_eq!(verdicts(true, &turned), [Some(0.5), Some(0.0), Some(1.0), Some(0.25)]);
+        assert_eq!(verdicts(false, &pairs), [Some(1.0), Some(1.0), None, None]);
     }
 }

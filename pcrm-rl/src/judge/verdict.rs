@@ -39,9 +39,13 @@ impl Form {
     /// Reads the verdict from a reply. Reasoning up to `</think>` is ignored.
     ///
     /// # Errors
-    /// Fails if the reply has no verdict in this form, or several different ones.
+    /// Fails if the reply has no verdict in this form, or several different ones, or if its reasoning does not
+    /// end.
     pub fn read(&self, labels: &Labels, reply: &str) -> Result<Preference, String> {
         let reply = reply.rsplit_once("</think>").map_or(reply, |(_, rest)| rest);
+        if reply.contains("<think>") {
+            return Err("no verdict; the reasoning does not end".to_owned());
+        }
         let found: Vec<Preference> = match self {
             Self::Choice => labels.read(reply).into_iter().collect(),
             Self::Brackets => {
@@ -116,6 +120,10 @@ mod tests {
             (Form::Choice, None, " **b**.\n", Some(SECOND)),
             (Form::Choice, None, "\"A\"", Some(FIRST)),
             (Form::Choice, None, "<think>A or B? B.</think>\nA", Some(FIRST)),
+            (Form::Choice, None, "<think>A", None),
+            (Form::Brackets, None, "<think>Perhaps [[A]], but", None),
+            (Form::Brackets, None, "<think>B?</think> <think>[[A]]", None),
+            (line(), None, "<think>\nBetter: A\n", None),
             (Form::Choice, None, "A is better", None),
             (Form::Choice, None, "C", None),
             (Form::Choice, Some("C"), "C", Some(TIE)),

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 /// Reads the share of every pair's record from the column `field`, or from a JSON pointer (`/votes/share`).
 ///
 /// # Errors
-/// Fails, with file and line, if a record lacks the column, a value is not a share, or a record has several
-/// pairs.
+/// Fails, with file and line, if a record lacks the column, a value is not a share, a record has several pairs,
+/// or several records begin on one line.
 pub fn shares<'a>(
     files: &[PathBuf],
     field: &str,
@@ -35,7 +35,16 @@ pub fn shares<'a>(
         if let Some(other) = seen.insert(place.clone(), pair.row) {
             bail!("{}: one share for pairs {other} and {}; expected one record per pair", here(), pair.row);
         }
-        let value = values.get(&place).and_then(Option::as_ref).with_context(here)?;
+        let twice = files.iter().filter(|file| **file == place.0).count() > 1;
+        let value = values.get(&place).with_context(|| format!("{}: no such record any more", here()))?;
+        let value = value.as_ref().with_context(|| match twice {
+            true => format!("{}: the file is given twice; expected every file once", here()),
+            false => format!(
+                "{}: several records begin on this line, and their shares cannot be told apart; expected one \
+                 record per line",
+                here()
+            ),
+        })?;
         let share = value.as_f64().with_context(|| match value {
             Value::Null => format!("{}: missing; expected a share from 0 to 1", here()),
             other => format!("{}: found {other}, expected a share from 0 to 1", here()),
@@ -46,9 +55,32 @@ pub fn shares<'a>(
     pairs.map(share).collect()
 }
 
+/// Returns the column that `field` names, or in which its JSON pointer begins.
+pub fn column(field: &str) -> String {
+    match field.strip_prefix('/') {
+        Some(pointer) => pointer.split('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~"),
+        None => field.to_owned(),
+    }
+}
+
 fn at(mut record: Map<String, Value>, field: &str) -> Value {
     match field.starts_with('/') {
         true => Value::Object(record).pointer(field).cloned().unwrap_or_default(),
         false => record.remove(field).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a JSON pointer reads the column in which it begins.
+    #[test]
+    fn pointers_begin_in_a_column() {
+        for (field, expected) in
+            [("share", "share"), ("/votes/share", "votes"), ("/a~1b~0/c", "a/b~"), ("/votes", "votes")]
+        {
+            assert_eq!(column(field), expected, "{field}");
+        }
     }
 }

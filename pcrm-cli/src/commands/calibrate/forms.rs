@@ -1,6 +1,7 @@
 //! The forms to fit: constraints from `--constraint` with their numbers left open.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use pcrm_core::Error;
 use pcrm_core::constraint::{self, Constraint};
 use serde_json::{Value, json};
 
@@ -39,6 +40,18 @@ impl Form {
             forms.push(Self { name, asked: tagged, unfitted });
         }
         Ok(forms)
+    }
+}
+
+/// Checks the options that all forms are fitted with.
+///
+/// # Errors
+/// Fails with the name of an option that is out of range.
+pub fn check(evidence: &EvidenceArgs) -> Result<()> {
+    match constraint::from_tagged(calibrated(&json!("length_ratio"), evidence)) {
+        // The message begins with the field, which is named like the option.
+        Err(Error::Plugin { message, .. }) => bail!("--{message}"),
+        other => Ok(other.map(drop)?),
     }
 }
 

@@ -102,28 +102,16 @@ Examples:
 /// Fails if an option, a file or the fit is invalid; no constraint is written then.
 pub fn run(args: &CalibrateArgs) -> Result<()> {
     let evidence = &args.evidence;
-    ensure!((2..=1000).contains(&evidence.folds), "--folds {}: expected 2 to 1000", evidence.folds);
-    ensure!(
-        args.training.eval_data.is_empty(),
-        "--eval-data: has no effect, as nothing is evaluated; --eval-split leaves out the prompts that pcrm \
-         reward holds out"
-    );
+    usage(args.check())?;
     if args.temperature {
         return temperature::run(args);
     }
     let options = args.training.options()?;
-    let mut forms = Form::of_all(&args.constraint, evidence)?;
-    ensure!(
-        forms.len() == 1 || !args.output.is_file(),
-        "--output {}: is a file; expected a folder for several constraints",
-        args.output.display()
-    );
-    ensure!(
-        forms.len() > 1 || !args.output.is_dir(),
-        "--output {}: is a folder; expected a file for the constraint",
-        args.output.display()
-    );
-    let training = &args.training.fetched()?;
+    let mut forms = usage(Form::of_all(&args.constraint, evidence))?;
+    usage(args.check_output(&forms))?;
+    let mut training = args.training.fetched()?;
+    training.reading.columns.elsewhere.extend(evidence.agreement_field.as_deref().map(agreement::column));
+    let training = &training;
     let at = || format!("--model {}", training.model.display());
     let model = ModelConfig::from_dir(&training.model).with_context(at)?;
     let max_length = usage(training.reading.training_length(&model))?;
@@ -163,6 +151,41 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
 }
 
 impl CalibrateArgs {
+    /// Checks the options that can be checked without data.
+    fn check(&self) -> Result<()> {
+        let folds = self.evidence.folds;
+        ensure!((2..=1000).contains(&folds), "--folds {folds}: expected 2 to 1000");
+        forms::check(&self.evidence)?;
+        ensure!(
+            self.training.eval_data.is_empty(),
+            "--eval-data: has no effect, as nothing is evaluated; --eval-split leaves out the prompts that pcrm \
+             reward holds out"
+        );
+        let untrained = [
+            (self.temperature, "--temperature"),
+            (self.evidence.judge.is_some(), "--judge"),
+            (self.evidence.agreement_field.is_some(), "--agreement-field"),
+        ];
+        match untrained.iter().find(|(given, _)| *given) {
+            Some((_, by)) => self.training.trains_nothing(by),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a file for the constraints of several forms, and a folder for a single one.
+    fn check_output(&self, forms: &[Form]) -> Result<()> {
+        let output = self.output.display();
+        ensure!(
+            forms.len() == 1 || !self.output.is_file(),
+            "--output {output}: is a file; expected a folder for several constraints"
+        );
+        ensure!(
+            forms.len() > 1 || !self.output.is_dir(),
+            "--output {output}: is a folder; expected a file for the constraint"
+        );
+        Ok(())
+    }
+
     /// Returns the path that a form's constraint is written to.
     fn file(&self, form: &Form, forms: &[Form]) -> PathBuf {
         match forms.len() {

@@ -15,6 +15,7 @@ use pcrm_eval::bootstrap::{Bootstrap, Clusters, Estimate};
 use pcrm_eval::measure::Measure;
 use pcrm_eval::temperature::Scaled;
 use pcrm_rl::score::score_pairs;
+use pcrm_rl::score_range::ScoreRange;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -184,13 +185,14 @@ fn fit(args: &CalibrateArgs, margins: &[f64], folds: &[usize], prompts: &[usize]
     })
 }
 
-/// Returns the notes of a scaled model. The constraint moves under `temperature`, since its bounds apply to
-/// unscaled scores.
+/// Returns the notes of a scaled model. The range of scores is divided too, and the constraint moves under
+/// `temperature`, since its bounds apply to unscaled scores.
 fn noted(notes: &mut Map<String, Value>, temperature: f64) -> Map<String, Value> {
     let before = notes.get("temperature").and_then(|notes| notes["value"].as_f64()).unwrap_or(1.0);
     let constraint = notes.shift_remove("constraint");
     let constraint = constraint.or_else(|| notes.get("temperature")?.get("constraint").cloned());
     notes.insert("temperature".to_owned(), json!({"value": before * temperature, "constraint": constraint}));
+    ScoreRange::divide_noted(notes, temperature);
     notes.clone()
 }
 
@@ -229,4 +231,35 @@ fn text(fitted: &Fitted) -> String {
         text.push_str(&format!("  {:<26}{:>7}{interval}\n", fact.name, fact.value));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the notes of a scaled model are in the units of its scores: the range of training is divided,
+    /// a second time too, and the constraint and all other notes keep their numbers.
+    #[test]
+    fn notes_are_in_units_of_scaled_scores() {
+        let scores = |by: f64| {
+            json!({
+                "count": 9, "mean": -8.0 / by, "std": 2.0 / by, "low": -16.0 / by, "high": 4.0 / by,
+                "largest_bound": 12.0 / by,
+            })
+        };
+        let constraint = json!({"kind": "fixed", "bound": 12.0});
+        let before = json!({"constraint": constraint, "max_length": 256, "scores": scores(1.0)});
+        let scaled = |notes: &Value, temperature: f64| {
+            Value::Object(noted(&mut notes.as_object().cloned().unwrap_or_default(), temperature))
+        };
+        let after = |by: f64| {
+            let temperature = json!({"value": by, "constraint": constraint});
+            json!({"max_length": 256, "scores": scores(by), "temperature": temperature})
+        };
+        let once = scaled(&before, 4.0);
+        assert_eq!(once, after(4.0));
+        assert_eq!(scaled(&once, 0.5), after(2.0));
+        let bare = json!({"value": 4.0, "constraint": null});
+        assert_eq!(scaled(&json!({}), 4.0), json!({"temperature": bare}));
+    }
 }

@@ -2,14 +2,15 @@
 //! them.
 
 mod arm;
+mod kept;
 mod probabilities;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Args, Command};
+use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::sweep_own;
-use pcrm_core::disk::{FolderLock, sealed};
 use pcrm_rl::{checkpoint, manifest};
 
 use crate::comparison::{Comparison, Measured};
@@ -20,10 +21,8 @@ use crate::training::TrainingArgs;
 use crate::training::reward::{self, KeepArgs, RewardArgs};
 use crate::usage::usage;
 use arm::Arm;
+use kept::Kept;
 use probabilities::Probabilities;
-
-/// The file of a run's measures, in its folder.
-const MEASURED: &str = "measured.json";
 
 /// Options of `pcrm compare`.
 #[derive(Debug, Clone, Args)]
@@ -101,9 +100,7 @@ fn one(
     let dir = args.output.join(format!("{}-{seed}", arm.label));
     let run = reward_args(args, arm, seed, dir.clone())?;
     let question = reward::question(&run)?;
-    if dir.join(MEASURED).exists() {
-        let measured = Measured::read(&dir.join(MEASURED))?;
-        measured.answers(&question, &dir)?;
+    if let Some(measured) = Kept::read(&dir, &question, args.probability_field.as_deref())? {
         tidy(&dir)?;
         say(&format!("already measured: {}", dir.display()));
         return Ok(measured);
@@ -120,9 +117,10 @@ fn one(
         &scores,
         probabilities.as_deref(),
     )?;
-    sealed::write(&dir.join(MEASURED), &measured)?;
+    let kept = Kept { measured, probability_field: args.probability_field.clone() };
+    kept.write(&dir)?;
     tidy(&dir)?;
-    Ok(measured)
+    Ok(kept.measured)
 }
 
 /// Removes the checkpoints and the temporary files of a killed process.

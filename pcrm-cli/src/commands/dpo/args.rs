@@ -127,7 +127,8 @@ impl DpoArgs {
     /// # Errors
     /// Fails if margins are asked for and nothing reads them.
     pub fn check_margins(&self, used: bool) -> Result<()> {
-        const WHY: &str = "the losses of dpo read no margins; expected a --constraint that does, such as score_gap";
+        const WHY: &str =
+            "the losses of dpo read no margins; expected a --constraint that does, such as score_gap";
         if used { Ok(()) } else { self.reading.columns.refuse_margins(WHY) }
     }
 

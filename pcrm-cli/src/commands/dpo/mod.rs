@@ -39,8 +39,8 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let mut constraint = usage(constraint::read(&args.constraint))?;
     let is_bounded = constraint.kind() != "none";
     let options = args.options(is_bounded)?;
-    let reads_margins = constraint.reads_margins()
-        || options.preference.label_smoothing == WrongShare::ESTIMATE;
+    let reads_margins =
+        constraint.reads_margins() || options.preference.label_smoothing == WrongShare::ESTIMATE;
     usage(args.check_margins(reads_margins))?;
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;

@@ -114,7 +114,8 @@ fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(a), Value::Object(b)) => {
             let (kind, same_kind) = (a.get("kind"), a.get("kind") == b.get("kind"));
-            let same_value = |(key, value): (&String, &Value)| b.get(key).is_some_and(|of| is_same(value, of));
+            let same_value =
+                |(key, value): (&String, &Value)| b.get(key).is_some_and(|of| is_same(value, of));
             same_kind && (kind.is_some_and(is_fitted) || (a.len() == b.len() && a.iter().all(same_value)))
         }
         (Value::Array(a), Value::Array(b)) => {

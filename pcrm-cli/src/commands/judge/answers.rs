@@ -52,13 +52,35 @@ pub struct Field {
     pub left_out: Vec<usize>,
 }
 
-/// Splits an optional label from a path.
-pub fn labelled(named: &str) -> (Option<&str>, &Path) {
-    match named.split_once('=') {
-        Some((label, path)) if !label.is_empty() && !label.contains(['/', '\\']) => {
-            (Some(label), Path::new(path))
+/// A policy as an option names it.
+pub struct Named {
+    /// The option.
+    pub option: &'static str,
+    /// The policy's name: the label before the path, or the path's own name.
+    pub label: String,
+    /// The file with its answers, or the folder of its model.
+    pub path: PathBuf,
+}
+
+impl Named {
+    /// Parses the value of `--answers`: `[LABEL=]FILE`.
+    pub fn file(text: &str) -> Self {
+        let stem = |name: String| name.split('.').next().unwrap_or(&name).to_owned();
+        Self::of("--answers", text, stem)
+    }
+
+    /// Parses the value of `--model`: `[LABEL=]DIR`.
+    pub fn model(text: &str) -> Self {
+        Self::of("--model", text, |name| name)
+    }
+
+    fn of(option: &'static str, text: &str, name: impl Fn(String) -> String) -> Self {
+        match text.split_once('=') {
+            Some((label, path)) if !label.is_empty() && !label.contains(['/', '\\']) => {
+                Self { option, label: label.to_owned(), path: path.into() }
+            }
+            _ => Self { option, label: name(folder::name_of(Path::new(text))), path: text.into() },
         }
-        _ => (None, Path::new(named)),
     }
 }
 
@@ -67,18 +89,7 @@ impl Policy {
     ///
     /// # Errors
     /// Fails, with the line, if the file cannot be read or a record lacks a prompt or an answer.
-    pub fn read(named: &str) -> Result<Self> {
-        let (label, path) = labelled(named);
-        let name = folder::name_of(path);
-        let stem = name.split('.').next().unwrap_or(&name).to_owned();
-        Self::of(label.map_or(stem, str::to_owned), path)
-    }
-
-    /// Reads the answers in a file under this label.
-    ///
-    /// # Errors
-    /// Fails as [`Policy::read`] does.
-    pub fn of(label: String, path: &Path) -> Result<Self> {
+    pub fn read(label: String, path: &Path) -> Result<Self> {
         let options: ReadOptions = Strictness::Refuse.into();
         let (prompts, _) = load_prompts(&[path.to_path_buf()], options)?;
         let mut rows = Vec::new();
@@ -122,14 +133,13 @@ fn text(value: &Value) -> Option<String> {
 ///
 /// # Errors
 /// Fails with the shared label.
-pub fn check_labels(policies: &[Policy]) -> Result<()> {
+pub fn check_labels(policies: &[Named]) -> Result<()> {
     let mut seen = BTreeSet::new();
-    for policy in policies {
+    for Named { option, label, path } in policies {
+        let path = path.display();
         ensure!(
-            seen.insert(&policy.label),
-            "two policies are named {:?}; label them: --answers one={} other=..",
-            policy.label,
-            policy.file.display()
+            seen.insert(label),
+            "two policies are named {label:?}; label them: {option} one={path} other=.."
         );
     }
     Ok(())

@@ -1,8 +1,11 @@
 //! The judges of the command line: their tagged data, questions and replies.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::ScoringModel;
-use pcrm_core::tagged;
+use pcrm_core::{digest, tagged};
 use pcrm_eval::judging::Match;
 use pcrm_rl::judge::{
     Asked, Budget, Judge, JudgePlugin, Kept, OpenJudge, Opening, Prices, Question, Reply, Usage, ask, parse,
@@ -18,9 +21,18 @@ use crate::interrupt::{self, Interrupted};
 use crate::progress::{bar, say};
 use crate::training::folder;
 
+/// The settings of judges that do not affect their verdicts.
+const PACE: [&str; 6] = ["api_key_env", "attempts", "backoff", "concurrency", "start_timeout", "timeout"];
+
 /// All judges; the first one gives the win rates.
 pub struct Panel {
-    judges: Vec<Box<dyn OpenJudge>>,
+    judges: Vec<Configured>,
+}
+
+/// A judge that is not yet open, with its data.
+struct Configured {
+    judge: Box<dyn OpenJudge>,
+    data: Value,
 }
 
 /// The matches to be judged, with the options and kept replies.
@@ -37,6 +49,8 @@ pub struct Judging<'a> {
 pub struct Verdicts {
     /// The judge's name.
     pub name: String,
+    /// The digest of its settings.
+    pub digest: String,
     /// The replies with the first policy's answer shown first, pairing by pairing.
     pub forward: Vec<Reply>,
     /// The replies in the other order; empty for a symmetric judge.
@@ -57,21 +71,35 @@ impl Panel {
     /// # Errors
     /// Fails if the data of a judge are invalid.
     pub fn of(args: &JudgeArgs) -> Result<Self> {
-        let mut all = Vec::new();
         let named = std::iter::once(("--judge", &args.judge));
-        for (option, text) in named.chain(args.against.iter().map(|text| ("--against", text))) {
-            let tagged = parse(text).with_context(|| option.to_owned())?;
-            for tagged in args.service.completed(tagged)? {
-                let judge = tagged::from_value::<JudgePlugin>(tagged).with_context(|| option.to_owned())?;
-                all.push(judge);
+        let named = named.chain(args.against.iter().map(|text| ("--against", text)));
+        let parsed =
+            named.map(|(option, text)| Ok((option, parse(text).with_context(|| option.to_owned())?)));
+        let parsed: Vec<(&str, Value)> = parsed.collect::<Result<_>>()?;
+        args.service.check(&parsed.iter().map(|(_, data)| data).collect::<Vec<_>>())?;
+        let mut judges = Vec::new();
+        for (option, data) in parsed {
+            for data in args.service.completed(data)? {
+                judges.push(Configured::of(data).with_context(|| option.to_owned())?);
             }
         }
         if let Some(file) = &args.human {
             ensure!(file.is_file(), "--human {}: is not a file", file.display());
-            let tagged = json!({ "kind": "replay", "file": file, "symmetric": true });
-            all.push(tagged::from_value::<JudgePlugin>(tagged).context("--human")?);
+            let data = json!({ "kind": "replay", "file": file, "symmetric": true });
+            judges.push(Configured::of(data).context("--human")?);
         }
-        Ok(Self { judges: all })
+        Ok(Self { judges })
+    }
+
+    /// Returns the digests of the judges' data, in their order.
+    pub fn digests(&self) -> Vec<String> {
+        self.judges.iter().map(Configured::digest).collect()
+    }
+
+    /// Returns the files of recorded verdicts.
+    pub fn replayed(&self) -> impl Iterator<Item = &Path> {
+        let replays = self.judges.iter().filter(|one| one.data["kind"] == "replay");
+        replays.filter_map(|one| one.data["file"].as_str().map(Path::new))
     }
 
     /// Asks every judge about every match.
@@ -80,9 +108,9 @@ impl Panel {
     /// Fails if a judge cannot be opened or cannot continue.
     pub fn judge(&mut self, judging: &mut Judging<'_>) -> Result<Vec<Verdicts>> {
         let mut all: Vec<Verdicts> = Vec::new();
-        for judge in &self.judges {
-            let mut verdicts =
-                judging.open(judge.as_ref()).and_then(|mut judge| judging.ask(judge.as_mut()))?;
+        for one in &self.judges {
+            let mut judge = judging.open(one.judge.as_ref())?;
+            let mut verdicts = judging.ask(judge.as_mut(), one.digest())?;
             let taken = all.iter().filter(|other| other.name == verdicts.name).count();
             if taken > 0 {
                 verdicts.name = format!("{} #{}", verdicts.name, taken + 1);
@@ -93,45 +121,16 @@ impl Panel {
     }
 }
 
-impl super::Service {
-    /// Adds the service's settings to the data of a judge of kind `openai`, once per template.
-    fn completed(&self, mut tagged: Value) -> Result<Vec<Value>> {
-        if tagged["kind"] != "openai" {
-            return Ok(vec![tagged]);
-        }
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let mut fill = |key: &str, value: Option<Value>| {
-            if let (true, Some(value)) = (tagged.get(key).is_none(), value) {
-                tagged[key] = value;
-            }
-        };
-        fill("model", self.judge_model.clone().or_else(|| variable("OPENAI_MODEL")).map(Value::from));
-        fill("base_url", self.judge_url.clone().or_else(|| variable("OPENAI_BASE_URL")).map(Value::from));
-        fill("concurrency", self.concurrency.map(Value::from));
-        ensure!(
-            tagged.get("model").is_some(),
-            "openai: no model; expected openai:MODEL, --judge-model NAME or OPENAI_MODEL in the environment"
-        );
-        if tagged.get("template").is_some() || self.template.is_empty() {
-            return Ok(vec![tagged]);
-        }
-        let with = |template: &String| {
-            let mut tagged = tagged.clone();
-            tagged["template"] = template.as_str().into();
-            tagged
-        };
-        Ok(self.template.iter().map(with).collect())
+impl Configured {
+    fn of(data: Value) -> Result<Self> {
+        Ok(Self { judge: tagged::from_value::<JudgePlugin>(data.clone())?, data })
     }
 
-    fn key(&self) -> Option<String> {
-        let given = self.api_key.clone().or_else(|| std::env::var("OPENAI_API_KEY").ok());
-        given.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty())
-    }
-
-    fn prices(&self) -> Option<Prices> {
-        let known = self.input_price.is_some() || self.output_price.is_some();
-        let price = |price: Option<f64>| price.unwrap_or(0.0);
-        known.then(|| Prices { input: price(self.input_price), output: price(self.output_price) })
+    /// Returns the digest of the settings that determine the verdicts.
+    fn digest(&self) -> String {
+        let settings = self.data.as_object().into_iter().flatten();
+        let sorted: BTreeMap<_, _> = settings.filter(|(key, _)| !PACE.contains(&key.as_str())).collect();
+        digest::text(&json!(sorted).to_string())
     }
 }
 
@@ -147,7 +146,7 @@ impl Judging<'_> {
                 true => Some(args.machine.open().map_err(failed)?),
                 false => None,
             };
-            let mut model = |path: &std::path::Path| -> pcrm_rl::Result<Box<dyn RewardSource>> {
+            let mut model = |path: &Path| -> pcrm_rl::Result<Box<dyn RewardSource>> {
                 let dir = args.hub.model_or_adapter("--judge", path, Weights::Read).map_err(failed)?;
                 let Some(backend) = &backend else {
                     return Err(pcrm_core::Error::invalid("judge", "no backend is open").into());
@@ -173,7 +172,7 @@ impl Judging<'_> {
         Ok(judge)
     }
 
-    fn ask(&mut self, judge: &mut dyn Judge) -> Result<Verdicts> {
+    fn ask(&mut self, judge: &mut dyn Judge, digest: String) -> Result<Verdicts> {
         let (name, is_symmetric) = (judge.name().to_owned(), judge.is_symmetric());
         let pairings = &self.field.pairings;
         let mut questions: Vec<Question<'_>> = Vec::new();
@@ -204,6 +203,7 @@ impl Judging<'_> {
         let of = |order: usize| replies.iter().skip(order).step_by(each).cloned().collect::<Vec<_>>();
         Ok(Verdicts {
             name,
+            digest,
             forward: of(0),
             backward: if is_symmetric { Vec::new() } else { of(1) },
             identical: identical / each,

@@ -1,15 +1,17 @@
 //! `pcrm judge`: compares the answers of policies pair by pair with a judge.
 
 mod answers;
+mod earlier;
 mod judges;
 mod page;
 mod result;
 mod sampled;
+mod service;
 mod show;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::disk::{FolderLock, whole};
 use pcrm_eval::Bootstrap;
@@ -24,7 +26,7 @@ use crate::report;
 use crate::terminal;
 use crate::usage::usage;
 
-use answers::{Policy, matched};
+use answers::{Named, Policy, matched};
 use judges::{Judging, Panel};
 use result::Judged;
 
@@ -62,7 +64,8 @@ pub struct JudgeArgs {
     /// Draw N bootstrap samples of prompts for intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole_number::<usize>)]
     bootstrap: usize,
-    /// Write to this folder: verdicts.jsonl (readable by replay), result.json and report.html
+    /// Write to this folder: verdicts.jsonl (readable by replay), result.json and report.html; it may hold an
+    /// earlier result of the same policies and judges only
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print JSON instead of tables
@@ -136,29 +139,32 @@ stopped and never pays twice for a reply. The exit code is 1 if a budget is spen
 pub fn run(args: &JudgeArgs) -> Result<()> {
     let mut panel = usage(args.check())?;
     let _held = args.output.as_ref().map(|dir| FolderLock::take(dir)).transpose().context("--output")?;
-    let mut policies = Vec::new();
-    for named in &args.answers {
-        policies.push(Policy::read(named)?);
-    }
-    for named in &args.model {
-        policies.push(sampled::policy(args, named)?);
-    }
-    answers::check_labels(&policies)?;
-    let field = matched(&policies, args.prompts.limit())?;
-    field.remarks(&policies).iter().for_each(|remark| say(remark));
     let cache = match &args.cache {
         Some(dir) => dir.clone(),
         None => {
             dirs::cache_dir().context("this user has no cache folder; use --cache DIR")?.join("pcrm/verdicts")
         }
     };
+    if let Some(dir) = &args.output {
+        usage(earlier::check(dir, &cache, &args.files(), &panel))?;
+    }
+    let mut policies = Vec::new();
+    for named in args.named() {
+        policies.push(match named.option {
+            "--model" => sampled::policy(args, &named)?,
+            _ => Policy::read(named.label, &named.path)?,
+        });
+    }
+    let field = matched(&policies, args.prompts.limit())?;
+    field.remarks(&policies).iter().for_each(|remark| say(remark));
     let mut judging = Judging { args, field: &field, kept: Kept::open(&cache).context("--cache")? };
     let verdicts = panel.judge(&mut judging)?;
     let bootstrap = Bootstrap { resamples: args.bootstrap, seed: args.machine.seed, ..Bootstrap::default() };
     let judged = Judged::of(&policies, &field, &verdicts, &bootstrap)?;
     if let Some(dir) = &args.output {
-        whole::write(&dir.join(VERDICTS), result::lines(&policies, &field, &verdicts)?.as_bytes())?;
+        // The result comes first: it says whose the verdicts are.
         whole::write_json(&dir.join(RESULT), &judged)?;
+        whole::write(&dir.join(VERDICTS), result::lines(&policies, &field, &verdicts)?.as_bytes())?;
         report::write(&dir.join(report::FILE), Ok(page::document(&judged, &policies, &field, &verdicts)));
         say(&format!("verdicts, figures and report: {}", dir.display()));
     }
@@ -169,6 +175,21 @@ pub fn run(args: &JudgeArgs) -> Result<()> {
 }
 
 impl JudgeArgs {
+    /// Returns the policies as the options name them.
+    fn named(&self) -> Vec<Named> {
+        let files = self.answers.iter().map(|text| Named::file(text));
+        files.chain(self.model.iter().map(|text| Named::model(text))).collect()
+    }
+
+    /// Returns the labels of the policies and the files of their answers.
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let file = |named: Named| match (named.option, &self.output) {
+            ("--model", Some(output)) => (named.label.clone(), sampled::file(output, &named.label)),
+            _ => (named.label, named.path),
+        };
+        self.named().into_iter().map(file).collect()
+    }
+
     /// Checks the options and returns the judges.
     fn check(&self) -> Result<Panel> {
         let policies = self.answers.len() + self.model.len();
@@ -178,6 +199,9 @@ impl JudgeArgs {
         );
         if self.model.is_empty() {
             ensure!(!self.prompts.is_given(), "--prompt and --data have no effect without --model");
+            if let Some(option) = self.prompts.reading().or(self.sampling.changed()) {
+                bail!("{option} has no effect without --model");
+            }
         } else {
             self.prompts.check()?;
             self.sampling.check()?;
@@ -189,9 +213,10 @@ impl JudgeArgs {
             ("output-price", self.service.output_price),
         ] {
             if let Some(value) = value.filter(|value| !(*value >= 0.0 && value.is_finite())) {
-                anyhow::bail!("--{name} {value}: expected a number, 0 or more");
+                bail!("--{name} {value}: expected a number, 0 or more");
             }
         }
+        answers::check_labels(&self.named())?;
         Panel::of(self)
     }
 }

@@ -88,8 +88,8 @@ fn judged_by(judge: &JudgeFigures, judged: &Judged) -> Section {
         blocks.push(Block::Table(table));
     }
     for said in show::sentences(judge, judged) {
-        let warns =
-            said.contains("not identified") || said.contains("no verdict") || said.contains("no ratings");
+        let warnings = ["not identified", "no verdict", "no ratings", "no intervals"];
+        let warns = warnings.iter().any(|warning| said.contains(warning));
         blocks.push(match warns {
             true => Block::Note(Severity::Warning, said),
             false => Block::Text(said),

@@ -53,6 +53,8 @@ pub struct PolicyFacts {
 pub struct JudgeFigures {
     /// Its name.
     pub name: String,
+    /// The digest of the settings that determine its verdicts.
+    pub digest: String,
     /// The replies behind the figures.
     pub replies: Replies,
     /// The figures of every pair of policies.
@@ -173,6 +175,7 @@ impl JudgeFigures {
         };
         Ok(Self {
             name: verdicts.name.clone(),
+            digest: verdicts.digest.clone(),
             replies: Replies::of(verdicts, policies, field),
             pairs,
             position: position_bias(&matches, bootstrap)?,

@@ -1,6 +1,7 @@
 //! Answers sampled from a model into a file, which later calls reuse.
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, ensure};
@@ -11,25 +12,27 @@ use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::json;
 
 use super::JudgeArgs;
-use super::answers::{Policy, labelled};
+use super::answers::{Named, Policy};
 use crate::generation::{self, follow, record};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{Bar, bar, say};
-use crate::training::folder;
+
+/// Returns the file of a model's answers in `--output`.
+pub fn file(output: &Path, label: &str) -> PathBuf {
+    output.join("answers").join(format!("{label}.jsonl"))
+}
 
 /// Samples an answer to every prompt, or reuses those sampled by an earlier call with the same options.
 ///
 /// # Errors
 /// Fails if the model cannot be read, the file has answers from other options, or Ctrl-C interrupts.
-pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
-    let (label, model) = labelled(named);
-    let label = label.map_or_else(|| folder::name_of(model), str::to_owned);
-    let dir = args.output.as_ref().context("--model: expected --output")?.join("answers");
-    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let (path, notes) = (dir.join(format!("{label}.jsonl")), dir.join(format!("{label}.json")));
-    let backend = args.machine.open()?;
-    let policy =
-        generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), model, args.sampling.storage)?;
+pub fn policy(args: &JudgeArgs, named: &Named) -> Result<Policy> {
+    let label = named.label.clone();
+    let path = file(args.output.as_ref().context("--model: expected --output")?, &label);
+    let (dir, notes) = (path.parent().unwrap_or(&path), path.with_file_name(format!("{label}.json")));
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let (backend, storage) = (args.machine.open()?, args.sampling.storage);
+    let policy = generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), &named.path, storage)?;
     let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;
     let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;
     let rows: Vec<usize> = encoded.iter().map(|prompt| prompt.row).collect();
@@ -46,7 +49,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
             path.display()
         );
         say(&format!("{label}: reusing the answers in {}", path.display()));
-        return Policy::of(label, &path);
+        return Policy::read(label, &path);
     }
     let file = GrowingFile::open(&path, &origins, 1, true)?;
     let begun = file.groups().min(prompts.len());
@@ -73,7 +76,7 @@ pub fn policy(args: &JudgeArgs, named: &str) -> Result<Policy> {
     ran?;
     sealed::write(&notes, &origins)?;
     writer.file.finish()?;
-    Policy::of(label, &path)
+    Policy::read(label, &path)
 }
 
 /// Writes answers as they come.

@@ -3,8 +3,9 @@
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use pcrm_eval::bootstrap::Estimate;
-use pcrm_eval::judging::League;
+use pcrm_eval::interval::{LEVEL, fewest_prompts};
 use pcrm_eval::judging::league::ELO;
+use pcrm_eval::judging::{League, PositionBias};
 use pcrm_eval::table::{percent, percents};
 
 use super::result::{JudgeFigures, Judged, Replies};
@@ -116,18 +117,13 @@ pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
     let mut said = Vec::new();
     if let Some(position) = &judge.position {
         let interval = position.preference.interval;
-        let bias = match interval {
-            Some(interval) if interval.contains(0.5) => "no position bias beyond chance",
-            Some(_) if position.preference.value > 0.5 => "it favours the answer shown first",
-            Some(_) => "it favours the answer shown second",
-            None => "too few prompts to detect a position bias",
-        };
         said.push(format!(
-            "Position: the answer shown first wins {}{} ({bias}); {} of {} matches have the same verdict in \
+            "Position: the answer shown first wins {}{} ({}); {} of {} matches have the same verdict in \
              both orders; {} were won by the first position and {} by the second in both orders and count as \
              ties.",
             percent(position.preference.value),
             interval.map_or_else(String::new, |interval| format!(", {}", percents(&interval))),
+            bias(position, judged.prompts),
             position.consistent,
             position.matches,
             position.first,
@@ -144,13 +140,9 @@ pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
     }
     said.push(replies(&judge.replies));
     if judge.replies.without_verdict > 0 {
-        let without: usize = judge
-            .pairs
-            .iter()
-            .map(|pair| pair.win_rate.as_ref().map_or(0, |rate| rate.without_verdict))
-            .sum();
-        let none: bool = judge.pairs.iter().all(|pair| pair.win_rate.is_none());
-        let left_out = if none { judged.matches } else { without };
+        let counted: usize =
+            judge.pairs.iter().filter_map(|pair| pair.win_rate.as_ref()).map(|rate| rate.matches).sum();
+        let left_out = judged.matches - counted;
         let first = judge.replies.examples.first();
         let example = first.map_or_else(String::new, |one| {
             let reply = if one.reply.is_empty() { String::new() } else { format!(": {:?}", one.reply) };
@@ -162,6 +154,21 @@ pub fn sentences(judge: &JudgeFigures, judged: &Judged) -> Vec<String> {
         ));
     }
     said
+}
+
+/// Describes a judge's position bias on so many prompts. Verdicts that are all equal have no interval.
+fn bias(position: &PositionBias, prompts: usize) -> &'static str {
+    let share = position.preference.value;
+    match position.preference.interval {
+        Some(interval) if interval.contains(0.5) => "no position bias beyond chance",
+        Some(_) if share > 0.5 => "it favours the answer shown first",
+        Some(_) => "it favours the answer shown second",
+        None if prompts < fewest_prompts(LEVEL) => "too few prompts to detect a position bias",
+        None if share == 1.0 => "it always favours the answer shown first",
+        None if share == 0.0 => "it always favours the answer shown second",
+        None if position.consistent == position.matches => "no position bias",
+        None => "without an interval, this may be chance",
+    }
 }
 
 fn replies(replies: &Replies) -> String {

@@ -64,7 +64,11 @@ mod tests {
         let none = json!({"kind": "none"});
         for (parameters, pairs, want) in [
             ((20, 300), (1, None), "training 20 of 300 parameters on 1 pair, constraint none"),
-            ((300, 300), (8, Some(2)), "training 300 parameters on 8 pairs, evaluating on 2, constraint none"),
+            (
+                (300, 300),
+                (8, Some(2)),
+                "training 300 parameters on 8 pairs, evaluating on 2, constraint none",
+            ),
         ] {
             assert_eq!(beginning(parameters, pairs, &none), want);
         }

@@ -244,15 +244,19 @@ impl GrpoConfig {
                 return refuse("delta", format!("{delta}: has no effect on {loss}; expected none"));
             }
         }
-        for (field, value) in [
-            ("sapo-temperature-pos", self.sapo_temperature_pos),
-            ("sapo-temperature-neg", self.sapo_temperature_neg),
-            ("vespo-k-pos", self.vespo_k_pos),
-            ("vespo-lambda-pos", self.vespo_lambda_pos),
-            ("vespo-k-neg", self.vespo_k_neg),
-            ("vespo-lambda-neg", self.vespo_lambda_neg),
+        let (usual, sapo, vespo) = (Self::default(), GrpoLoss::Sapo, GrpoLoss::Vespo);
+        for (field, value, usual, of) in [
+            ("sapo-temperature-pos", self.sapo_temperature_pos, usual.sapo_temperature_pos, sapo),
+            ("sapo-temperature-neg", self.sapo_temperature_neg, usual.sapo_temperature_neg, sapo),
+            ("vespo-k-pos", self.vespo_k_pos, usual.vespo_k_pos, vespo),
+            ("vespo-lambda-pos", self.vespo_lambda_pos, usual.vespo_lambda_pos, vespo),
+            ("vespo-k-neg", self.vespo_k_neg, usual.vespo_k_neg, vespo),
+            ("vespo-lambda-neg", self.vespo_lambda_neg, usual.vespo_lambda_neg, vespo),
         ] {
             number(field, value, value > 0.0, POSITIVE)?;
+            if value != usual && loss != of {
+                return refuse(field, format!("{value}: has no effect on {loss}; expected loss-type {of}"));
+            }
         }
         let share = self.top_entropy_quantile;
         number("top-entropy-quantile", share, share > 0.0 && share <= 1.0, "a number above 0, at most 1")?;

@@ -295,6 +295,11 @@ fn undefined_losses_are_refused() {
         ),
         (GrpoConfig { sapo_temperature_pos: f64::NAN, ..usual() }, "sapo-temperature-pos: NaN: "),
         (
+            GrpoConfig { sapo_temperature_neg: 2.0, ..vespo() },
+            "sapo-temperature-neg: 2: has no effect on vespo",
+        ),
+        (GrpoConfig { vespo_k_pos: 1.0, ..usual() }, "vespo-k-pos: 1: has no effect on dapo"),
+        (
             GrpoConfig { importance_sampling_level: ImportanceLevel::Sequence, ..vespo() },
             "importance-sampling-level: sequence: vespo",
         ),

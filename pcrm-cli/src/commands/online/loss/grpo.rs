@@ -48,11 +48,40 @@ pub struct GrpoLossArgs {
     /// Train only on the share S of tokens with the highest entropy
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = real)]
     top_entropy_quantile: f64,
+    /// Leave out answers with a negative advantage whose mean log-probability has fallen by more than D since they
+    /// were sampled
+    #[arg(long, value_name = "D", value_parser = real)]
+    off_policy_mask_threshold: Option<f64>,
+    #[command(flatten)]
+    soft: SoftArgs,
     /// Replace groups of equal rewards with prompts of further batches, at most N per rollout (DAPO)
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub dynamic_sampling: Option<usize>,
     #[command(flatten)]
     entropy: EntropyArgs,
+}
+
+/// The parameters of the losses that weigh tokens by a smooth function of the importance ratio.
+#[derive(Debug, Clone, Copy, Args)]
+struct SoftArgs {
+    /// Use this temperature of sapo for positive advantages
+    #[arg(long, value_name = "T", default_value_t = GrpoConfig::default().sapo_temperature_pos, value_parser = real)]
+    sapo_temperature_pos: f64,
+    /// Use this temperature of sapo for other advantages
+    #[arg(long, value_name = "T", default_value_t = GrpoConfig::default().sapo_temperature_neg, value_parser = real)]
+    sapo_temperature_neg: f64,
+    /// Use this exponent k of vespo for advantages from 0 up
+    #[arg(long, value_name = "K", default_value_t = GrpoConfig::default().vespo_k_pos, value_parser = real)]
+    vespo_k_pos: f64,
+    /// Use this decay λ of vespo for advantages from 0 up
+    #[arg(long, value_name = "L", default_value_t = GrpoConfig::default().vespo_lambda_pos, value_parser = real)]
+    vespo_lambda_pos: f64,
+    /// Use this exponent k of vespo for negative advantages
+    #[arg(long, value_name = "K", default_value_t = GrpoConfig::default().vespo_k_neg, value_parser = real)]
+    vespo_k_neg: f64,
+    /// Use this decay λ of vespo for negative advantages
+    #[arg(long, value_name = "L", default_value_t = GrpoConfig::default().vespo_lambda_neg, value_parser = real)]
+    vespo_lambda_neg: f64,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -102,6 +131,13 @@ impl GrpoLossArgs {
             },
             mask_truncated_completions: loss.mask_truncated_completions,
             top_entropy_quantile: loss.top_entropy_quantile,
+            off_policy_mask_threshold: loss.off_policy_mask_threshold,
+            sapo_temperature_pos: loss.soft.sapo_temperature_pos,
+            sapo_temperature_neg: loss.soft.sapo_temperature_neg,
+            vespo_k_pos: loss.soft.vespo_k_pos,
+            vespo_lambda_pos: loss.soft.vespo_lambda_pos,
+            vespo_k_neg: loss.soft.vespo_k_neg,
+            vespo_lambda_neg: loss.soft.vespo_lambda_neg,
             entropy: loss.entropy.control(),
             advantages: GroupAdvantages {
                 scale_rewards: match loss.scale_rewards {

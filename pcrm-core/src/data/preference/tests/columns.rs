@@ -131,7 +131,7 @@ fn prompts_that_are_not_read_are_refused() {
 }
 
 /// Protects: beside a prompt, an unread column with a prompt-like name and varying values is a finding, and
-/// every unread column is named.
+/// every unread column is named, except those that the caller reads.
 #[test]
 fn columns_that_are_not_read_are_named() {
     let row = |at: usize| {
@@ -147,6 +147,14 @@ fn columns_that_are_not_read_are_named() {
         text.contains("2 kept; not read: context, note\nwarning: the column \"context\" is not read"),
         "{text}"
     );
+    // One that the caller reads itself is not.
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(lines(&[row(1), row(2)]).as_bytes()).unwrap();
+    let mut columns = Columns::default();
+    columns.elsewhere.push("note".to_owned());
+    let options = ReadOptions { columns, ..ReadOptions::default() };
+    let (_, report) = load_preferences(&[file.path().to_path_buf()], options).unwrap();
+    assert_eq!(report.files[0].unread, ["context"]);
     // A column whose text is in the prompt loses nothing.
     let twice = |at: usize| {
         let (prompt, input) = (format!("Q: q{at}"), format!("q{at}"));
