@@ -149,12 +149,12 @@ fn config(fields: Value) -> Result<LoraConfig> {
     Ok(serde_json::from_value(fields)?)
 }
 
-/// Trains a language model and a reward model with new adapters for three steps.
-fn trained(backend: &Subject, fields: Value) -> Result<(LanguageModel, RewardModel)> {
-    let base = beside("golden/models/gpt2");
+/// Trains a language model and a reward model of these bases with new adapters for three steps.
+fn trained(backend: &Subject, bases: [&str; 2], fields: Value) -> Result<(LanguageModel, RewardModel)> {
+    let [base, reward] = bases.map(|name| beside("golden/models").join(name));
     let how = Loading::frozen(backend, DType::F32);
     let language = LanguageModel::load_as(&base, how)?.with_adapters(config(fields.clone())?, &base, 5)?;
-    let base = beside("golden/models/qwen2");
+    let base = reward;
     let reward = RewardModel::load_to_train_as(&base, how, 5)?.with_adapters(config(fields)?, &base, 5)?;
     let (language, reward) = (language.trainable(), reward.trainable());
     let ids = [5, 9, 31, 7, 44, 12, 8];
@@ -179,13 +179,18 @@ fn peft_loads_what_is_saved() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
     let root = tempfile::tempdir()?;
     let ids: Vec<u32> = vec![5, 9, 31, 7, 44, 12, 8, 33];
+    let (dense, sparse) = (["gpt2", "qwen2"], ["qwen2_moe", "qwen2_moe"]);
+    let all = json!({"r": 3, "lora_alpha": 7, "use_rslora": true, "target_modules": "all-linear"});
+    let names = json!({"r": 2, "target_modules": ["q_proj", "gate_proj", "up_proj", "down_proj"]});
     let cases = [
-        ("default", json!({})),
-        ("all-linear", json!({"r": 3, "lora_alpha": 7, "use_rslora": true, "target_modules": "all-linear"})),
-        ("pattern", json!({"target_modules": ".*(c_fc|up_proj|q_proj)", "lora_dropout": 0.2, "r": 2})),
+        ("default", dense, json!({})),
+        ("all-linear", dense, all.clone()),
+        ("pattern", dense, json!({"target_modules": ".*(c_fc|up_proj|q_proj)", "lora_dropout": 0.2, "r": 2})),
+        ("experts-all-linear", sparse, all),
+        ("experts-names", sparse, names),
     ];
-    for (name, fields) in cases {
-        let (language, reward) = trained(&backend, fields)?;
+    for (name, bases, fields) in cases {
+        let (language, reward) = trained(&backend, bases, fields)?;
         for (sort, model) in [("language", Model::Language(language)), ("reward", Model::Reward(reward))] {
             let dir = root.path().join(format!("{name}-{sort}"));
             model.save(&dir.join("adapter"))?;
@@ -373,6 +378,39 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
     ensure!(wrong.contains("lora_A.weight: has shape"), "{wrong:?}");
     let reward = LanguageModel::load_as(&folder("qwen3-reward"), how).map(drop);
     ensure!(reward.is_err_and(|error| error.to_string().contains("the adapter of a reward model")));
+    Ok(())
+}
+
+/// Protects: in qwen2_moe, whose experts' adapters PEFT ignores, names and all-linear adapt the shared expert
+/// with its gate and no routed expert; experts named alone and routers are refused as such. In qwen3_moe experts
+/// have adapters.
+#[test]
+fn experts_have_adapters_where_peft_has_them() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let how = Loading::frozen(&backend, DType::F32);
+    let adapted = |family: &str, targets: Value| -> Result<Vec<String>> {
+        let dir = beside("golden/models").join(family);
+        let fields = json!({"target_modules": targets});
+        let model = LanguageModel::load_as(&dir, how)?.with_adapters(config(fields)?, &dir, 0)?;
+        Ok(model.trainable().trained().iter().map(|(name, _)| name.to_owned()).collect())
+    };
+    let has = |names: &[String], part: &str| names.iter().any(|name| name.contains(part));
+    let all = adapted("qwen2_moe", json!("all-linear"))?;
+    ensure!(has(&all, "mlp.shared_expert_gate.lora_A") && has(&all, "mlp.shared_expert.up_proj"), "{all:?}");
+    let named = adapted("qwen2_moe", json!(["q_proj", "up_proj"]))?;
+    ensure!(has(&named, "mlp.shared_expert.up_proj") && has(&named, "q_proj"), "{named:?}");
+    for names in [&all, &named] {
+        ensure!(!has(names, "mlp.experts."), "{names:?}");
+    }
+    ensure!(has(&adapted("qwen3_moe", json!(["up_proj"]))?, "mlp.experts.0.up_proj"));
+    for (targets, said) in [
+        (json!(["q_proj", "experts.0.up_proj"]), "an expert, but no other linear layer"),
+        (json!(".*experts\\.\\d+\\.up_proj"), "cannot have adapters"),
+        (json!(["q_proj", "mlp.gate"]), "mlp.gate, a router"),
+    ] {
+        let error = adapted("qwen2_moe", targets.clone()).err().map(|error| error.to_string());
+        ensure!(error.as_ref().is_some_and(|error| error.contains(said)), "{targets}: {error:?}");
+    }
     Ok(())
 }
 

@@ -103,10 +103,12 @@ fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
             trained: SHAPES.iter().map(|(_, shape)| shape.iter().product()).collect(),
             frozen: 0,
             quantised: (0, 0),
+            idle: (0, 0),
             element: 4,
             processes: world,
             lanes: LANES,
             layers: (1, 1),
+            tokens: 1,
             micro_tokens: 1,
         };
         let left: Vec<Result<Left>> = std::thread::scope(|scope| {
@@ -394,6 +396,54 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     ensure!(output.status.code() == Some(130), "{}: {}", output.status, stderr(&output));
     ensure!(stderr(&output).contains("--resume to continue"), "{}", stderr(&output));
     Ok(())
+}
+
+/// Protects: if the rewards of one process fail, all processes save the steps made so far together, the
+/// message says so, and the run continues to the weights of an unbroken one.
+#[test]
+fn rewards_that_fail_in_one_process_lose_no_step() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    // Rewards 1, 2, .. in every request; the third request to the program of rank 1 fails while `broken` is
+    // there.
+    let program = r#"echo '{"ready": true}'
+n=0
+while read -r line; do
+    n=$((n+1))
+    id=${line#*\"id\":}
+    id=${id%%,*}
+    if [ -e broken ] && [ "$RANK" = 1 ] && [ $n = 3 ]; then
+        echo "{\"id\": $id, \"error\": \"no more rewards\"}"
+    else
+        ended=${line#*\"ended\":\[}
+        ended=${ended%%]*}
+        rewards=
+        at=0
+        while [ -n "$ended" ]; do
+            at=$((at+1))
+            rewards="$rewards, $at"
+            case $ended in *,*) ended=${ended#*,} ;; *) ended= ;; esac
+        done
+        echo "{\"id\": $id, \"rewards\": [${rewards#, }]}"
+    fi
+done
+"#;
+    world.write("rewards.sh", program)?;
+    let run = "grpo --backend tch --model policy --data test.jsonl --reward 'command:sh rewards.sh' \
+               --max-completion-length 8 --batch 4 --max-steps 4 --learning-rate 1e-3 --lanes 2 \
+               --num-generations 4 --save-every 100 --collective-timeout 60";
+    train(&world, 2, &format!("{run} --output whole"))?;
+    world.write("broken", "")?;
+    let output = command(&world, 2, &format!("{run} --output failed"))?.output()?;
+    let heard = stderr(&output);
+    ensure!(output.status.code() == Some(1), "{}: {heard}", output.status);
+    for part in ["no more rewards", "rank 1: no more rewards", "step 2 is saved: continue with --resume"] {
+        ensure!(heard.contains(part), "{part:?} is not in {heard}");
+    }
+    ensure!(world.path("failed/checkpoint-2").is_dir(), "no checkpoint: {heard}");
+    fs::remove_file(world.path("broken"))?;
+    train(&world, 2, &format!("{run} --output failed --resume"))?;
+    check_same(&world, "whole", "failed", &["model.safetensors", "checkpoint-4/optimizer.safetensors"])
 }
 
 /// Protects: torchrun starts the processes and restarts them when one is killed, and the run resumes by

@@ -73,6 +73,8 @@ pub struct Card {
     pub held_out: &'static str,
     /// The form of the texts.
     pub form: Form,
+    /// True if `transformers` has a class for a reward model of this family.
+    pub scored_by_transformers: bool,
 }
 
 /// The outcome of writing a card.
@@ -188,7 +190,23 @@ mod tests {
             base: Some("acme/qwen2".into()),
             begun_from: "acme/qwen2".into(),
             constraint: "fixed".into(),
+            scored_by_transformers: true,
             ..Card::default()
+        }
+    }
+
+    /// Protects: the card of a family for which transformers has no class of reward models promises none: it
+    /// scores with pcrm.
+    #[test]
+    fn the_example_loads_only_where_a_class_exists() {
+        for kind in [Kind::RewardModel, Kind::Scaled] {
+            let with = render(&Card { kind, ..card() }).unwrap();
+            assert!(with.starts_with("---\nlibrary_name: transformers\npipeline_tag"), "{with}");
+            let without = render(&Card { kind, scored_by_transformers: false, ..card() }).unwrap();
+            assert!(without.starts_with("---\npipeline_tag: text-classification\n"), "{without}");
+            assert!(!without.contains("AutoModel") && !without.contains("```python"), "{without}");
+            let shown = without.contains("pcrm score --model .");
+            assert_eq!(shown, kind == Kind::RewardModel, "{without}");
         }
     }
 

@@ -121,24 +121,27 @@ impl Resumed<'_> {
         if changed.is_empty() {
             return None;
         }
+        let reason = match config.warmup {
+            _ if config.schedule != Shape::Constant => Some(
+                "the learning rate of every step depends on the length of the run unless --schedule is \
+                 constant",
+            ),
+            Warmup::Ratio(ratio) if ratio > 0.0 => {
+                Some("--warmup-ratio is a share of the length of the run (--warmup-steps is not)")
+            }
+            _ => self.depends_on_length,
+        };
+        let is_length = |name: &&String| LENGTH.contains(&name.as_str());
         let said = changed
             .iter()
+            .filter(|name| reason.is_some() || !is_length(name))
             .map(|name| format!("--{name} was {} and is now {}", shown(&then(name)), shown(&now(name))))
             .collect::<Vec<_>>()
             .join("; ");
-        if changed.iter().any(|name| !LENGTH.contains(&name.as_str())) {
+        if !changed.iter().all(is_length) {
             return Some(format!("belongs to a run with other options: {said}"));
         }
-        let reason = match config.warmup {
-            _ if config.schedule != Shape::Constant => {
-                "the learning rate of every step depends on the length of the run unless --schedule is \
-                 constant"
-            }
-            Warmup::Ratio(ratio) if ratio > 0.0 => {
-                "--warmup-ratio is a share of the length of the run (--warmup-steps is not)"
-            }
-            _ => self.depends_on_length?,
-        };
+        let reason = reason?;
         Some(format!(
             "belongs to a run of another length: {said}; a run cannot be extended here, since {reason}. \
              To start a new run from its weights, set --model to this folder and --output to another one"

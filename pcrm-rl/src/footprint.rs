@@ -14,6 +14,8 @@ pub struct Footprint {
     pub frozen: usize,
     /// The number of elements of quantised parameters, and their bytes.
     pub quantised: (usize, u64),
+    /// The numbers of elements, trained and frozen, that a token does not use: those of other experts.
+    pub idle: (usize, usize),
     /// Bytes per element of the model's data type.
     pub element: usize,
     /// The number of processes.
@@ -22,6 +24,8 @@ pub struct Footprint {
     pub lanes: usize,
     /// The number of layers and their width, which determine activations.
     pub layers: (usize, usize),
+    /// The number of tokens of a step.
+    pub tokens: u64,
     /// The number of tokens that a process computes at once.
     pub micro_tokens: usize,
 }
@@ -61,11 +65,12 @@ impl Footprint {
         slice_of(self.trained.iter().copied(), self.processes) as u64
     }
 
-    /// Returns the number of gradients in memory at once while lanes are computed: the current one, and one
-    /// for every unfinished node above it.
+    /// Returns the number of gradients in memory at once while lanes are computed: the current lane's, one for
+    /// every unfinished node above it, and that of a micro-batch, if a lane has several.
     fn gradients_at_once(&self) -> u64 {
         let own = (self.lanes / self.processes).max(1) as u64;
-        u64::from(own.next_power_of_two().trailing_zeros()) + 1
+        let several = self.tokens > (self.micro_tokens as u64).saturating_mul(self.lanes as u64);
+        u64::from(own.next_power_of_two().trailing_zeros()) + 1 + u64::from(several)
     }
 
     /// Returns the bytes that a process holds.
@@ -95,10 +100,11 @@ impl Footprint {
     }
 
     /// Returns the floating-point operations of a step with this many tokens: 6 per token for every trained
-    /// parameter, 4 for a frozen one.
+    /// parameter that it uses, 4 for a frozen one.
     pub fn operations(&self, tokens: u64) -> f64 {
-        let frozen = self.frozen + self.quantised.0;
-        (6.0 * self.parameters() as f64 + 4.0 * frozen as f64) * tokens as f64
+        let frozen = self.frozen + self.quantised.0 - self.idle.1;
+        let trained = self.parameters() - self.idle.0 as u64;
+        (6.0 * trained as f64 + 4.0 * frozen as f64) * tokens as f64
     }
 }
 
@@ -116,10 +122,12 @@ mod tests {
             trained: vec![4_000_000_000, 4_000_000_000, 266_240],
             frozen: 0,
             quantised: (0, 0),
+            idle: (0, 0),
             element: 2,
             processes,
             lanes: 8,
             layers: (32, 4096),
+            tokens: 8 * 2048,
             micro_tokens: 2048,
         }
     }
@@ -137,5 +145,16 @@ mod tests {
         assert!((eight.sent() as f64 / expected - 1.0).abs() < 1e-3, "{}", eight.sent());
         // One process with eight lanes keeps unfinished nodes: 4 gradients at once.
         assert_eq!(one.memory().gradients, 16 * one.parameters());
+    }
+
+    /// Protects: a lane with several micro-batches holds the gradient of one of them beside their sum.
+    #[test]
+    fn micro_batches_need_a_gradient_more() {
+        let one = llama(1);
+        let more = Footprint { tokens: one.tokens + 1, ..one.clone() };
+        assert_eq!(more.memory().gradients, 20 * one.parameters());
+        let whole = |tokens| Footprint { lanes: 1, tokens, ..llama(1) };
+        assert_eq!(whole(2048).memory().gradients, 4 * one.parameters());
+        assert_eq!(whole(2049).memory().gradients, 8 * one.parameters());
     }
 }

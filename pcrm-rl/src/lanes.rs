@@ -7,6 +7,7 @@
 //! ([`pcrm_core::optim::SlicedAdamW::total`]). Metrics merge in the order of lanes. A run with one lane has
 //! one process and computes a step as a whole.
 
+mod stopped;
 mod tree;
 
 use std::ops::Range;
@@ -17,6 +18,7 @@ use pcrm_core::{Backend, Collective, Error, Gradients, HostTensor, Params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::stopped::Stopped;
 pub(crate) use self::tree::subtrees;
 use self::tree::{dealing, subtree};
 use crate::error::Result;
@@ -217,7 +219,8 @@ impl Lanes {
     /// Deals `count` pieces of work to the processes, a range to each, and returns all results in order.
     ///
     /// # Errors
-    /// Fails as the work does, if the work of any process is interrupted, or if a process is gone.
+    /// Fails as the work does, or if a process is gone. If the work of any process is interrupted, or fails
+    /// for its rollouts or rewards, all processes fail together and with an error of the same kind.
     pub fn dealt<T: Serialize + DeserializeOwned>(
         &self,
         count: usize,
@@ -240,18 +243,12 @@ impl Lanes {
         if world == 1 {
             return Ok(vec![found?]);
         }
-        let own = match &found {
-            Err(error) if !matches!(error, crate::Error::Interrupted(_)) => {
-                return found.map(|found| vec![found]);
-            }
-            found => found.as_ref().ok(),
+        let own = match found {
+            Ok(found) => Ok(found),
+            Err(error) => Err(Stopped::of(error)?),
         };
-        match self.gathered::<_, Option<T>>(&own)?.into_iter().collect::<Option<Vec<T>>>() {
-            Some(all) => Ok(all),
-            None => Err(found
-                .err()
-                .unwrap_or_else(|| crate::Error::Interrupted("another process was stopped".into()))),
-        }
+        let all: Vec<Result<T, Stopped>> = self.gathered(&own)?;
+        Stopped::joined(all, self.collective.rank())
     }
 
     /// Returns the values of all processes by rank, after serialisation.

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::interrupt;
 use crate::numbers::positive;
 use crate::progress::{quiet, say};
+use crate::usage::usage;
 
 /// Options of `pcrm launch`.
 #[derive(Debug, Args)]
@@ -28,6 +29,9 @@ pub struct LaunchArgs {
     command: Vec<String>,
 }
 
+/// The commands whose processes share one run. Any other would do its work once in each process.
+const SHARING: [&str; 8] = ["reward", "sft", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo"];
+
 const EXAMPLES: &str = "\
 Examples:
   pcrm launch -n 2 -- reward --backend tch --model qwen2 --data train.jsonl --output runs/rm
@@ -42,8 +46,10 @@ const GRACE: Duration = Duration::from_secs(15);
 /// Starts the processes, waits for them, and returns the exit code.
 ///
 /// # Errors
-/// Fails if the processes cannot be started.
+/// Fails with a usage error if processes of the command do not share a run, and if the processes cannot be
+/// started.
 pub fn run(args: &LaunchArgs) -> Result<u8> {
+    usage(check(&args.command))?;
     let stop = interrupt::flag()?;
     let mut group = Group { children: Vec::new() };
     let port = free_port()?;
@@ -70,6 +76,17 @@ pub fn run(args: &LaunchArgs) -> Result<u8> {
         thread::sleep(Duration::from_millis(20));
     }
     Ok(failure.map(|(code, _)| code).or(group.failed().map(|(_, status)| code(status))).unwrap_or(0))
+}
+
+/// Refuses commands whose processes do not share a run.
+fn check(command: &[String]) -> Result<()> {
+    let verb = command.iter().find(|word| !word.starts_with('-')).map_or("", String::as_str);
+    ensure!(
+        SHARING.contains(&verb),
+        "{verb:?}: several processes cannot share it; expected {}",
+        SHARING.join(", ")
+    );
+    Ok(())
 }
 
 /// Returns the command of a rank, with the environment that torchrun would set.

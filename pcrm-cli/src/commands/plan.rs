@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use pcrm_core::DType;
-use pcrm_core::model::parameters::{Parameter, parameters};
+use pcrm_core::model::parameters::{Parameter, SCORE, parameters};
 use pcrm_core::model::{Head, ModelConfig};
 use pcrm_core::quant::Quantisation;
 use pcrm_rl::footprint::Footprint;
 use serde_json::json;
 
 use crate::numbers::{positive, real};
+use crate::progress::say;
 use crate::terminal;
 use crate::usage::usage;
 
@@ -32,10 +33,10 @@ pub struct PlanArgs {
     /// Train a language model instead of a reward model
     #[arg(long)]
     language: bool,
-    /// Train adapters of rank N on queries and values; the model is frozen
+    /// Train adapters of rank N on the family's default modules; the model is frozen
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
-    /// Store the frozen model's linear layers in nf4, nf4-double or int8
+    /// Store the frozen model's linear layers in nf4, nf4-double or int8; a quantised checkpoint stays as it is
     #[arg(long, value_name = "TYPE", requires = "lora_r")]
     quantize: Option<Quantisation>,
     /// Compute in this element type: f32 or bf16
@@ -73,11 +74,20 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// Prints the plan.
 ///
 /// # Errors
-/// Fails if the folder has no config or the processes cannot share the lanes.
+/// Fails if the folder has no config, if its weights are quantised and to be trained in full, and if the
+/// processes cannot share the lanes.
 pub fn run(args: &PlanArgs) -> Result<()> {
     usage(args.check())?;
     let config =
         ModelConfig::from_dir(&args.model).with_context(|| format!("--model {}", args.model.display()))?;
+    if args.lora_r.is_none() {
+        config.check_trained_in_full(&args.model).context("--model")?;
+    }
+    if let (Some(found), Some(wanted)) = (config.quantised, args.quantize)
+        && found != wanted
+    {
+        say(&format!("the checkpoint is quantised already ({found}); it is not changed to {wanted}"));
+    }
     let footprint = args.footprint(&config);
     let (memory, sent) = (footprint.memory(), footprint.sent());
     let compute = footprint.operations(args.tokens) / args.gpus as f64 / (args.speed * 1e12);
@@ -149,46 +159,130 @@ impl PlanArgs {
         Ok(())
     }
 
-    /// Returns the elements and bytes of a quantised parameter; `None`: it is not quantised.
-    fn quantised(&self, of: &Parameter) -> Option<(usize, u64)> {
-        match (self.quantize, &of.shape[..]) {
-            (Some(method), [rows, columns]) if of.linear => {
-                Some((rows * columns, method.bytes([*rows, *columns])))
-            }
-            _ => None,
-        }
+    /// Returns the method by which linear layers are stored: that of the checkpoint, else `--quantize`.
+    fn method(&self, config: &ModelConfig) -> Option<Quantisation> {
+        config.quantised.or(self.quantize)
     }
 
     fn footprint(&self, config: &ModelConfig) -> Footprint {
         let head = if self.language { Head::Language } else { Head::Score };
         let all = parameters(config, &[head]);
-        let size = |of: &Parameter| of.shape.iter().product::<usize>();
-        let whole: Vec<usize> = all.iter().map(size).collect();
-        let mut quantised = (0, 0);
-        let (trained, frozen) = match self.lora_r {
-            None => (whole, 0),
-            Some(r) => {
-                let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-                let of_layer = [r * config.width, q * r, r * config.width, kv * r];
-                let mut adapters = of_layer.repeat(config.layers);
-                // The head of a reward model is trained in full.
-                let is_head = |name: &str| name == pcrm_core::model::parameters::SCORE;
-                adapters.extend(all.iter().filter(|of| is_head(&of.name)).map(size));
-                let frozen = all.iter().filter(|of| !is_head(&of.name));
-                let add = |sum: (usize, u64), of: (usize, u64)| (sum.0 + of.0, sum.1 + of.1);
-                quantised = frozen.clone().filter_map(|of| self.quantised(of)).fold((0, 0), add);
-                (adapters, frozen.filter(|of| self.quantised(of).is_none()).map(size).sum())
+        // The head of a reward model is trained in full.
+        let is_trained = |of: &&Parameter| self.lora_r.is_none() || of.name == SCORE;
+        let (whole, base): (Vec<&Parameter>, Vec<&Parameter>) = all.iter().partition(is_trained);
+        let adapters = base.iter().filter_map(|of| {
+            let (module, rank) = (of.module().filter(|_| of.linear)?, self.lora_r?);
+            let last = module.rsplit('.').next().unwrap_or(module);
+            config.family.lora_targets.contains(&last).then_some(rank * (of.shape[0] + of.shape[1]))
+        });
+        let stored = |of: &Parameter| match (self.method(config), &of.shape[..]) {
+            (Some(method), [rows, columns]) if of.linear => {
+                Some((rows * columns, method.bytes([*rows, *columns])))
             }
+            _ => None,
         };
+        let quantised = base.iter().filter_map(|of| stored(of));
         Footprint {
-            trained,
-            frozen,
-            quantised,
+            trained: whole.iter().map(|of| size(of)).chain(adapters).collect(),
+            frozen: base.iter().filter(|of| stored(of).is_none()).map(|of| size(of)).sum(),
+            quantised: quantised.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1)),
+            idle: (idle(config, &whole), idle(config, &base)),
             element: if self.dtype == DType::F32 { 4 } else { 2 },
             processes: self.gpus,
             lanes: self.lanes(),
             layers: (config.layers, config.width),
+            tokens: self.tokens,
             micro_tokens: self.micro_tokens,
         }
+    }
+}
+
+fn size(of: &Parameter) -> usize {
+    of.shape.iter().product()
+}
+
+/// Returns the number of elements that a token does not use: those of the experts that the router passes
+/// over.
+fn idle(config: &ModelConfig, list: &[&Parameter]) -> usize {
+    let (Some(experts), Some(mixture)) = (&config.family.experts, &config.mixture) else { return 0 };
+    let all: usize = list.iter().filter(|of| experts.has_expert(&of.name)).map(|of| size(of)).sum();
+    all / mixture.experts * (mixture.experts - mixture.taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Plan {
+        #[command(flatten)]
+        args: PlanArgs,
+    }
+
+    fn args(line: &str) -> PlanArgs {
+        let words =
+            "plan --model . --gpus 1".split(' ').chain(line.split(' ').filter(|word| !word.is_empty()));
+        Plan::try_parse_from(words).unwrap().args
+    }
+
+    fn config(fields: Value) -> ModelConfig {
+        let mut all = json!({
+            "vocab_size": 10, "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16,
+            "rms_norm_eps": 1e-6, "tie_word_embeddings": false, "pad_token_id": 0,
+        });
+        let all = all.as_object_mut().unwrap();
+        all.extend(fields.as_object().unwrap().clone());
+        ModelConfig::from_json(all.clone(), std::path::Path::new("config.json")).unwrap()
+    }
+
+    /// Protects: adapters have the sizes of the family's own targets, fused or not.
+    #[test]
+    fn adapters_are_those_of_the_family() {
+        // Queries have 8 rows, keys and values 4 each.
+        let separate = args("--lora-r 3").footprint(&config(json!({"model_type": "llama"})));
+        assert_eq!(separate.trained, [8, 3 * 16, 3 * 12, 3 * 16, 3 * 12]);
+        let fused = args("--lora-r 3").footprint(&config(json!({"model_type": "phi3"})));
+        assert_eq!(fused.trained, [8, 3 * 24, 3 * 24]);
+        let all = parameters(&config(json!({"model_type": "phi3"})), &[]);
+        assert_eq!(fused.frozen, all.iter().map(size).sum::<usize>());
+    }
+
+    /// Protects: a token computes with the experts that it takes, not with all; memory holds all of them.
+    #[test]
+    fn tokens_use_a_share_of_the_experts() {
+        let with = |taken: usize| {
+            config(json!({
+                "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": taken,
+            }))
+        };
+        let expert = (3 * 8 * 6) as f64;
+        for (line, factor) in [("", 6.0), ("--lora-r 2", 4.0), ("--lora-r 2 --quantize nf4", 4.0)] {
+            let [one, all] = [1, 4].map(|taken| args(line).footprint(&with(taken)));
+            // Two layers, each with three experts fewer.
+            assert_eq!(all.operations(5) - one.operations(5), 5.0 * factor * 2.0 * 3.0 * expert, "{line}");
+            assert_eq!(all.memory(), one.memory(), "{line}");
+        }
+    }
+
+    /// Protects: a checkpoint that is quantised already is planned as it is, is not trained in full, and its
+    /// method is not written to other configs.
+    #[test]
+    fn quantised_checkpoints_are_planned_as_stored() {
+        let plain = config(json!({"model_type": "llama"}));
+        let stored = config(json!({
+            "model_type": "llama",
+            "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": true},
+        }));
+        let planned = |line: &str, config: &ModelConfig| args(line).footprint(config);
+        assert_eq!(planned("--lora-r 2", &stored), planned("--lora-r 2 --quantize int8", &plain));
+        assert_eq!(planned("--lora-r 2 --quantize nf4", &stored), planned("--lora-r 2", &stored));
+        let refused = stored.check_trained_in_full(std::path::Path::new("base")).unwrap_err().to_string();
+        assert!(refused.contains("int8") && refused.contains("--lora-r"), "{refused}");
+        assert!(plain.check_trained_in_full(std::path::Path::new("base")).is_ok());
+        assert!(!stored.reward_json().keys().any(|key| key.contains("quant")));
     }
 }

@@ -19,6 +19,7 @@ use crate::model::quantised;
 use crate::model::rope::Rope;
 use crate::model::sights::{head_dim, sights};
 use crate::model::types;
+use crate::quant::Quantisation;
 use crate::tensor::Unary;
 
 pub use crate::model::sights::Sight;
@@ -95,6 +96,8 @@ pub struct ModelConfig {
     pub closing: Option<u32>,
     /// The number of labels in the config; `None`: not specified.
     pub labels: Option<usize>,
+    /// The method by which the checkpoint's weights are quantised, by its config; never written.
+    pub quantised: Option<Quantisation>,
     /// The multimodal model of which this is the text part; `None`: it is a model of its own.
     pub text_of: Option<&'static str>,
     /// Keys of the file that are unknown: neither read nor known to leave scores unchanged.
@@ -231,6 +234,7 @@ impl ModelConfig {
             pad: fields.token_id("pad_token_id")?,
             closing: None,
             labels,
+            quantised: quantised::read_by_config(raw),
             text_of: None,
             unknown_keys,
             raw: Map::new(),

@@ -21,6 +21,7 @@ use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
 use crate::model::folder;
 use crate::model::parameters::{Head, Parameter, SCORE, parameters};
+use crate::model::quantised::untrained;
 use crate::model::{notes, published};
 use crate::params::Params;
 use crate::quant::Quantisation;
@@ -116,11 +117,7 @@ fn accepting<'a>(how: Loading<'a>, found: Option<Quantisation>, dir: &Path) -> R
     let Some(found) = found else { return Ok(how) };
     match how.linear {
         LinearStorage::AsStored if how.precision != Precision::Compute => {
-            let message = format!(
-                "the weights are quantised ({found}), and quantised weights cannot be trained: train adapters \
-                 (--lora-r), or take the checkpoint that was quantised"
-            );
-            Err(Error::file(dir, message))
+            Err(Error::file(dir, untrained(found)))
         }
         LinearStorage::Quantised(wanted) => {
             if wanted != found {

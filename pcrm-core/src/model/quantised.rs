@@ -1,7 +1,23 @@
 //! Detection of quantised checkpoints from configs and tensor names. Decoders are read if bitsandbytes quantised
 //! them to nf4 or int8 (`bitsandbytes.rs`); other methods are refused by name.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use crate::quant::Quantisation;
+
+impl ModelConfig {
+    /// Checks that the weights of this config's folder can be trained in full.
+    ///
+    /// # Errors
+    /// Fails if they are quantised.
+    pub fn check_trained_in_full(&self, dir: &Path) -> Result<()> {
+        self.quantised.map_or(Ok(()), |method| Err(Error::file(dir, untrained(method))))
+    }
+}
 
 /// Methods by the suffixes of tensors that only they store.
 const TENSORS: [(&str, &str); 16] = [
@@ -66,6 +82,28 @@ pub(super) fn unread_by_config(raw: &Map<String, Value>) -> Option<String> {
     }
 }
 
+/// Returns the method in `quantization_config` by which a decoder's weights are quantised; `None` if they are
+/// plain, or if a decoder cannot be read from them.
+pub(super) fn read_by_config(raw: &Map<String, Value>) -> Option<Quantisation> {
+    let is_read = by_config(raw)?.starts_with("bitsandbytes") && unread_by_config(raw).is_none();
+    let config = raw.get("quantization_config").filter(|_| is_read)?;
+    let flag = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
+    match (flag("load_in_4bit"), flag("load_in_8bit")) {
+        (true, _) if flag("bnb_4bit_use_double_quant") => Some(Quantisation::Nf4Double),
+        (true, _) => Some(Quantisation::Nf4),
+        (false, true) => Some(Quantisation::Int8),
+        (false, false) => None,
+    }
+}
+
+/// Returns the error message for full training of weights quantised by this method.
+pub(super) fn untrained(method: Quantisation) -> String {
+    format!(
+        "the weights are quantised ({method}), and quantised weights cannot be trained: train adapters \
+         (--lora-r), or take the checkpoint that was quantised"
+    )
+}
+
 /// Returns the method that the names of tensors imply, and the first of those names.
 pub(super) fn by_tensors<'a>(names: impl Iterator<Item = &'a str>) -> Option<(&'static str, &'a str)> {
     let method =
@@ -119,6 +157,21 @@ mod tests {
             let found = unread_by_config(&with(config.clone()));
             assert_eq!(found.is_some(), refused.is_some(), "{config}");
             assert!(refused.is_none_or(|part| found.is_some_and(|found| found.contains(part))), "{config}");
+        }
+        for (config, method) in [
+            (json!({"load_in_4bit": true, "bnb_4bit_quant_type": "nf4"}), Some(Quantisation::Nf4)),
+            (
+                json!({
+                    "load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": true
+                }),
+                Some(Quantisation::Nf4Double),
+            ),
+            (json!({"quant_method": "bitsandbytes", "load_in_8bit": true}), Some(Quantisation::Int8)),
+            (json!({"load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}), None),
+            (json!({"quant_method": "gptq", "load_in_4bit": true}), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(read_by_config(&with(config.clone())), method, "{config}");
         }
         let names = ["model.norm.weight", "model.layers.0.mlp.up_proj.SCB"];
         assert_eq!(by_tensors(names.into_iter()), Some(("bitsandbytes, 8 bit", names[1])));

@@ -84,6 +84,17 @@ fn length_changes_only_where_steps_do_not_depend_on_it() {
     }
 }
 
+/// Protects: beside another changed option, the length is named only if it is an obstacle itself.
+#[test]
+fn a_length_that_may_change_is_not_blamed() {
+    let changed = |config: TrainerConfig| TrainerConfig { seed: 9, max_steps: Some(80), ..config };
+    let message = refused(&constant(), &changed(constant()), None).unwrap_or_default();
+    assert!(message.contains("--seed was 0 and is now 9") && !message.contains("--max-steps"), "{message:?}");
+    let linear = TrainerConfig { schedule: Shape::Linear, ..constant() };
+    let message = refused(&linear, &changed(linear.clone()), None).unwrap_or_default();
+    assert!(message.contains("--seed was") && message.contains("--max-steps was unset"), "{message:?}");
+}
+
 /// Protects: fingerprints of older versions are refused with a reason.
 #[test]
 fn old_fingerprints_are_refused() {

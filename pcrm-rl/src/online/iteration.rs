@@ -24,6 +24,7 @@ use crate::checkpoint::{Best, State};
 use crate::error::{Error, Result};
 use crate::lanes::LaneGradient;
 use crate::learner::{self, Learner};
+use crate::loss::policy::loss_entropy;
 use crate::metrics::{Metrics, MetricsFile, StepMetrics};
 use crate::objective::Batch;
 use crate::offline::{Observer, due};
@@ -232,8 +233,7 @@ impl Training<'_> {
         }
         let rows = || items.iter().map(|item| step.trees()[*item].origin.clone()).collect();
         let update = self.learner.update(&made.sums, rows)?;
-        let summary = made.metrics.summary();
-        self.steering.updated(summary.get("entropy").or(summary.get("policy/entropy_avg")));
+        self.steering.updated(loss_entropy(&made.metrics.summary()));
         if let Some(critic) = &mut self.critic {
             let batch = Batch { data: &*step, items, micro_tokens };
             critic.update(self.backend, &batch, progress, metrics)?;

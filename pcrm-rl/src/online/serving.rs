@@ -72,16 +72,16 @@ impl<'a> Training<'a> {
     }
 
     /// Saves the steps made before a source of answers or rewards failed, and returns its error with where
-    /// they are. With several processes, of which only one may have failed, the last checkpoint has to do.
+    /// they are. All processes call this together, since all of them have learned of the failure.
     pub(super) fn kept(&mut self, error: Error, observer: &mut dyn Observer) -> Error {
         let step = self.state.step;
-        let folder = checkpoint::folder(self.dir, step);
-        let alone = self.roller.lanes.collective().world() == 1;
+        let is_there = checkpoint::folder(self.dir, step).exists();
         // Answers on their way are lost; the newest policy samples them again.
         self.ahead.clear();
-        let kept = match step > 0 && alone && !folder.exists() {
-            true => self.save(observer).is_ok(),
-            false => folder.exists(),
+        // Either all processes save or none does.
+        let kept = match self.roller.lanes.collective().any(is_there) {
+            Ok(is_there) => is_there || (step > 0 && self.save(observer).is_ok()),
+            Err(_) => false,
         };
         let saved = |message: String| match kept {
             true => format!("{message}; step {step} is saved: continue with --resume"),

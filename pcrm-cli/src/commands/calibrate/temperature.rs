@@ -120,6 +120,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         ],
         measures: measures(&fitted),
         form,
+        scored_by_transformers: model.config().family.scored_by_transformers,
         ..Card::default()
     };
     card::write(&args.output, &card)?;

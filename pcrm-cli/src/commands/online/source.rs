@@ -110,13 +110,26 @@ impl SourceArgs {
     /// in the environment.
     pub fn check(&self, config: &RolloutConfig) -> Result<()> {
         usage((|| {
-            ensure!(
-                self.rollouts.kind().is_served()
-                    || self.max_mismatch == RolloutConfig::default().max_mismatch,
-                "--max-mismatch {}: has no effect on --rollouts {}",
-                self.max_mismatch,
-                self.rollouts
-            );
+            let usual = Access::default();
+            let (timeout, attempts) = (self.rollouts_timeout, self.rollouts_attempts);
+            let concurrency = self.rollouts_concurrency;
+            // Options of servers: the name, the value, and whether it is the default.
+            for (name, value, is_usual) in [
+                (
+                    "max-mismatch",
+                    self.max_mismatch.to_string(),
+                    self.max_mismatch == RolloutConfig::default().max_mismatch,
+                ),
+                ("rollouts-timeout", timeout.to_string(), timeout == usual.timeout),
+                ("rollouts-attempts", attempts.to_string(), attempts == usual.attempts),
+                ("rollouts-concurrency", concurrency.to_string(), concurrency == usual.concurrency),
+            ] {
+                ensure!(
+                    self.rollouts.kind().is_served() || is_usual,
+                    "--{name} {value}: has no effect on --rollouts {}",
+                    self.rollouts
+                );
+            }
             let clips = [
                 ("max", Some(self.importance_sampling_clip_max).filter(|most| *most != CLIP_MAX)),
                 ("min", self.importance_sampling_clip_min),
@@ -129,7 +142,6 @@ impl SourceArgs {
                     clip.unwrap_or_default()
                 );
             }
-            let timeout = self.rollouts_timeout;
             ensure!(
                 (1e-3..=1e9).contains(&timeout),
                 "--rollouts-timeout {timeout}: expected a positive number of seconds"

@@ -142,6 +142,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
         max_length,
         sources: &sources,
         form,
+        family: shape.family,
         parameters: run.parameters(),
         train: &run.train,
         eval: run.eval.as_ref(),

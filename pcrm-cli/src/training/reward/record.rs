@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Error;
+use pcrm_core::model::family::Family;
 use pcrm_core::registry::{self, ConstraintPlugin};
 use pcrm_eval::table::percents;
 use pcrm_rl::metrics;
@@ -34,6 +35,8 @@ pub(super) struct Record<'a> {
     pub max_length: usize,
     pub sources: &'a [Source],
     pub form: Form,
+    /// The family of the model.
+    pub family: &'static Family,
     pub parameters: usize,
     pub train: &'a Pairs,
     pub eval: Option<&'a Pairs>,
@@ -130,6 +133,7 @@ impl Record<'_> {
             training: self.training(run),
             measures: measures(run),
             form: self.form.clone(),
+            scored_by_transformers: self.family.scored_by_transformers,
             ..Card::default()
         }
     }

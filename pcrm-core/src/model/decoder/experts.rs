@@ -53,7 +53,8 @@ impl Experts {
         };
         let shared = family.shared.map(|shared| {
             let network = Network::gated(params, at, &at.name(""), shared.network)?;
-            Ok::<_, crate::Error>(Shared { gate: matrix(shared.gate)?, network })
+            let gate = Linear::of(params, &at.name(shared.gate), at.adapters)?;
+            Ok::<_, crate::Error>(Shared { gate, network })
         });
         Ok(Some(Self {
             router: matrix(family.router)?,
@@ -111,7 +112,7 @@ impl Experts {
         }
         let mut sum = self.with_idle(sum.unwrap_or_else(|| x.clone()), &routes)?;
         if let Some(Shared { gate, network }) = &self.shared {
-            let share = gate.forward(x, Noise::NONE)?.unary(Unary::Sigmoid)?;
+            let share = gate.forward(x, pass.noise(rows))?.unary(Unary::Sigmoid)?;
             sum = sum.add(&network.forward(x, pass.noise(rows))?.mul(&share)?)?;
         }
         Ok(sum)

@@ -18,6 +18,7 @@ const EXPERTS: Experts = Experts {
     normalised: Normalised::Flag("norm_topk_prob"),
     layers: Some(LAYERS),
     shared: None,
+    adapted: true,
 };
 
 pub(super) const MIXTRAL: Family = Family {
@@ -34,6 +35,7 @@ pub(super) const MIXTRAL: Family = Family {
         normalised: Normalised::Always,
         layers: None,
         shared: None,
+        adapted: true,
     }),
     biases: Biases { qkv: Bias::Never, output: Bias::Never, mlp: Bias::Never },
     ..LLAMA
@@ -55,6 +57,7 @@ pub(super) const QWEN2_MOE: Family = Family {
             },
             width: "shared_expert_intermediate_size",
         }),
+        adapted: false,
         ..EXPERTS
     }),
     biases: Biases { qkv: Bias::Flag("qkv_bias"), output: Bias::Never, mlp: Bias::Never },
@@ -75,6 +78,7 @@ pub(super) const QWEN3_MOE: Family = Family {
 pub(super) const OLMOE: Family = Family {
     model_type: "olmoe",
     classifier: "OlmoeForSequenceClassification",
+    scored_by_transformers: false,
     language_model: "OlmoeForCausalLM",
     qk_norms: Some(QkNorms::Whole(["self_attn.q_norm", "self_attn.k_norm"])),
     experts: Some(Experts { width: "intermediate_size", layers: None, ..EXPERTS }),

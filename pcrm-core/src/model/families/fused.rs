@@ -36,6 +36,7 @@ pub(super) const GLM4: Family = Family {
 pub(super) const COHERE2: Family = Family {
     model_type: "cohere2",
     classifier: "Cohere2ForSequenceClassification",
+    scored_by_transformers: false,
     language_model: "Cohere2ForCausalLM",
     keys: Keys { norm_eps: Some("layer_norm_eps"), ..LLAMA_KEYS },
     positions: Positions::RotaryInWindows,
@@ -54,6 +55,7 @@ pub(super) const COHERE2: Family = Family {
 pub(super) const INTERNLM2: Family = Family {
     model_type: "internlm2",
     classifier: "InternLM2ForRewardModel",
+    scored_by_transformers: false,
     language_model: "InternLM2ForCausalLM",
     embedding: "model.tok_embeddings",
     attention_norm: Some("attention_norm"),

@@ -10,6 +10,7 @@ use crate::model::parameters::SCORE;
 pub(super) const GPT2: Family = Family {
     model_type: "gpt2",
     classifier: "GPT2ForSequenceClassification",
+    scored_by_transformers: true,
     language_model: "GPT2LMHeadModel",
     prefix: "transformer.",
     keys: Keys {
@@ -63,6 +64,7 @@ pub(super) const GPT2: Family = Family {
 pub(super) const GPT_NEOX: Family = Family {
     model_type: "gpt_neox",
     classifier: "GPTNeoXForSequenceClassification",
+    scored_by_transformers: true,
     language_model: "GPTNeoXForCausalLM",
     prefix: "gpt_neox.",
     keys: Keys { kv_heads: None, norm_eps: Some("layer_norm_eps"), ..LLAMA_KEYS },

@@ -25,6 +25,7 @@ pub(super) const NETWORK: Gated = Gated { gate: "mlp.gate_proj", up: "mlp.up_pro
 pub(super) const LLAMA: Family = Family {
     model_type: "llama",
     classifier: "LlamaForSequenceClassification",
+    scored_by_transformers: true,
     language_model: "LlamaForCausalLM",
     prefix: "model.",
     keys: LLAMA_KEYS,
@@ -110,6 +111,7 @@ pub(super) const SMOLLM3: Family = Family {
 pub(super) const GRANITE: Family = Family {
     model_type: "granite",
     classifier: "GraniteForSequenceClassification",
+    scored_by_transformers: false,
     language_model: "GraniteForCausalLM",
     embedding_scale: EmbeddingScale::Key("embedding_multiplier"),
     scale: AttentionScale { factor: Some("attention_multiplier"), ..LLAMA.scale },

@@ -21,6 +21,26 @@ pub struct Experts {
     pub layers: Option<ExpertLayers>,
     /// An additional network that every token uses; `None`: there is none.
     pub shared: Option<SharedExpert>,
+    /// True if the experts can have adapters. `transformers` holds the experts of a layer as one tensor; PEFT
+    /// adapts it only in families that it has a mapping of names for, and ignores adapters of experts in others.
+    pub adapted: bool,
+}
+
+impl Experts {
+    /// Returns whether a module belongs to one of the experts, between which the router chooses.
+    pub fn has_expert(&self, module: &str) -> bool {
+        module.contains(&format!(".{}", self.prefix))
+    }
+
+    /// Returns whether a module is a router.
+    pub fn is_router(&self, module: &str) -> bool {
+        module.ends_with(&format!(".{}", self.router))
+    }
+
+    /// Returns whether a module is the gate of the network that every token uses.
+    pub fn is_gate(&self, module: &str) -> bool {
+        self.shared.is_some_and(|shared| module.ends_with(&format!(".{}", shared.gate)))
+    }
 }
 
 /// The normalisation of the shares of a token's experts.

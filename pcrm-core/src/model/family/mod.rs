@@ -11,8 +11,10 @@ pub use sight::{Every, Pairs, Positions, Windows};
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The class as which `transformers` loads a reward model. (It has none for granite and cohere2.)
+    /// The class that the config of a reward model names.
     pub classifier: &'static str,
+    /// True if `transformers` has that class, so that it loads a reward model of the family.
+    pub scored_by_transformers: bool,
     /// The class as which `transformers` loads the language model.
     pub language_model: &'static str,
     /// The prefix of every name but the heads'; some checkpoints omit it.

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod dropout;
+mod modules;
 mod patterns;
 pub mod peft;
 mod targets;

@@ -5,7 +5,7 @@ use fancy_regex::Regex;
 use crate::error::{Error, Result};
 
 /// A regular expression over module names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pattern(Regex);
 
 impl Pattern {

@@ -3,14 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::{LoraConfig, Modules};
-use super::language_module;
+use super::modules::{LANGUAGE_HEAD, LinearModules, tables};
 use super::patterns::Pattern;
 use crate::error::{Error, Result};
 use crate::model::config::ModelConfig;
 use crate::model::parameters::{Head, parameters};
-
-/// PEFT's name of the language-model head, in every family.
-const LANGUAGE_HEAD: &str = "lm_head";
 
 /// The most module names that a message lists.
 const LISTED: usize = 12;
@@ -39,7 +36,7 @@ impl Targets {
     /// nothing.
     pub fn find(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<Self> {
         config.check()?;
-        let linear = linear_modules(shape, heads);
+        let LinearModules { adaptable: linear, barred } = LinearModules::of(shape, heads);
         let saved = saved(config, shape, heads)?;
         let wanted = Wanted::new(config, shape)?;
         let mut adapted = BTreeMap::new();
@@ -56,14 +53,23 @@ impl Targets {
             }
             adapted.insert(own.clone(), Target { rank: wanted.rank(peft)?, scale: wanted.scale(peft)? });
         }
-        for table in embeddings(shape) {
+        for (table, kind) in tables(shape) {
             if wanted.matches(&table)? && !matches!(wanted.targets, Names::AllLinear) {
                 let message = format!(
-                    "names {table}, an embedding; only linear layers can have adapters (modules_to_save \
-                     trains an embedding fully)"
+                    "names {table}, {kind}; only linear layers can have adapters (modules_to_save trains {kind} \
+                     fully)"
                 );
                 return Err(Error::invalid("target_modules", message));
             }
+        }
+        if let Some(expert) = wanted.experts_alone(&linear, &barred)? {
+            let family = shape.family.model_type;
+            let message = format!(
+                "names {expert}, an expert, but no other linear layer by the same name; in {family} experts \
+                 cannot have adapters, since PEFT ignores them there: name layers of attention or of the \
+                 shared expert"
+            );
+            return Err(Error::invalid("target_modules", message));
         }
         if adapted.is_empty() {
             let names: Vec<&str> = linear.iter().map(|(peft, _)| peft.as_str()).take(LISTED).collect();
@@ -76,27 +82,6 @@ impl Targets {
         }
         Ok(Self { adapted, saved })
     }
-}
-
-/// Lists linear modules by their names in PEFT and in parameters, which differ for the language-model head.
-fn linear_modules(shape: &ModelConfig, heads: &[Head]) -> Vec<(String, String)> {
-    let mut modules = Vec::new();
-    for parameter in parameters(shape, heads).iter().filter(|parameter| parameter.linear) {
-        if let Some(module) = parameter.module() {
-            modules.push((module.to_owned(), module.to_owned()));
-        }
-    }
-    if heads.contains(&Head::Language) {
-        modules.push((LANGUAGE_HEAD.to_owned(), language_module(shape).to_owned()));
-    }
-    modules
-}
-
-/// Lists the embedding modules.
-fn embeddings(shape: &ModelConfig) -> Vec<String> {
-    let tables = parameters(shape, &[]).into_iter().filter(|parameter| !parameter.linear);
-    let matrices = tables.filter(|parameter| parameter.shape.len() == 2);
-    matrices.filter_map(|parameter| parameter.module().map(str::to_owned)).collect()
 }
 
 /// Returns the parameters of `modules_to_save`; for a reward model always including its head, as in PEFT.
@@ -178,6 +163,16 @@ impl Names {
             Self::Pattern(pattern) => pattern.matches(module),
         }
     }
+
+    /// Returns the first module that the rule matches.
+    fn first_of<'m>(&self, modules: impl IntoIterator<Item = &'m String>) -> Result<Option<&'m String>> {
+        for module in modules {
+            if self.matches(module)? {
+                return Ok(Some(module));
+            }
+        }
+        Ok(None)
+    }
 }
 
 impl<'a> Wanted<'a> {
@@ -217,6 +212,27 @@ impl<'a> Wanted<'a> {
         // PEFT applies layers_to_transform only to lists of names.
         let (Some(layers), Names::List(_)) = (&self.layers, &self.targets) else { return Ok(true) };
         Ok(self.layer(module).is_some_and(|layer| layers.contains(&layer)))
+    }
+
+    /// Returns an expert that a name of the list, or the pattern, matches without matching a linear module.
+    fn experts_alone<'m>(
+        &self,
+        linear: &'m [(String, String)],
+        experts: &'m [String],
+    ) -> Result<Option<&'m String>> {
+        let single = |name: &String| Names::List(vec![name.clone()]);
+        let rules: Vec<Names> = match &self.targets {
+            Names::List(names) => names.iter().map(single).collect(),
+            Names::Pattern(pattern) => vec![Names::Pattern(pattern.clone())],
+            Names::None | Names::AllLinear => Vec::new(),
+        };
+        for rule in rules {
+            let Some(expert) = rule.first_of(experts)? else { continue };
+            if rule.first_of(linear.iter().map(|(peft, _)| peft))?.is_none() {
+                return Ok(Some(expert));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the number of the layer in a module's name.

@@ -4,7 +4,7 @@ use super::aggregation::Aggregation;
 use super::correction::{self, Correction};
 use super::entropy::quantile;
 use super::kl::{FAR, KlEstimator};
-use super::record::{Family, Seen};
+use super::record::{Family, Seen, record_chosen};
 use super::rows::{self, AnswerRow, Needs, Totals};
 use super::surrogate::{Surrogate, Term};
 use crate::error::Result;
@@ -244,6 +244,10 @@ impl PolicyLoss {
             seen.phi(self.surrogate.phi(row.advantage.at(0), weight));
         }
         self.family.record_row(row, &seen, metrics);
+        if let Some(entropy) = row.entropy.filter(|_| self.needs_threshold()) {
+            let chosen = (0..tokens).filter(|at| self.is_active(row, *at, totals));
+            record_chosen(chosen.map(|at| entropy[at]), metrics);
+        }
         correction::record_differences(row, metrics);
         if let Some((correction, weights)) = &corrections {
             correction.record(weights, metrics);

@@ -46,6 +46,7 @@ pub use evaluation::{Evaluation, PolicyLoss};
 pub use grpo::{GrpoConfig, GrpoLoss, ImportanceLevel};
 pub use kl::{Estimate, KlEstimator};
 pub use ppo::{KlPlace, PpoConfig, record_update};
+pub use record::loss_entropy;
 pub use rloo::{RlooConfig, Sampled};
 pub use rows::{Advantage, AnswerRow, Totals};
 pub use value::{ValueEvaluation, ValueLoss, ValueRow, explained_variance};

@@ -3,7 +3,7 @@
 use super::evaluation::Evaluation;
 use super::rows::{Advantage, AnswerRow, Totals};
 use super::surrogate::{Side, Surrogate};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Summary};
 
 /// The trainer whose metric names a loss uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,23 @@ impl Seen {
     fn weight(&self) -> f64 {
         if self.by_token { self.tokens } else { 1.0 }
     }
+}
+
+/// The mean entropy of the tokens that a loss is over, if these are a share chosen by their entropy.
+const CHOSEN_ENTROPY: &str = "entropy/chosen";
+
+/// Records the entropies of an answer's tokens that a loss is over.
+pub fn record_chosen(entropies: impl Iterator<Item = f64>, metrics: &mut Metrics) {
+    let chosen: Vec<f64> = entropies.collect();
+    if !chosen.is_empty() {
+        let count = chosen.len() as f64;
+        metrics.mean(CHOSEN_ENTROPY, chosen.iter().sum::<f64>() / count, count);
+    }
+}
+
+/// Returns the mean entropy of the tokens that the loss of a step was over.
+pub fn loss_entropy(step: &Summary) -> Option<f64> {
+    [CHOSEN_ENTROPY, "entropy", "policy/entropy_avg"].into_iter().find_map(|name| step.get(name))
 }
 
 impl Family {

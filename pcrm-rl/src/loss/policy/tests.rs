@@ -185,6 +185,28 @@ fn micro_batches_add_up() {
     }
 }
 
+/// Protects: the coefficient of the entropy bonus follows the entropy of the tokens that the loss is over, as in
+/// TRL, not that of all.
+#[test]
+fn the_entropy_of_chosen_tokens_steers() {
+    let step = step();
+    let all = rows(&step, false);
+    let measured = |share: f64| {
+        let loss = GrpoConfig { top_entropy_quantile: share, ..GrpoConfig::default() }.loss(16);
+        let (totals, mut metrics) = (loss.totals(&all).unwrap(), Metrics::default());
+        loss.evaluate(&all, &totals, &mut metrics).unwrap();
+        (loss_entropy(&metrics.summary()).unwrap(), totals)
+    };
+    let entropies = || all.iter().flat_map(|row| row.entropy.unwrap()).copied();
+    let mean = |least: f64| {
+        let chosen: Vec<f64> = entropies().filter(|entropy| *entropy >= least).collect();
+        chosen.iter().sum::<f64>() / chosen.len() as f64
+    };
+    assert!((measured(1.0).0 - mean(0.0)).abs() < 1e-12);
+    let (found, totals) = measured(0.4);
+    assert!((found - mean(totals.threshold.unwrap())).abs() < 1e-12 && found > mean(0.0), "{found}");
+}
+
 /// Protects: log-ratios of ±1e4, equal log-probabilities and steps without tokens give finite numbers; ratios
 /// are exactly 1 if the policy has not moved, and clamps are counted.
 #[test]

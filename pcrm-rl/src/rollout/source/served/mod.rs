@@ -192,11 +192,15 @@ impl RolloutSource for Served {
         // No request names the old versions any more, so their places are free for the new one.
         let old = self.versions.outdated().into_iter().map(|old| self.versions.of(old, adapters));
         let old: Vec<Version> = left.into_iter().chain(old.collect::<Vec<_>>()).collect();
-        if lanes.is_first() {
-            old.iter().for_each(|old| self.forget(old));
-            self.deliver(policy, &self.versions.of(version, adapters))?;
-        }
-        lanes.collective().barrier()?;
+        let new = self.versions.of(version, adapters);
+        // A failure of the first process is one of all, so that they save together.
+        lanes.shares(0, |_| match lanes.is_first() {
+            true => {
+                old.iter().for_each(|old| self.forget(old));
+                self.deliver(policy, &new)
+            }
+            false => Ok(()),
+        })?;
         self.versions.push(version);
         Ok(())
     }
