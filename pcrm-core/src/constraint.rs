@@ -4,14 +4,17 @@
 //! Δ is at Δ*/2. A [`Constraint`] computes Δ* once per data set, without gradient. `f32::INFINITY` means "no
 //! bound" and reduces the loss to −log σ(Δ).
 
+mod effect;
+
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::effect::{Direction, Effect, Weight};
 use crate::backend::Engine;
 use crate::data::prompt_id::PromptId;
 use crate::error::{Error, Result};
@@ -90,46 +93,6 @@ impl Priors {
             _ => std::path::absolute(named).map_err(Error::io(named)),
         }
     }
-}
-
-/// The direction of Δ* as a feature grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Unrestricted.
-    Free,
-    /// Never decreasing.
-    Increasing,
-    /// Never increasing.
-    Decreasing,
-}
-
-/// The effect of one feature on Δ*, for constraints fitted to several features; for display.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Effect {
-    /// The feature's name.
-    pub feature: String,
-    /// The direction that Δ* was allowed to take as the feature grows.
-    pub direction: Direction,
-    /// The feature's mean over the fitted pairs, in its own units.
-    pub mean: f64,
-    /// Its standard deviation over the fitted pairs.
-    pub std: f64,
-    /// Its weight, if the model has weights.
-    pub weight: Option<Weight>,
-    /// Its values from the 1st to the 99th percentile with Δ* at each, the other features at their means.
-    pub points: Vec<(f64, f64)>,
-}
-
-/// The weight of a feature: the change of the model's output per standard deviation of the feature.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Weight {
-    /// The mean over the models of all folds.
-    pub mean: f64,
-    /// The smallest over the models.
-    pub low: f64,
-    /// The largest over the models.
-    pub high: f64,
 }
 
 /// A prior constraint. Only its kind and its bounds are required.

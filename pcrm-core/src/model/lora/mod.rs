@@ -9,6 +9,7 @@ mod dropout;
 mod modules;
 mod patterns;
 pub mod peft;
+mod peft_config;
 mod targets;
 mod trainer_notes;
 
