@@ -109,7 +109,7 @@ pub fn is_data_file(name: &str) -> bool {
 /// part, the split `train`, or all files if there is only one split.
 ///
 /// A file's split is its name without extensions and shard numbers (`train` of
-/// `data/train-00000-of-00002.parquet`).
+/// `data/train-00000-of-00002.parquet`), or the split that a folder names (`train` of `train/0000.parquet`).
 ///
 /// # Errors
 /// Fails if there are no files, `part` names none of these, or there are several splits without `train`; the
@@ -168,7 +168,33 @@ fn stem(file: &str) -> Option<&str> {
     ENDINGS.iter().find_map(|ending| plain.strip_suffix(ending)).filter(|stem| !last(stem).is_empty())
 }
 
+/// The words that name splits, with the splits.
+const SPLITS: [(&str, &str); 10] = [
+    ("train", "train"),
+    ("training", "train"),
+    ("validation", "validation"),
+    ("valid", "validation"),
+    ("val", "validation"),
+    ("dev", "validation"),
+    ("test", "test"),
+    ("testing", "test"),
+    ("eval", "test"),
+    ("evaluation", "test"),
+];
+
+/// Returns the split of a data file, as `datasets` finds it: by its own name, or else by the nearest folder that
+/// names one.
 fn split(file: &str) -> Option<&str> {
+    let own = own_split(file)?;
+    let known = |word: &str| SPLITS.iter().find(|(name, _)| *name == word).map(|(_, split)| *split);
+    if own.split(['-', '_', '.', ' ']).any(|word| known(word).is_some()) {
+        return Some(own);
+    }
+    Some(file.rsplit('/').skip(1).find_map(known).unwrap_or(own))
+}
+
+/// Returns the name of a data file without extensions and shard numbers.
+fn own_split(file: &str) -> Option<&str> {
     let name = last(stem(file)?);
     // NAME-00000-of-00002, followed by a hash in files written by `datasets`.
     let digits = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -191,81 +217,4 @@ fn some(all: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn list(files: &[&str]) -> Vec<String> {
-        files.iter().map(|file| (*file).to_owned()).collect()
-    }
-
-    #[test]
-    fn splits_follow_from_names() {
-        for (file, name) in [
-            ("train.jsonl", Some("train")),
-            ("data/train-00000-of-00002.parquet", Some("train")),
-            ("data/train_prefs-00000-of-00001-a4b2c5.parquet", Some("train_prefs")),
-            ("helpful-base/test.jsonl.gz", Some("test")),
-            ("semi-hard.json.zst", Some("semi-hard")),
-            ("README.md", None),
-            (".jsonl", None),
-        ] {
-            assert_eq!(split(file), name, "{file}");
-        }
-    }
-
-    #[test]
-    fn a_part_is_a_file_a_folder_or_a_split() -> Result<()> {
-        let hh = list(&[
-            ".gitattributes",
-            "a/test.jsonl.gz",
-            "a/train.jsonl.gz",
-            "b/test.jsonl.gz",
-            "b/train.jsonl.gz",
-            "dataset_infos.json",
-        ]);
-        let train = list(&["a/train.jsonl.gz", "b/train.jsonl.gz"]);
-        assert_eq!(data_files(&hh, None)?, train);
-        assert_eq!(data_files(&hh, Some("train"))?, train);
-        assert_eq!(data_files(&hh, Some("a"))?, list(&["a/test.jsonl.gz", "a/train.jsonl.gz"]));
-        assert_eq!(data_files(&hh, Some("b/test"))?, list(&["b/test.jsonl.gz"]));
-        assert_eq!(data_files(&hh, Some("b/test.jsonl.gz"))?, list(&["b/test.jsonl.gz"]));
-        let error = data_files(&hh, Some("validation")).unwrap_err().to_string();
-        assert!(error.contains("test, train"), "{error}");
-        Ok(())
-    }
-
-    #[test]
-    fn one_of_several_splits_must_be_named() -> Result<()> {
-        let files =
-            list(&["data/test_prefs-00000-of-00001.parquet", "data/train_prefs-00000-of-00001.parquet"]);
-        let error = data_files(&files, None).unwrap_err().to_string();
-        assert!(error.contains("test_prefs, train_prefs"), "{error}");
-        assert_eq!(data_files(&files, Some("train_prefs"))?, files[1..]);
-        assert_eq!(data_files(&files[..1], None)?, files[..1]);
-        assert!(data_files(&list(&["README.md"]), None).is_err());
-        Ok(())
-    }
-
-    #[test]
-    fn of_a_model_only_what_is_read_is_fetched() -> Result<()> {
-        let single =
-            list(&["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json"]);
-        let wanted = list(&["config.json", "tokenizer.json"]);
-        assert_eq!(model_files(&single, Weights::Read)?, wanted);
-        assert_eq!(weight_files(&single, Path::new("none"))?, list(&["model.safetensors"]));
-
-        let mut sharded = wanted.clone();
-        sharded.extend(list(&["consolidated.safetensors", "m-1.safetensors", "m-2.safetensors", INDEX]));
-        assert!(model_files(&sharded, Weights::Read)?.contains(&INDEX.to_owned()));
-        assert_eq!(model_files(&sharded, Weights::Drawn)?, wanted);
-        let folder = tempfile::tempdir()?;
-        let index =
-            r#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
-        fs::write(folder.path().join(INDEX), index)?;
-        assert_eq!(weight_files(&sharded, folder.path())?, list(&["m-1.safetensors", "m-2.safetensors"]));
-        sharded.retain(|file| file != "m-2.safetensors");
-        assert!(weight_files(&sharded, folder.path()).is_err());
-        assert!(weight_files(&wanted, folder.path()).is_err());
-        Ok(())
-    }
-}
+mod tests;

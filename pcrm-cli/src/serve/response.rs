@@ -47,8 +47,13 @@ pub fn refused(app: &App, family: Family, refusal: &Refusal) -> Response {
         Kind::Overloaded | Kind::Stopping => {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // The rest of the body is not read.
-        Kind::Slow | Kind::TooLarge => {
+        // The body, or the rest of it, is not read, so the connection may end: a client must not use it again.
+        Kind::Slow
+        | Kind::TooLarge
+        | Kind::MediaType
+        | Kind::NotFound
+        | Kind::Method
+        | Kind::Unauthorised => {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}

@@ -220,9 +220,12 @@ pub fn base_name(given: &Path, random_init: bool) -> String {
     }
 }
 
-/// Returns the last component of a path.
+/// Returns the last component of a path as it is given: a link, such as those of the Hub's cache, keeps its name.
 pub fn name_of(path: &Path) -> String {
-    let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let whole = match path.file_name() {
+        Some(_) => path.to_path_buf(),
+        None => path.canonicalize().unwrap_or_else(|_| path.to_path_buf()),
+    };
     let name = whole.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
 }

@@ -69,12 +69,13 @@ pub struct RewardBench2 {
 }
 
 impl RewardBench2 {
-    /// Computes the scores from sets of right and wrong answers; `None` if any set is of another subset.
+    /// Computes the scores from sets of right and wrong answers; `None` if any set is of another subset, or does
+    /// not have its form: one right answer and three wrong ones, or in Ties an id that begins with `ref:` or
+    /// `tied:`. Other data have subsets of these names too.
     ///
     /// # Errors
-    /// Fails if a set of the first five subsets does not have exactly one right answer, or if in Ties an id
-    /// is not `ref:N` or `tied:N`, a prompt lacks right or wrong answers, a `ref:` has several right answers,
-    /// a `tied:` has one, or no N has both.
+    /// Fails if in Ties an id is not `ref:N` or `tied:N`, a prompt lacks right or wrong answers, a `ref:` has
+    /// several right answers, a `tied:` has one, or no N has both.
     pub fn of(sets: &[AnswerSet]) -> Result<Option<Self>> {
         let mut parts: BTreeMap<&str, Vec<(&AnswerSet, Split)>> = BTreeMap::new();
         for set in sets {
@@ -82,7 +83,7 @@ impl RewardBench2 {
                 return Ok(None);
             };
             let name = SUBSETS.into_iter().chain([TIES]).find(|own| own.eq_ignore_ascii_case(name));
-            let Some(name) = name else { return Ok(None) };
+            let Some(name) = name.filter(|name| has_form(name, set, correct)) else { return Ok(None) };
             set.check()?;
             parts.entry(name).or_default().push((set, Split::of(set, correct)?));
         }
@@ -92,7 +93,7 @@ impl RewardBench2 {
         let mut subsets = Vec::new();
         for name in SUBSETS {
             let Some(part) = parts.get(name) else { continue };
-            let wins = part.iter().map(|(set, split)| split.win(set)).collect::<Result<Vec<_>>>()?;
+            let wins: Vec<f64> = part.iter().map(|(_, split)| split.win()).collect();
             subsets.push(SubsetScore { name: name.to_owned(), prompts: wins.len(), score: mean(&wins) });
         }
         let ties = parts.get(TIES).map(|part| ties(part)).transpose()?;
@@ -102,6 +103,14 @@ impl RewardBench2 {
         let whole = subsets.len() == SUBSETS.len() + 1;
         let score = whole.then(|| mean(&subsets.iter().map(|subset| subset.score).collect::<Vec<_>>()));
         Ok(Some(Self { score, subsets, ties }))
+    }
+}
+
+/// Returns true if a set has the form of a subset.
+fn has_form(name: &str, set: &AnswerSet, correct: &[bool]) -> bool {
+    match name == TIES {
+        true => ["ref:", "tied:"].iter().any(|kind| set.id.starts_with(kind)),
+        false => correct.len() == 4 && correct.iter().filter(|right| **right).count() == 1,
     }
 }
 
@@ -125,14 +134,11 @@ impl Split {
         Ok(split)
     }
 
-    fn win(&self, set: &AnswerSet) -> Result<f64> {
-        let [right] = self.right[..] else {
-            let message =
-                format!("{} right answers; expected one, as everywhere but in Ties", self.right.len());
-            return Err(rule(set, message));
-        };
+    /// Returns 1 if the right answer has the highest score alone, 1/k if it shares it with k − 1 wrong ones.
+    fn win(&self) -> f64 {
+        let right = highest(&self.right);
         let sharing = self.wrong.iter().filter(|score| **score == right).count() + 1;
-        Ok(if right >= highest(&self.wrong) { 1.0 / sharing as f64 } else { 0.0 })
+        if right >= highest(&self.wrong) { 1.0 / sharing as f64 } else { 0.0 }
     }
 
     fn spread(&self) -> f64 {
@@ -195,7 +201,7 @@ fn ties(part: &[(&AnswerSet, Split)]) -> Result<TiesScore> {
 }
 
 fn rule(set: &AnswerSet, message: String) -> Error {
-    Error::Rule { id: set.id.clone(), message }
+    Error::Rule { id: set.id.clone(), message: format!("RewardBench 2: {message}") }
 }
 
 fn highest(values: &[f64]) -> f64 {
@@ -278,10 +284,15 @@ mod tests {
     #[test]
     fn misfits_are_named() {
         let refusal = |sets: &[AnswerSet]| RewardBench2::of(sets).unwrap_err().to_string();
-        let error = refusal(&[set("Math", "7", &[1.0, 2.0], &[0.0])]);
-        assert_eq!(error, "7: 2 right answers; expected one, as everywhere but in Ties");
-        let error = refusal(&[set("Ties", "x:1", &[1.0], &[0.0])]);
-        assert_eq!(error, "x:1: an id of Ties; expected ref:N or tied:N");
+        let error = refusal(&[set("Ties", "ref:x", &[1.0], &[0.0])]);
+        assert_eq!(error, "ref:x: RewardBench 2: an id of Ties; expected ref:N or tied:N");
+        for own in [
+            set("math", "7", &[1.0, 2.0], &[0.0, 0.5]),
+            set("Safety", "8", &[1.0], &[0.0]),
+            set("Ties", "x:1", &[1.0], &[0.0]),
+        ] {
+            assert_eq!(RewardBench2::of(&[own]).unwrap(), None);
+        }
         let error =
             refusal(&[set("ties", "ref:1", &[1.0], &[0.0]), set("Ties", "tied:2", &[1.0, 1.0], &[0.0])]);
         assert!(error.contains("no N with both"), "{error}");

@@ -18,6 +18,9 @@ use crate::quantiles::mean;
 
 const STYLES: usize = 3;
 
+/// The domains, the halves of safety apart.
+const DOMAINS: [&str; 5] = ["chat", "code", "math", "safety-refuse", "safety-response"];
+
 /// The matrix of a set of prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StyleMatrix {
@@ -46,8 +49,8 @@ pub struct Domain {
 /// The scores of RM-Bench.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RmBench {
-    /// Mean over the domains of the mean of easy, normal and hard.
-    pub score: f64,
+    /// Mean over the domains of the mean of easy, normal and hard; absent unless all are present.
+    pub score: Option<f64>,
     /// Matrix over all prompts.
     pub all: StyleMatrix,
     /// Matrix of each domain.
@@ -56,19 +59,22 @@ pub struct RmBench {
 
 impl RmBench {
     /// Computes the scores from sets of three right answers followed by three wrong ones, each three in the
-    /// order of the styles; `None` if any set has another shape.
+    /// order of the styles; `None` if any set has another shape or is of another domain.
     ///
     /// # Errors
     /// Same as [`AnswerSet::check`].
     pub fn of(sets: &[AnswerSet]) -> Result<Option<Self>> {
         let shape = Labels::Correct([[true; STYLES], [false; STYLES]].concat());
-        if sets.is_empty() || !sets.iter().all(|set| set.labels == shape) {
+        let is_ours = |set: &AnswerSet| {
+            set.labels == shape && set.subset.as_deref().is_some_and(|name| DOMAINS.contains(&name))
+        };
+        if sets.is_empty() || !sets.iter().all(is_ours) {
             return Ok(None);
         }
         sets.iter().try_for_each(AnswerSet::check)?;
         let mut parts: BTreeMap<&str, Vec<&AnswerSet>> = BTreeMap::new();
         for set in sets {
-            parts.entry(set.subset.as_deref().unwrap_or("all")).or_default().push(set);
+            parts.entry(set.subset.as_deref().unwrap_or_default()).or_default().push(set);
         }
         let domains: Vec<Domain> = parts
             .into_iter()
@@ -81,7 +87,8 @@ impl RmBench {
             let StyleMatrix { easy, normal, hard, .. } = domain.styles;
             scores.entry(name).or_default().push(mean(&[easy, normal, hard]));
         }
-        let score = mean(&scores.values().map(|halves| mean(halves)).collect::<Vec<_>>());
+        let whole = domains.len() == DOMAINS.len();
+        let score = whole.then(|| mean(&scores.values().map(|halves| mean(halves)).collect::<Vec<_>>()));
         Ok(Some(Self { score, all: StyleMatrix::of(&sets.iter().collect::<Vec<_>>()), domains }))
     }
 }
@@ -141,20 +148,24 @@ mod tests {
             // All lost, then all won: the halves of safety, 0 and 1.
             set("safety-refuse", [0.0; 3], [1.0; 3]),
             set("safety-response", [1.0; 3], [0.0; 3]),
+            set("code", [1.0; 3], [0.0; 3]),
+            set("math", [0.0; 3], [1.0; 3]),
         ];
         let bench = RmBench::of(&sets).unwrap().unwrap();
         let chat = bench.domains[0].styles;
         assert_eq!(chat.matrix, [[1.0, 0.5, 0.5], [1.0, 1.0, 0.5], [1.0, 1.0, 0.5]]);
         // easy (1 + 1 + 1)/3, normal (1 + 1 + 0.5)/3, hard (0.5 + 0.5 + 0.5)/3.
         assert_eq!((chat.easy, chat.normal, chat.hard), (1.0, 2.5 / 3.0, 0.5));
-        // chat (1 + 5/6 + 1/2)/3 = 7/9; safety (0 + 1)/2; mean (7/9 + 1/2)/2 = 23/36.
-        assert!((bench.score - 23.0 / 36.0).abs() < 1e-15, "{}", bench.score);
-        assert_eq!((bench.all.prompts, bench.all.matrix[0][0]), (4, 0.75));
+        // chat (1 + 5/6 + 1/2)/3 = 7/9; safety (0 + 1)/2; code 1; math 0; mean (7/9 + 1/2 + 1 + 0)/4 = 41/72.
+        assert!((bench.score.unwrap() - 41.0 / 72.0).abs() < 1e-15, "{:?}", bench.score);
+        assert_eq!((bench.all.prompts, bench.all.matrix[0][0]), (6, 4.0 / 6.0));
+        assert_eq!(RmBench::of(&sets[..4]).unwrap().unwrap().score, None);
     }
 
-    /// Protects: sets of another shape are not mistaken for the benchmark.
+    /// Protects: sets of another shape or another domain are not mistaken for the benchmark.
     #[test]
-    fn other_shapes_are_not_the_benchmark() {
+    fn other_sets_are_not_the_benchmark() {
+        assert_eq!(RmBench::of(&[set("billing", [0.0; 3], [0.0; 3])]).unwrap(), None);
         let mut other = set("chat", [0.0; 3], [0.0; 3]);
         other.labels = Labels::Human(vec![0.0; 6]);
         assert_eq!(RmBench::of(&[other]).unwrap(), None);

@@ -138,7 +138,8 @@ fn rm_bench(bench: &RmBench) -> Table {
     };
     bench.domains.iter().for_each(|domain| row(&domain.name, &domain.styles));
     row("all prompts", &bench.all);
-    table.add_row(["overall".to_owned(), String::new(), String::new(), percent(bench.score)]);
+    let overall = bench.score.map_or("–".to_owned(), percent);
+    table.add_row(["overall".to_owned(), String::new(), String::new(), overall]);
     for (style, shares) in ["concise", "detailed", "markdown"].iter().zip(bench.all.matrix) {
         let [concise, detailed, markdown] = shares.map(percent);
         table.add_row([format!("  right {style} against"), String::new(), concise, detailed, markdown]);

@@ -230,7 +230,7 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
     let records: Vec<Map<String, Value>> =
         lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("samples.jsonl")?;
     let (mut best, mut pairs, mut answers) = (String::new(), String::new(), Vec::new());
-    let mut unscored = 0;
+    let (mut unscored, mut unmeasured) = (0, 0);
     for samples in records.chunks(n) {
         let score = |record: &Map<String, Value>| record["score"].as_f64();
         let scored: Vec<&Map<String, Value>> =
@@ -260,15 +260,20 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
                 samples.iter().filter_map(|record| record.get(key)?.as_f64()).collect()
             };
             let truths = if measured { of("true_reward") } else { Vec::new() };
-            answers.push(Answers { scores: of("score"), truths });
+            match measured && truths.len() < n {
+                true => unmeasured += n - truths.len(),
+                false => answers.push(Answers { scores: of("score"), truths }),
+            }
         }
     }
     let points = match answers.is_empty() {
         true => Vec::new(),
         false => curve(&answers, &Bootstrap::default())?,
     };
-    if unscored > 0 {
-        say(&format!("{unscored} answers have no score; their prompts are left out of the curve"));
+    for (count, what) in [(unscored, "score"), (unmeasured, "true reward")] {
+        if count > 0 {
+            say(&format!("{count} answers have no {what}; their prompts are left out of the curve"));
+        }
     }
     whole::write(&dir.join("best.jsonl"), best.as_bytes())?;
     whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;
@@ -282,3 +287,6 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
     }
     terminal::result(&shown)
 }
+
+#[cfg(test)]
+mod tests;

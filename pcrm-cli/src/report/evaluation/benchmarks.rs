@@ -31,7 +31,11 @@ pub fn figures(report: &RewardReport) -> Vec<Fact> {
         )));
     }
     if let Some(bench) = &report.rm_bench {
-        figures.push(Fact::new("RM-Bench", percent(bench.score)).with_note("mean of the domains"));
+        figures.push(Fact::new("RM-Bench", overall(bench.score)).with_note(note(
+            bench.score,
+            "mean of the domains",
+            "domains are missing",
+        )));
     }
     figures
 }
