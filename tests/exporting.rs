@@ -443,6 +443,11 @@ fn origins_on_the_hub_are_named() -> Result<()> {
         format!("reward --model {base} --data {data}/train.jsonl --eval-split 0.2 --max-steps 2 --batch 8");
     world.run(&format!("{train} --output rm"))?;
     world.run("export rm --output out")?;
+    // An adapter names the commit of its base, which another branch or a later one may not hold.
+    world.run(&format!("{train} --lora-r 2 --output adapter"))?;
+    world.run("export adapter --output shared")?;
+    let config: Value = serde_json::from_slice(&world.read("shared/adapter_config.json")?)?;
+    ensure!(config["base_model_name_or_path"] == "acme/nano" && config["revision"] == "0123abc", "{config}");
     let card = String::from_utf8(world.read("out/README.md")?)?;
     for line in [
         "base_model: \"acme/nano\"\n",

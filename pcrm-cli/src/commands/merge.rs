@@ -125,7 +125,8 @@ impl MergeArgs {
             Ok(base) => Ok(base),
             // Not a local path, so a Hub repository.
             Err(_) => {
-                self.hub.model("base_model_name_or_path", Path::new(folder.base_name()?), Weights::Read)
+                let hub = self.hub.or_revision(folder.base_revision());
+                hub.model("base_model_name_or_path", Path::new(folder.base_name()?), Weights::Read)
             }
         }
     }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use self::origins::Origins;
 use self::paths::Paths;
-use crate::hub::{Content, Entry, is_repository};
+use crate::hub::{Content, Entry, commit_of, is_repository, repository_of};
 
 const ADAPTER: &str = "adapter_model.safetensors";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -166,8 +166,15 @@ fn cleaned(path: &Path, name: &str, origins: &Origins, paths: &Paths) -> Result<
     let before: Map<String, Value> = serde_json::from_str(&text).with_context(place)?;
     let mut after = before.clone();
     let base = origins.base.clone().map_or(Value::Null, Value::from);
-    match after.get("base_model_name_or_path").and_then(Value::as_str) {
-        Some(named) if name == ADAPTER_CONFIG && !(is_repository(named) && base.is_null()) => {
+    match after.get("base_model_name_or_path").and_then(Value::as_str).map(PathBuf::from) {
+        Some(named)
+            if name == ADAPTER_CONFIG && !(is_repository(&named.to_string_lossy()) && base.is_null()) =>
+        {
+            // The weights that the adapter was trained on, whatever the branch holds later.
+            let own = repository_of(&named).filter(|(_, own)| base == *own);
+            if let Some(commit) = own.and_then(|_| commit_of(&named)) {
+                after.insert("revision".to_owned(), commit.into());
+            }
             after.insert("base_model_name_or_path".to_owned(), base);
         }
         _ => {}

@@ -48,6 +48,12 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// Returns these options with another revision of the model, unless one is given.
+    pub fn or_revision(&self, revision: Option<&str>) -> Self {
+        let own = revision.filter(|_| self.revision == MAIN).unwrap_or(&self.revision);
+        Self { revision: own.to_owned(), ..self.clone() }
+    }
+
     /// Returns the folder of a model: `given` itself if it exists, else the cached files of the repository of
     /// that name.
     ///
@@ -161,6 +167,13 @@ pub fn repository_of(path: &Path) -> Option<(Kind, String)> {
     is_repository(&name).then_some((kind, name))
 }
 
+/// Returns the commit of the repository that a path in the cache belongs to.
+pub fn commit_of(path: &Path) -> Option<String> {
+    repository_of(path)?;
+    let mut parts = path.components().map(|part| part.as_os_str()).skip_while(|part| *part != "snapshots");
+    parts.nth(1).and_then(|commit| commit.to_str()).map(str::to_owned)
+}
+
 /// Returns true if a text has the form `org/name` of a repository.
 pub fn is_repository(text: &str) -> bool {
     Name::parse(text).is_some_and(|name| name.part.is_none())
@@ -235,8 +248,19 @@ mod tests {
         assert_eq!(of(model), Some((Kind::Model, "Qwen/Qwen2.5-0.5B".to_owned())));
         let data = "hub/datasets--acme--pairs/snapshots/0123abc/data/train.jsonl";
         assert_eq!(of(data), Some((Kind::Dataset, "acme/pairs".to_owned())));
+        assert_eq!(commit_of(Path::new(data)).as_deref(), Some("0123abc"));
         for path in ["models/qwen", "/data/snapshots/x", "models--alone/snapshots/0", "snapshots", ""] {
-            assert_eq!(of(path), None, "{path}");
+            assert_eq!((of(path), commit_of(Path::new(path))), (None, None), "{path}");
         }
+    }
+
+    /// Protects: the base of an adapter is fetched at the adapter's own revision, unless another one is given.
+    #[test]
+    fn a_typed_revision_goes_first() {
+        let of = |typed: &str, own: Option<&str>| {
+            let hub = Hub { revision: typed.to_owned(), data_revision: MAIN.to_owned() };
+            hub.or_revision(own).revision
+        };
+        assert_eq!([of(MAIN, Some("dev")), of("v2", Some("dev")), of(MAIN, None)], ["dev", "v2", MAIN]);
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use pcrm_core::data::files::{ENDINGS, SPLIT_WORDS};
 use pcrm_core::model::weights::{INDEX, SINGLE};
 use pcrm_core::text::tokenizer::is_tokenizer_file;
 use serde_json::Value;
@@ -152,7 +153,6 @@ pub fn data_files(all: &[String], part: Option<&str>) -> Result<Vec<String>> {
     Ok(chosen)
 }
 
-const ENDINGS: [&str; 3] = [".jsonl", ".json", ".parquet"];
 const PACKED: [&str; 4] = [".gz", ".zst", ".zstd", ""];
 /// JSON files that describe data sets without being data.
 const NOTES: [&str; 5] =
@@ -168,25 +168,11 @@ fn stem(file: &str) -> Option<&str> {
     ENDINGS.iter().find_map(|ending| plain.strip_suffix(ending)).filter(|stem| !last(stem).is_empty())
 }
 
-/// The words that name splits, with the splits.
-const SPLITS: [(&str, &str); 10] = [
-    ("train", "train"),
-    ("training", "train"),
-    ("validation", "validation"),
-    ("valid", "validation"),
-    ("val", "validation"),
-    ("dev", "validation"),
-    ("test", "test"),
-    ("testing", "test"),
-    ("eval", "test"),
-    ("evaluation", "test"),
-];
-
 /// Returns the split of a data file, as `datasets` finds it: by its own name, or else by the nearest folder that
 /// names one.
 fn split(file: &str) -> Option<&str> {
     let own = own_split(file)?;
-    let known = |word: &str| SPLITS.iter().find(|(name, _)| *name == word).map(|(_, split)| *split);
+    let known = |word: &str| SPLIT_WORDS.iter().find(|(name, _)| *name == word).map(|(_, split)| *split);
     if own.split(['-', '_', '.', ' ']).any(|word| known(word).is_some()) {
         return Some(own);
     }

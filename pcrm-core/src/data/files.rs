@@ -11,7 +11,7 @@ use super::slice::Slice;
 use crate::error::{Error, Result};
 
 /// Extensions of data files; `.gz` or `.zst` may follow them.
-const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv", ".tsv"];
+pub const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv", ".tsv"];
 
 /// Files other than data that the `datasets` library writes.
 const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", STATE, SPLITS];
@@ -22,8 +22,9 @@ const STATE: &str = "state.json";
 /// The file in which `save_to_disk` lists the folders of splits.
 const SPLITS: &str = "dataset_dict.json";
 
-/// Words in file names by which `datasets` and `pcrm data split` distinguish splits.
-const SPLIT_WORDS: [(&str, &str); 12] = [
+/// Words in the names of files and folders by which `datasets` and `pcrm data split` distinguish splits, with the
+/// splits.
+pub const SPLIT_WORDS: [(&str, &str); 12] = [
     ("train", "train"),
     ("training", "train"),
     ("test", "test"),

@@ -16,6 +16,8 @@ fn splits_follow_from_names() {
         ("semi-hard.json.zst", Some("semi-hard")),
         ("default/train/0000.parquet", Some("train")),
         ("testing/part-1.jsonl", Some("test")),
+        ("votes.csv", Some("votes")),
+        ("train/0.ndjson.gz", Some("train")),
         ("test/train.jsonl", Some("train")),
         ("train/test_prefs.jsonl", Some("test_prefs")),
         ("README.md", None),

@@ -90,6 +90,11 @@ impl AdapterFolder {
         named.ok_or_else(|| Error::file(self.dir.join(CONFIG), "base_model_name_or_path names no base model"))
     }
 
+    /// Returns `revision`: the branch, tag or commit of the base's repository, if the configuration names one.
+    pub fn base_revision(&self) -> Option<&str> {
+        self.config.other.get("revision").and_then(Value::as_str).filter(|revision| !revision.is_empty())
+    }
+
     /// Returns the folder of the base, looked up relative to the working directory and to the adapter.
     ///
     /// # Errors
