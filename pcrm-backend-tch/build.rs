@@ -23,6 +23,10 @@ fn shim(libraries: &std::path::Path) {
         .include("c10d")
         .include(include.join("torch/csrc/api/include"))
         .include(&include)
-        .file("c10d/shim.cpp")
+        .files(["c10d/shim.cpp", "c10d/nccl.cpp"])
         .compile("pcrm_c10d");
+    // dlsym, where it is not a part of libc.
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        println!("cargo::rustc-link-lib=dl");
+    }
 }

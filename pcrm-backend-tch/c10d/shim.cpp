@@ -3,55 +3,25 @@
 // Every function returns nullptr on success, or an error message that the caller frees with pcrm_text_free.
 // Tensors are torch-sys tensors (at::Tensor*).
 
-#include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <stdexcept>
 #include <string>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
-#include <torch/headeronly/version.h>
 
-#if TORCH_VERSION_MAJOR != 2 || TORCH_VERSION_MINOR != 11
-#error "c10d's classes are not a stable interface: this file is written for libtorch 2.11"
-#endif
+#include "group.hpp"
 
 namespace {
 
-using Milliseconds = std::chrono::milliseconds;
-
-struct Store {
-  c10::intrusive_ptr<c10d::Store> store;
-};
-
-struct Group {
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+// An operation under way. It keeps its tensors by itself.
+struct Pending {
+  c10::intrusive_ptr<c10d::Work> work;
   Milliseconds timeout;
 };
 
-char* text(const char* from) {
-  char* copy = static_cast<char*>(std::malloc(std::strlen(from) + 1));
-  return copy ? std::strcpy(copy, from) : copy;
-}
-
-template <typename Work>
-char* guarded(Work work) {
-  try {
-    work();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return text(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return text(error.what());
-  } catch (...) {
-    return text("an exception that is no std::exception");
-  }
-}
-
-void finished(Group* group, const c10::intrusive_ptr<c10d::Work>& work) {
-  if (!work->wait(group->timeout)) {
+void finished(const Pending& pending) {
+  if (!pending.work->wait(pending.timeout)) {
     throw std::runtime_error("the operation was not completed");
   }
 }
@@ -122,17 +92,27 @@ void pcrm_group_leave(Group* group) {
   guarded([&] { delete group; });
 }
 
-// Splits `in` into equal parts along its first dimension and sends part r to rank r; part r of `out` comes
-// from rank r.
-char* pcrm_group_all_to_all(Group* group, at::Tensor* out, at::Tensor* in) {
+// Starts to split `in` into equal parts along its first dimension and to send part r to rank r; part r of `out`
+// comes from rank r.
+char* pcrm_group_start_all_to_all(Group* group, at::Tensor* out, at::Tensor* in, Pending** pending) {
   return guarded([&] {
     std::vector<int64_t> equal;
-    finished(group, group->group->alltoall_base(*out, *in, equal, equal));
+    *pending = new Pending{group->group->alltoall_base(*out, *in, equal, equal), group->timeout};
   });
+}
+
+// Waits until the operation is complete, at most for the group's timeout.
+char* pcrm_pending_wait(Pending* pending) {
+  return guarded([&] { finished(*pending); });
+}
+
+// Forgets the operation, which goes on if it is not complete.
+void pcrm_pending_free(Pending* pending) {
+  guarded([&] { delete pending; });
 }
 
 // Gathers the `in` of every rank: part r of `out` comes from rank r.
 char* pcrm_group_all_gather(Group* group, at::Tensor* out, at::Tensor* in) {
-  return guarded([&] { finished(group, group->group->_allgather_base(*out, *in)); });
+  return guarded([&] { finished({group->group->_allgather_base(*out, *in), group->timeout}); });
 }
 }

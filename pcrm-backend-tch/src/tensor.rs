@@ -8,7 +8,7 @@ mod view;
 use std::fmt::{self, Debug};
 
 use pcrm_core::tape::{self, History, Node, Taped, Wanted};
-use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary, View};
+use pcrm_core::tensor::{Binary, Compare, CoreBackward, LeafReady, RawTensor, Reduce, Unary, View};
 use pcrm_core::{DType, Error, HostTensor, Kernels, Result, Tensor};
 use tch::{Kind, TchError, Tensor as Torch};
 
@@ -250,8 +250,8 @@ impl RawTensor for TchTensor {
         tape::record_custom(self, operands, backward)
     }
 
-    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
-        tape::pull::<Self>(outputs, leaves)
+    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor], ready: LeafReady<'_>) -> Result<()> {
+        tape::pull::<Self>(outputs, leaves, ready)
     }
 
     fn assign(&self, value: &Tensor) -> Result<()> {

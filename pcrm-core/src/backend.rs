@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::params::{Gradients, Params};
+use crate::params::{Gradients, Params, Ready};
 use crate::tensor::Tensor;
 
 /// The device and the number of threads of a backend.
@@ -83,20 +83,30 @@ pub trait Backend: Send {
     /// Fails if no gradient reaches a trained parameter ([`Error::MissingGradient`]), which means that the
     /// graph is cut, if shapes differ, and if an earlier backward pass consumed the history.
     fn backward_from(&self, outputs: &[(&Tensor, &Tensor)], params: &Params) -> Result<Gradients> {
-        let leaves: Vec<&Tensor> = params.iter_trained().map(|(_, param)| param).collect();
         let mut gradients = Gradients::default();
-        let mut missing = Vec::new();
-        for ((name, _), gradient) in params.iter_trained().zip(Tensor::pull(outputs, &leaves)?) {
-            match gradient {
-                // Gradients of batch parts are accumulated in f32, regardless of the parameter's type.
-                Some(gradient) => gradients.insert(name, gradient.cast(DType::F32)?),
-                None => missing.push(name.to_owned()),
-            }
-        }
-        match missing.is_empty() {
-            true => Ok(gradients),
-            false => Err(Error::MissingGradient { names: missing }),
-        }
+        self.backward_each(outputs, params, &mut |name, gradient| {
+            gradients.insert(name, gradient);
+            Ok(())
+        })?;
+        Ok(gradients)
+    }
+
+    /// Computes the gradients of [`Backend::backward_from`], and calls `ready` with each as soon as it is
+    /// complete, while the pass continues.
+    ///
+    /// # Errors
+    /// Fails as [`Backend::backward_from`] does, and with the error of `ready`.
+    fn backward_each(&self, outputs: &[(&Tensor, &Tensor)], params: &Params, ready: Ready<'_>) -> Result<()> {
+        let (names, leaves): (Vec<&str>, Vec<&Tensor>) = params.iter_trained().unzip();
+        let mut arrived = vec![false; names.len()];
+        Tensor::pull_each(outputs, &leaves, &mut |leaf, gradient| {
+            arrived[leaf] = true;
+            // Gradients of batch parts are accumulated in f32, regardless of the parameter's type.
+            ready(names[leaf], gradient.cast(DType::F32)?)
+        })?;
+        let missing = names.into_iter().zip(arrived).filter(|(_, arrived)| !arrived);
+        let names: Vec<String> = missing.map(|(name, _)| name.to_owned()).collect();
+        if names.is_empty() { Ok(()) } else { Err(Error::MissingGradient { names }) }
     }
 
     /// Returns the processes that train together, including this one. By default there are no others.

@@ -1,7 +1,7 @@
 //! The processes of one run, and exchanges of tensors and bytes in which all of them take part.
 //!
 //! Every process calls the same operations in the same order, and each operation returns when its result is
-//! complete. If another process is gone, the operation fails, and the error names the process if it is known.
+//! complete, except those that are started and waited for later ([`Exchange`]). If another process is gone, the operation fails, and the error names the process if it is known.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -13,6 +13,25 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::host::HostTensor;
 use crate::tensor::Tensor;
+
+/// An exchange that is under way. One that is dropped goes on and completes by itself, and its result is lost.
+pub trait Exchange: Debug + Send {
+    /// Waits until the exchange is complete and returns its result.
+    ///
+    /// # Errors
+    /// Fails if a rank is gone or does not join within the timeout.
+    fn wait(self: Box<Self>) -> Result<Tensor>;
+}
+
+/// An exchange that was complete when it was started.
+#[derive(Debug)]
+struct Complete(Tensor);
+
+impl Exchange for Complete {
+    fn wait(self: Box<Self>) -> Result<Tensor> {
+        Ok(self.0)
+    }
+}
 
 /// The processes of a run, from the view of one of them.
 pub trait Collective: Debug + Send + Sync {
@@ -28,6 +47,15 @@ pub trait Collective: Debug + Send + Sync {
     /// # Errors
     /// Fails if a rank is gone or does not join within the timeout.
     fn all_to_all(&self, parts: &Tensor) -> Result<Tensor>;
+
+    /// Starts [`Collective::all_to_all`] and returns at once. Every process starts and calls all operations in
+    /// the same order, and may wait for those it started in any order. By default the exchange is made here.
+    ///
+    /// # Errors
+    /// Fails as [`Collective::all_to_all`] does.
+    fn start_all_to_all(&self, parts: &Tensor) -> Result<Box<dyn Exchange>> {
+        Ok(Box::new(Complete(self.all_to_all(parts)?)))
+    }
 
     /// Returns the tensors of all ranks, concatenated along the first dimension: f32, of equal shapes.
     ///

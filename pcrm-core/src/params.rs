@@ -169,6 +169,9 @@ impl Params {
     }
 }
 
+/// Takes the gradient of the parameter of this name, which is complete.
+pub type Ready<'a> = &'a mut dyn FnMut(&str, Tensor) -> Result<()>;
+
 /// Gradients by parameter name.
 #[derive(Debug, Clone, Default)]
 pub struct Gradients(BTreeMap<String, Tensor>);
@@ -198,13 +201,21 @@ impl Gradients {
     /// Fails if shapes differ.
     pub fn accumulate(&mut self, more: Gradients) -> Result<()> {
         for (name, gradient) in more.0 {
-            let sum = match self.0.get(&name) {
-                Some(before) => before.add(&gradient)?,
-                None => gradient,
-            };
+            let sum = self.take_sum(&name, gradient)?;
             self.0.insert(name, sum);
         }
         Ok(())
+    }
+
+    /// Takes out the gradient of this parameter and returns its sum with `more`, or `more` if there is none.
+    ///
+    /// # Errors
+    /// Fails if shapes differ.
+    pub fn take_sum(&mut self, name: &str, more: Tensor) -> Result<Tensor> {
+        match self.0.remove(name) {
+            Some(before) => before.add(&more),
+            None => Ok(more),
+        }
     }
 
     /// Returns √Σ g² over all gradients; not finite if any element is not.

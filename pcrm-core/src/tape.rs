@@ -4,13 +4,13 @@
 //! computed for operands that want none, saved tensors are freed right after use, and fused operations are
 //! recorded like any other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::tensor::{CoreBackward, RawTensor, Tensor};
+use crate::tensor::{CoreBackward, LeafReady, RawTensor, Tensor};
 
 /// A function from the gradient of the result to those of every operand; `None` for an operand that wants
 /// none.
@@ -150,13 +150,18 @@ pub fn record_custom<X: Taped>(value: &X, operands: &[&Tensor], backward: CoreBa
     Ok(Tensor::new(X::taped(value.value(), history)))
 }
 
-/// Computes d Σ outputs·gradients / d leaf of every leaf, `None` if no gradient arrives: [`RawTensor::pull`]
-/// of every backend.
+/// Computes d Σ outputs·gradients / d leaf of every leaf, and calls `ready` with the leaf's index and its
+/// gradient as soon as that is complete; never for a leaf that no gradient reaches: [`RawTensor::pull`] of
+/// every backend.
 ///
 /// # Errors
-/// Fails if gradients have other shapes than their outputs, with the operations' own errors, and if an
-/// earlier pass consumed the history.
-pub fn pull<X: Taped>(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+/// Fails if gradients have other shapes than their outputs, with the operations' own errors and those of
+/// `ready`, and if an earlier pass consumed the history.
+pub fn pull<X: Taped>(
+    outputs: &[(&Tensor, &Tensor)],
+    leaves: &[&Tensor],
+    ready: LeafReady<'_>,
+) -> Result<()> {
     const OP: &str = "backward";
     let own = |tensor: &'_ Tensor| -> Result<(X::Value, History<X::Value>)> {
         let tensor = tensor.downcast::<X>(OP, X::BACKEND)?;
@@ -172,18 +177,26 @@ pub fn pull<X: Taped>(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Res
             roots.push((root, own(&gradient.cast(output.dtype())?)?.0));
         }
     }
-    let found = walk(roots, X::sum)?;
-    let mut gradients = Vec::with_capacity(leaves.len());
-    for leaf in leaves {
-        let gradient = own(leaf)?.1.and_then(|leaf| found.get(&leaf.id).map(X::handle));
-        gradients.push(gradient.map(|gradient| Tensor::new(X::taped(gradient, None))));
+    let mut asked: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, leaf) in leaves.iter().enumerate() {
+        if let Some(leaf) = own(leaf)?.1 {
+            asked.entry(leaf.id).or_default().push(index);
+        }
     }
-    Ok(gradients)
+    walk(roots, X::sum, |id, gradient| {
+        let mut indices = asked.get(&id).into_iter().flatten();
+        indices.try_for_each(|index| ready(*index, Tensor::new(X::taped(X::handle(&gradient), None))))
+    })
 }
 
-/// Walks the tape back from tensors with known gradients and returns the gradient of every leaf, by its
-/// number.
-fn walk<T>(roots: Vec<(Arc<Node<T>>, T)>, add: impl Fn(T, T) -> Result<T>) -> Result<HashMap<u64, T>> {
+/// Walks the tape back from tensors with known gradients, and calls `ready` with the number and the gradient
+/// of every leaf as soon as the last operation that uses the leaf is done.
+fn walk<T>(
+    roots: Vec<(Arc<Node<T>>, T)>,
+    add: impl Fn(T, T) -> Result<T>,
+    mut ready: impl FnMut(u64, T) -> Result<()>,
+) -> Result<()> {
+    let mut uses = uses(roots.iter().map(|(root, _)| root.as_ref()).collect());
     // Numbers increase from operands to results, so the largest waiting number has its complete gradient.
     let mut waiting: BTreeMap<u64, (Arc<Node<T>>, T)> = BTreeMap::new();
     let arrive = |waiting: &mut BTreeMap<u64, (Arc<Node<T>>, T)>, node: &Arc<Node<T>>, gradient: T| {
@@ -197,10 +210,10 @@ fn walk<T>(roots: Vec<(Arc<Node<T>>, T)>, add: impl Fn(T, T) -> Result<T>) -> Re
     for (root, gradient) in roots {
         arrive(&mut waiting, &root, gradient)?;
     }
-    let mut leaves = HashMap::new();
     while let Some((id, (node, gradient))) = waiting.pop_last() {
+        // A leaf is left here if some operation that uses it got no gradient.
         if node.leaf {
-            leaves.insert(id, gradient);
+            ready(id, gradient)?;
             continue;
         }
         let step = node.backward.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| {
@@ -211,10 +224,38 @@ fn walk<T>(roots: Vec<(Arc<Node<T>>, T)>, add: impl Fn(T, T) -> Result<T>) -> Re
         let gradients = step(&gradient, Wanted(&node.operands))?;
         drop(gradient);
         for (operand, gradient) in node.operands.iter().zip(gradients) {
-            if let (Some(operand), Some(gradient)) = (operand, gradient) {
+            let Some(operand) = operand else { continue };
+            if let Some(gradient) = gradient {
                 arrive(&mut waiting, operand, gradient)?;
+            }
+            let Some(left) = uses.get_mut(&operand.id) else { continue };
+            *left -= 1;
+            if *left == 0
+                && let Some((_, gradient)) = waiting.remove(&operand.id)
+            {
+                ready(operand.id, gradient)?;
             }
         }
     }
-    Ok(leaves)
+    Ok(())
 }
+
+/// Returns the number of uses of every leaf by operations of the tape that reaches back from `roots`.
+fn uses<T>(roots: Vec<&Node<T>>) -> HashMap<u64, usize> {
+    let (mut uses, mut seen, mut open) = (HashMap::new(), HashSet::new(), roots);
+    while let Some(node) = open.pop() {
+        if !seen.insert(node.id) {
+            continue;
+        }
+        for operand in node.operands.iter().flatten() {
+            match operand.leaf {
+                true => *uses.entry(operand.id).or_default() += 1,
+                false => open.push(operand),
+            }
+        }
+    }
+    uses
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ mod raw;
 use std::any::Any;
 use std::fmt::{self, Debug};
 
-pub use self::raw::{CoreBackward, RawTensor};
+pub use self::raw::{CoreBackward, LeafReady, RawTensor};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
@@ -209,9 +209,23 @@ impl Tensor {
     /// Fails if shapes differ, if a tensor belongs to another backend, and if an earlier backward pass
     /// consumed the history.
     pub fn pull(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
+        let mut gradients: Vec<Option<Tensor>> = leaves.iter().map(|_| None).collect();
+        Self::pull_each(outputs, leaves, &mut |leaf, gradient| {
+            gradients[leaf] = Some(gradient);
+            Ok(())
+        })?;
+        Ok(gradients)
+    }
+
+    /// Computes the gradients of [`Tensor::pull`], and calls `ready` with each as soon as it is complete, while
+    /// the pass continues; never for a leaf that no gradient reaches.
+    ///
+    /// # Errors
+    /// Fails as [`Tensor::pull`] does, and with the error of `ready`.
+    pub fn pull_each(outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor], ready: LeafReady<'_>) -> Result<()> {
         match outputs {
-            [] => Ok(leaves.iter().map(|_| None).collect()),
-            [(first, _), ..] => first.0.pull(outputs, leaves),
+            [] => Ok(()),
+            [(first, _), ..] => first.0.pull(outputs, leaves, ready),
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Memory {
     pub weights: u64,
     /// This process's slice of the masters and both moments, in f32.
     pub optimiser: u64,
-    /// Peak of the lanes' gradients in f32, including the flat copies sent and received during the exchange.
+    /// Peak of the lanes' gradients in f32, including the buckets that are sent and received.
     pub gradients: u64,
     /// An estimate of activations: the values of a micro-batch that the backward pass reads.
     pub activations: u64,
@@ -65,24 +65,34 @@ impl Footprint {
         slice_of(self.trained.iter().copied(), self.processes) as u64
     }
 
-    /// Returns the number of gradients in memory at once while lanes are computed: the current lane's, one for
-    /// every unfinished node above it, and that of a micro-batch, if a lane has several.
+    /// Returns the number of gradients in memory at once while lanes are computed: one for every unfinished
+    /// node above the current lane, and the sum of its micro-batches, if it has several. What a backward pass
+    /// completes is added to them at once, so it counts only where there is no other.
     fn gradients_at_once(&self) -> u64 {
         let own = (self.lanes / self.processes).max(1) as u64;
         let several = self.tokens > (self.micro_tokens as u64).saturating_mul(self.lanes as u64);
-        u64::from(own.next_power_of_two().trailing_zeros()) + 1 + u64::from(several)
+        (u64::from(own.next_power_of_two().trailing_zeros()) + u64::from(several)).max(1)
+    }
+
+    /// Returns the number of elements of gradients in memory at once: those of the process's last node, or
+    /// what is sent and received of it, and what is sent and received of its other nodes.
+    fn gradients(&self) -> u64 {
+        let (lanes, flat) =
+            (self.gradients_at_once() * self.parameters(), self.slice() * self.processes as u64);
+        match self.is_exchanged() {
+            true => lanes.max(2 * flat) + 2 * flat * (nodes(self.lanes, self.processes) as u64 - 1),
+            false => lanes,
+        }
     }
 
     /// Returns the bytes that a process holds.
     pub fn memory(&self) -> Memory {
         let (parameters, slice) = (self.parameters(), self.slice());
-        let flat = slice * self.processes as u64;
-        let exchanged = parameters + if self.is_exchanged() { 2 * flat } else { 0 };
         let (layers, width) = (self.layers.0 as u64, self.layers.1 as u64);
         Memory {
             weights: 4 * parameters + (self.frozen * self.element) as u64 + self.quantised.1,
             optimiser: if self.is_exchanged() { 12 * slice } else { 8 * parameters },
-            gradients: 4 * exchanged.max(self.gradients_at_once() * parameters),
+            gradients: 4 * self.gradients(),
             activations: KEPT * layers * width * self.micro_tokens as u64 * self.element as u64,
         }
     }
@@ -143,18 +153,21 @@ mod tests {
         assert_eq!(one.sent(), 0);
         let expected = 8.0 * eight.parameters() as f64 * 7.0 / 8.0;
         assert!((eight.sent() as f64 / expected - 1.0).abs() < 1e-3, "{}", eight.sent());
-        // One process with eight lanes keeps unfinished nodes: 4 gradients at once.
-        assert_eq!(one.memory().gradients, 16 * one.parameters());
+        // One process with eight lanes keeps unfinished nodes, to which it adds the last lane: 3 gradients.
+        assert_eq!(one.memory().gradients, 12 * one.parameters());
+        // What one of eight processes sends and receives: 2 gradients.
+        assert_eq!(eight.memory().gradients, 8 * 8 * eight.slice());
     }
 
-    /// Protects: a lane with several micro-batches holds the gradient of one of them beside their sum.
+    /// Protects: a lane with several micro-batches holds their sum beside unfinished nodes, and nothing more
+    /// where it is the only lane.
     #[test]
-    fn micro_batches_need_a_gradient_more() {
+    fn micro_batches_need_one_sum() {
         let one = llama(1);
         let more = Footprint { tokens: one.tokens + 1, ..one.clone() };
-        assert_eq!(more.memory().gradients, 20 * one.parameters());
+        assert_eq!(more.memory().gradients, 16 * one.parameters());
         let whole = |tokens| Footprint { lanes: 1, tokens, ..llama(1) };
         assert_eq!(whole(2048).memory().gradients, 4 * one.parameters());
-        assert_eq!(whole(2049).memory().gradients, 8 * one.parameters());
+        assert_eq!(whole(2049).memory().gradients, 4 * one.parameters());
     }
 }

@@ -4,8 +4,8 @@
 //! A fixed rule deals the items of a step to lanes: round-robin, alternating between the halves of the tree
 //! of lanes, so that a step with few items is spread over processes. A process computes an equal range of
 //! lanes, one gradient each, and gradients are summed in a balanced binary tree over lanes
-//! ([`pcrm_core::optim::SlicedAdamW::total`]). Metrics merge in the order of lanes. A run with one lane has
-//! one process and computes a step as a whole.
+//! ([`pcrm_core::optim::Sent::total`]). They are sent to other processes while they are computed. Metrics
+//! merge in the order of lanes. A run with one lane has one process and computes a step as a whole.
 
 mod stopped;
 mod tree;
@@ -13,8 +13,8 @@ mod tree;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pcrm_core::optim::LaneSums;
-use pcrm_core::{Backend, Collective, Error, Gradients, HostTensor, Params};
+use pcrm_core::optim::{Sending, Sent};
+use pcrm_core::{Backend, Collective, Error, Gradients, HostTensor, Params, Ready};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,7 +24,7 @@ use self::tree::{dealing, subtree};
 use crate::error::Result;
 use crate::learner::Trainable;
 use crate::metrics::Metrics;
-use crate::objective::{Batch, Objective, Tokens, evaluate, gradient, gradient_of};
+use crate::objective::{Batch, Gradient, Objective, Tokens, evaluate, gradient_of};
 use crate::options::refuse;
 
 /// The lanes of a run, and the processes that compute them.
@@ -37,16 +37,24 @@ pub struct Lanes {
 /// The gradient of a step, as the sum of one or more gradients, with the metrics of all lanes.
 #[derive(Debug)]
 pub struct LaneGradient {
-    /// For each gradient, the sums over the ranges of lanes that are complete in this process. Each gradient
-    /// is summed over all lanes before gradients are added up, so that the order of summation is the same
-    /// with any number of processes.
-    pub sums: Vec<LaneSums>,
+    /// The gradient of a run with one lane; empty with several.
+    pub gradients: Gradients,
+    /// The gradients of a run with several lanes. Each is summed over all lanes before they are added up, so
+    /// that the order of summation is the same with any number of processes.
+    pub sent: Vec<Sent>,
     /// The metrics of the whole step.
     pub metrics: Metrics,
     /// Counts of the tokens of the whole step.
     pub tokens: Tokens,
     /// The ranks whose part of the loss is not finite.
     pub diverged: Vec<usize>,
+}
+
+impl From<Gradient> for LaneGradient {
+    fn from(whole: Gradient) -> Self {
+        let Gradient { gradients, metrics, tokens } = whole;
+        Self { gradients, sent: Vec::new(), metrics, tokens, diverged: Vec::new() }
+    }
 }
 
 impl Lanes {
@@ -97,10 +105,10 @@ impl Lanes {
         subtrees(self.count, self.collective.world())
     }
 
-    /// Returns the gradient of a batch.
+    /// Computes the gradient of a batch, one lane after the other, and sends it while it is computed.
     ///
     /// # Errors
-    /// Fails if there are several lanes and the loss couples the items of a step, or as the objective and the
+    /// Fails if the loss couples the items of a step, if a process is gone, or as the objective and the
     /// backend do.
     pub fn gradient<O: Objective>(
         &self,
@@ -109,13 +117,8 @@ impl Lanes {
         model: &O::Model,
         batch: &Batch<'_, O>,
         progress: f64,
+        mut sending: Sending<'_>,
     ) -> Result<LaneGradient> {
-        if !self.are_several() {
-            let made = gradient(backend, objective, model, batch, progress)?;
-            let diverged = Vec::new();
-            let sums = vec![vec![(0..1, made.gradients)]];
-            return Ok(LaneGradient { sums, metrics: made.metrics, tokens: made.tokens, diverged });
-        }
         if objective.at_once() {
             let message = format!(
                 "{}: the loss couples the items of a step, which one process computes at once; expected 1",
@@ -127,24 +130,24 @@ impl Lanes {
         let pass = batch.pass(objective, &statistics, Some(progress));
         let mut shown: Vec<(Metrics, Tokens)> = Vec::new();
         let dealing = dealing(&(0..self.count));
-        let mut of_lane = |lane: usize| -> Result<Gradients> {
+        let mut of_lane = |lane: usize, ready: Ready<'_>| -> Result<()> {
             let place = dealing.iter().position(|of| *of == lane).unwrap_or(lane);
             let items: Vec<usize> = batch.items.iter().skip(place).step_by(self.count).copied().collect();
             if items.is_empty() {
                 shown.push(Default::default());
-                return zeros(model.params());
+                return zeros(model.params(), ready);
             }
             let part = Batch { data: batch.data, items: &items, micro_tokens: batch.micro_tokens };
-            let made = gradient_of(backend, objective, model, &part, &pass)?;
-            shown.push((made.metrics, made.tokens));
-            Ok(made.gradients)
+            shown.push(gradient_of(backend, objective, model, &part, &pass, ready)?);
+            Ok(())
         };
-        let mut sums = LaneSums::new();
         for node in &self.subtrees()[self.collective.rank()] {
-            sums.push((node.clone(), subtree(node, &mut of_lane)?));
+            subtree(node, &mut of_lane, &mut |name, gradient| sending.add(name, &gradient))?;
+            sending.end_node()?;
         }
         let mut made = LaneGradient {
-            sums: vec![sums],
+            gradients: Gradients::default(),
+            sent: vec![sending.end()?],
             metrics: Metrics::default(),
             tokens: Tokens::default(),
             diverged: Vec::new(),
@@ -266,14 +269,13 @@ impl Lanes {
     }
 }
 
-/// Returns zeros for every trained parameter: the gradient of an empty lane.
-fn zeros(params: &Params) -> Result<Gradients> {
-    let mut gradients = Gradients::default();
+/// Calls `ready` with zeros for every trained parameter: the gradient of an empty lane.
+fn zeros(params: &Params, ready: Ready<'_>) -> Result<()> {
     for (name, param) in params.iter_trained() {
         let zeros = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
-        gradients.insert(name, param.constant(&zeros)?);
+        ready(name, param.constant(&zeros)?)?;
     }
-    Ok(gradients)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pcrm_core::model::{LanguageModel, Loading, RewardModel};
-use pcrm_core::optim::{self, LaneSums, Rule, SlicedAdamW, WeightType, clip_scale};
+use pcrm_core::optim::{self, Rule, SlicedAdamW, WeightType, clip_scale};
 use pcrm_core::schedule::Schedule;
-use pcrm_core::{Backend, DType, Gradients, HostTensor, Params};
+use pcrm_core::{Backend, DType, HostTensor, Params};
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::lanes::{LaneGradient, Lanes};
-use crate::objective::{Batch, Objective};
+use crate::objective::{self, Batch, Objective};
 use crate::options::TrainerConfig;
 
 /// A model that can be trained, saved and loaded again.
@@ -164,7 +164,8 @@ impl<M: Trainable> Learner<M> {
             }
             true => {
                 let collective = std::sync::Arc::clone(lanes.collective());
-                Optimiser::Sliced(SlicedAdamW::new(config.adamw, model.params(), collective)?)
+                let (adamw, bytes) = (config.adamw, config.bucket_bytes);
+                Optimiser::Sliced(SlicedAdamW::with_buckets(adamw, model.params(), collective, bytes)?)
             }
         };
         let schedule = Schedule {
@@ -217,9 +218,9 @@ impl<M: Trainable> Learner<M> {
         batch: &Batch<'_, O>,
         progress: f64,
     ) -> Result<(LaneGradient, Update)> {
-        let made = self.gradient(backend, objective, batch, progress)?;
+        let mut made = self.gradient(backend, objective, batch, progress)?;
         let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
-        let update = self.update(&made.sums, rows)?;
+        let update = self.update(&mut made, rows)?;
         Ok((made, update))
     }
 
@@ -235,7 +236,13 @@ impl<M: Trainable> Learner<M> {
         progress: f64,
     ) -> Result<LaneGradient> {
         let model = self.model.at_step(self.optimiser.steps());
-        let made = self.lanes.gradient(backend, objective, &model, batch, progress)?;
+        let made = match &self.optimiser {
+            Optimiser::Whole(_) => objective::gradient(backend, objective, &model, batch, progress)?.into(),
+            Optimiser::Sliced(optimiser) => {
+                let sending = optimiser.sending(self.lanes.count(), &self.lanes.subtrees())?;
+                self.lanes.gradient(backend, objective, &model, batch, progress, sending)?
+            }
+        };
         let rows = || batch.items.iter().map(|item| objective.origin(batch.data, *item)).collect();
         let value = made.metrics.summary().loss();
         if !value.is_finite() {
@@ -247,40 +254,35 @@ impl<M: Trainable> Learner<M> {
         Ok(made)
     }
 
-    /// Clips gradients by their global norm and updates the weights at the learning rate of this step.
+    /// Clips a gradient by its global norm and updates the weights at the learning rate of this step. What was
+    /// sent of the gradient is taken out.
     ///
     /// # Errors
     /// Fails if the norm is not finite, naming the `rows` of the batch, or if the backend fails. The weights are
     /// then unchanged.
-    pub fn update(&mut self, sums: &[LaneSums], rows: impl FnOnce() -> Vec<String>) -> Result<Update> {
-        let made = self.optimiser.steps();
-        let learning_rate = self.schedule.rate(made);
+    pub fn update(&mut self, made: &mut LaneGradient, rows: impl FnOnce() -> Vec<String>) -> Result<Update> {
+        let steps = self.optimiser.steps();
+        let learning_rate = self.schedule.rate(steps);
         let most = self.max_grad_norm;
         let scale = |grad_norm: f64| match grad_norm.is_finite() {
             true => Ok(most.map_or(1.0, |most| clip_scale(grad_norm, most))),
             false => {
-                let (step, what) = (made + 1, "gradient norm".to_owned());
+                let (step, what) = (steps + 1, "gradient norm".to_owned());
                 Err(Error::NotFinite { step, what, value: grad_norm, rows: rows() })
             }
         };
         let grad_norm = match &mut self.optimiser {
             Optimiser::Whole(optimiser) => {
-                let mut gradients = Gradients::default();
-                for (_, gradient) in sums.iter().flatten() {
-                    gradients.accumulate(gradient.clone())?;
-                }
-                let norm = gradients.global_norm()?;
-                optimiser.step(&gradients, learning_rate, scale(norm)?)?;
+                let norm = made.gradients.global_norm()?;
+                optimiser.step(&made.gradients, learning_rate, scale(norm)?)?;
                 norm
             }
             Optimiser::Sliced(optimiser) => {
-                let subtrees = self.lanes.subtrees();
-                let of_lanes = |sums| optimiser.total(self.lanes.count(), &subtrees, sums);
                 let none = || pcrm_core::Error::invalid("lanes", "there is no gradient");
-                let (first, more) = sums.split_first().ok_or_else(none)?;
-                let mut total = of_lanes(first)?;
-                for more in more {
-                    total = total.add(&of_lanes(more)?)?;
+                let mut sent = std::mem::take(&mut made.sent).into_iter();
+                let mut total = sent.next().ok_or_else(none)?.total()?;
+                for more in sent {
+                    total = total.add(&more.total()?)?;
                 }
                 let norm = optimiser.norm(&total)?;
                 optimiser.step(&total, learning_rate, scale(norm)?)?;

@@ -1,6 +1,6 @@
 //! The options of a run, with their defaults and valid ranges.
 
-use pcrm_core::optim::{AdamWConfig, Rule, WeightType};
+use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, Rule, WeightType};
 use pcrm_core::schedule::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,10 @@ pub struct TrainerConfig {
     /// lane per process, and the same number of lanes gives the same bits on any number of processes.
     #[serde(skip_serializing_if = "is_one")]
     pub lanes: usize,
+    /// The most bytes of gradients that several processes exchange at once, while the backward pass computes
+    /// others. They change no result, and are not saved.
+    #[serde(skip)]
+    pub bucket_bytes: usize,
     /// The largest learning rate.
     pub learning_rate: f64,
     /// Shape of the learning rate after warm-up.
@@ -102,6 +106,7 @@ impl Default for TrainerConfig {
             order: Order::Shuffled,
             micro_tokens: 8192,
             lanes: 1,
+            bucket_bytes: BUCKET_BYTES,
             learning_rate: 1e-4,
             schedule: Shape::Linear,
             warmup: Warmup::Ratio(0.0),

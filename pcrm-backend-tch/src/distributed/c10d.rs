@@ -1,4 +1,4 @@
-//! Owned handles for the functions of `c10d/shim.cpp`.
+//! Owned handles for the functions of `c10d/shim.cpp` and `c10d/nccl.cpp`.
 
 #![allow(
     unsafe_code,
@@ -18,6 +18,11 @@ struct RawStore {
 
 #[repr(C)]
 struct RawGroup {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+struct RawPending {
     _private: [u8; 0],
 }
 
@@ -48,8 +53,23 @@ unsafe extern "C" {
         timeout_ms: i64,
         group: *mut *mut RawGroup,
     ) -> *mut c_char;
+    fn pcrm_group_join_nccl(
+        store: *mut RawStore,
+        rank: c_int,
+        world: c_int,
+        timeout_ms: i64,
+        group: *mut *mut RawGroup,
+    ) -> *mut c_char;
+    fn pcrm_group_abort(group: *mut RawGroup);
     fn pcrm_group_leave(group: *mut RawGroup);
-    fn pcrm_group_all_to_all(group: *mut RawGroup, out: *mut C_tensor, own: *mut C_tensor) -> *mut c_char;
+    fn pcrm_group_start_all_to_all(
+        group: *mut RawGroup,
+        out: *mut C_tensor,
+        own: *mut C_tensor,
+        pending: *mut *mut RawPending,
+    ) -> *mut c_char;
+    fn pcrm_pending_wait(pending: *mut RawPending) -> *mut c_char;
+    fn pcrm_pending_free(pending: *mut RawPending);
     fn pcrm_group_all_gather(group: *mut RawGroup, out: *mut C_tensor, own: *mut C_tensor) -> *mut c_char;
 }
 
@@ -76,6 +96,10 @@ fn done(message: *mut c_char) -> Result<(), Failed> {
 
 fn text(value: &str) -> Result<CString, Failed> {
     CString::new(value).map_err(|_| format!("{value:?} holds a zero byte"))
+}
+
+fn number(value: usize) -> Result<c_int, Failed> {
+    c_int::try_from(value).map_err(|_| format!("{value}: too many processes"))
 }
 
 fn millis(timeout: Duration) -> i64 {
@@ -150,8 +174,6 @@ impl Group {
         interface: &str,
         timeout: Duration,
     ) -> Result<Self, Failed> {
-        let number =
-            |value: usize| c_int::try_from(value).map_err(|_| format!("{value}: too many processes"));
         let (address, interface) = (text(address)?, text(interface)?);
         let mut group = std::ptr::null_mut();
         let (rank, world) = (number(rank)?, number(world)?);
@@ -171,23 +193,79 @@ impl Group {
         Ok(Self(group))
     }
 
+    /// Joins an NCCL group of `world` processes that meet in the store; they connect in their first operation.
+    pub fn join_nccl(store: &Store, rank: usize, world: usize, timeout: Duration) -> Result<Self, Failed> {
+        let mut group = std::ptr::null_mut();
+        let (rank, world) = (number(rank)?, number(world)?);
+        // SAFETY: the store lives through the call, and the group keeps its own reference to it; `group` is
+        // writable.
+        done(unsafe { pcrm_group_join_nccl(store.0, rank, world, millis(timeout), &raw mut group) })?;
+        Ok(Self(group))
+    }
+
+    /// Ends all operations of an NCCL group, which cannot be used after this.
+    pub fn abort(&mut self) {
+        // SAFETY: the group lives as long as `self`, and nothing else uses it.
+        unsafe { pcrm_group_abort(self.0) }
+    }
+
     /// Sends part r of `own` to rank r, and overwrites part r of `out` with the part from rank r.
     pub fn all_to_all(&mut self, out: &mut Torch, own: &Torch) -> Result<(), Failed> {
-        // SAFETY: both tensors outlive the call, which returns when the operation is complete, and nothing
-        // else uses the group.
-        done(unsafe { pcrm_group_all_to_all(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut()) })
+        self.start_all_to_all(out.shallow_clone(), own.shallow_clone())?.wait().map(drop)
+    }
+
+    /// Starts [`Group::all_to_all`].
+    pub fn start_all_to_all(&mut self, mut out: Torch, own: Torch) -> Result<Pending, Failed> {
+        let mut pending = std::ptr::null_mut();
+        // SAFETY: c10d keeps its own references to both tensors until the operation is complete; nothing else
+        // uses the group, and `pending` is writable.
+        done(unsafe {
+            pcrm_group_start_all_to_all(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut(), &raw mut pending)
+        })?;
+        Ok(Pending { operation: Operation(pending), out, _own: own })
     }
 
     /// Overwrites part r of `out` with `own` of rank r.
     pub fn all_gather(&mut self, out: &mut Torch, own: &Torch) -> Result<(), Failed> {
-        // SAFETY: as in `all_to_all`.
+        // SAFETY: both tensors outlive the call, which returns when the operation is complete, and nothing
+        // else uses the group.
         done(unsafe { pcrm_group_all_gather(self.0, out.as_mut_ptr(), own.as_ptr().cast_mut()) })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // SAFETY: `join` created it, and nothing uses it after this.
+        // SAFETY: `join` or `join_nccl` created it, and nothing uses it after this.
         unsafe { pcrm_group_leave(self.0) }
+    }
+}
+
+/// An operation that is under way, and its result. One that is dropped goes on by itself.
+#[derive(Debug)]
+pub(super) struct Pending {
+    operation: Operation,
+    out: Torch,
+    _own: Torch,
+}
+
+#[derive(Debug)]
+struct Operation(*mut RawPending);
+
+// SAFETY: a c10d::Work may be waited for and freed in any thread.
+unsafe impl Send for Operation {}
+
+impl Pending {
+    /// Waits until the operation is complete, and returns what arrived.
+    pub fn wait(self) -> Result<Torch, Failed> {
+        // SAFETY: `Group::start_all_to_all` created the operation, which lives as long as `self`.
+        done(unsafe { pcrm_pending_wait(self.operation.0) })?;
+        Ok(self.out)
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: `Group::start_all_to_all` created it, and nothing uses it after this.
+        unsafe { pcrm_pending_free(self.0) }
     }
 }

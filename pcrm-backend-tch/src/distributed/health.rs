@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pcrm_core::Error;
 use pcrm_core::collective::Meeting;
 
 use super::c10d::{Failed, Store};
@@ -65,6 +66,11 @@ impl Health {
             true => self.diagnosis(message),
             false => format!("{} did not come within {within} s: {message}", ranks(&absent)),
         }
+    }
+
+    /// Returns the error of a failed operation, with the process that caused it.
+    pub fn blaming(&self, message: &str) -> Error {
+        Error::Collective { message: self.diagnosis(message) }
     }
 
     /// Returns the message for a failed operation, with the process that caused it.

@@ -1,29 +1,34 @@
 //! The processes of a run over libtorch's c10d: a TCP store where they meet, and a Gloo group.
 //!
-//! Tensors on a GPU are exchanged through host memory: this build has no NCCL.
+//! Tensors on GPUs are exchanged over NCCL if it has proved itself ([`nccl`]), otherwise through host memory.
 
 mod c10d;
 mod health;
+mod nccl;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use pcrm_core::collective::Meeting;
+use pcrm_core::collective::{Exchange, Meeting};
 use pcrm_core::{Collective, Error, Result, Tensor};
 use tch::{Device, Kind, Tensor as Torch};
 
-use self::c10d::{Failed, Group};
+use self::c10d::{Failed, Group, Pending};
 use self::health::Health;
 use crate::tensor::TchTensor;
 use crate::{NAME, failed};
 
+/// A group; `None` after this process has left.
+type Joined = Mutex<Option<Group>>;
+
 /// The group of a run's processes.
 #[derive(Debug)]
-struct Gloo {
+struct Processes {
     meeting: Meeting,
-    /// `None` after this process has left.
-    group: Mutex<Option<Group>>,
-    health: Health,
+    gloo: Joined,
+    /// Opened by the first exchange of tensors; `None` if the processes exchange over Gloo only.
+    nccl: OnceLock<Option<Joined>>,
+    health: Arc<Health>,
     sent: AtomicU64,
 }
 
@@ -46,52 +51,90 @@ pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
     let Meeting { rank, world, timeout, .. } = *meeting;
     let group = Group::join(health.store(), rank, world, address, &interface, timeout);
     let group = group.map_err(|message| failed(health.absent(&message)))?;
-    Ok(Arc::new(Gloo {
+    Ok(Arc::new(Processes {
         meeting: meeting.clone(),
-        group: Mutex::new(Some(group)),
-        health,
+        gloo: Mutex::new(Some(group)),
+        nccl: OnceLock::new(),
+        health: Arc::new(health),
         sent: AtomicU64::new(0),
     }))
 }
 
-impl Gloo {
-    /// Runs an operation of the group; the error of a failed one names the process that caused it.
-    fn run(&self, operation: impl FnOnce(&mut Group) -> Result<(), Failed>) -> Result<()> {
-        let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+impl Processes {
+    /// Runs an operation of a group; the error of a failed one names the process that caused it.
+    fn run<T>(&self, group: &Joined, operation: impl FnOnce(&mut Group) -> Result<T, Failed>) -> Result<T> {
+        let mut group = group.lock().unwrap_or_else(PoisonError::into_inner);
         let done = match group.as_mut() {
             Some(group) => operation(group),
             None => Err("this process has left the group".to_owned()),
         };
-        done.map_err(|message| Error::Collective { message: self.health.diagnosis(&message) })
+        done.map_err(|message| self.health.blaming(&message))
+    }
+
+    /// Returns the group that exchanges tensors of a device, and the device on which they must be.
+    fn carrier(&self, device: Device) -> Result<(&Joined, Device)> {
+        let nccl = match self.nccl.get() {
+            Some(found) => found,
+            None => {
+                let agree = |own: &str| -> Result<Vec<String>> {
+                    let texts = self.gather(own.as_bytes())?;
+                    Ok(texts.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
+                };
+                let opened = nccl::opened(&self.meeting, self.health.store(), device, agree)?;
+                self.nccl.get_or_init(|| opened.map(|group| Mutex::new(Some(group))))
+            }
+        };
+        Ok(nccl.as_ref().map_or((&self.gloo, Device::Cpu), |group| (group, device)))
     }
 
     fn count(&self, elements: usize, size: usize) {
         self.sent.fetch_add((elements * size) as u64, Ordering::Relaxed);
     }
 
-    /// Gathers tensors of one shape on the host.
-    fn gathered(&self, own: &Torch) -> Result<Torch> {
+    /// Gathers tensors of one shape, which must be on the group's device.
+    fn gathered(&self, group: &Joined, own: &Torch) -> Result<Torch> {
         let world = self.meeting.world as i64;
         let shape: Vec<i64> =
             std::iter::once(world * own.size()[0]).chain(own.size()[1..].to_vec()).collect();
-        let mut out = Torch::f_empty(shape, (own.kind(), Device::Cpu)).map_err(failed("all_gather"))?;
-        self.run(|group| group.all_gather(&mut out, own))?;
+        let mut out = Torch::f_empty(shape, (own.kind(), own.device())).map_err(failed("all_gather"))?;
+        self.run(group, |group| group.all_gather(&mut out, own))?;
         Ok(out)
     }
 }
 
-/// Converts a tensor to what the group exchanges: f32, contiguous, on the host.
-fn on_host(op: &'static str, tensor: &Tensor) -> Result<(Torch, Device)> {
-    let value = &tensor.downcast::<TchTensor>(op, NAME)?.value;
-    let dense = || value.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous();
-    Ok((dense().map_err(failed(op))?, value.device()))
+/// Converts a tensor to what a group exchanges: f32, contiguous, on the group's device.
+fn dense(op: &'static str, value: &Torch, device: Device) -> Result<Torch> {
+    let dense = || value.f_to_device(device)?.f_to_kind(Kind::Float)?.f_contiguous();
+    dense().map_err(failed(op))
+}
+
+fn value<'a>(op: &'static str, tensor: &'a Tensor) -> Result<&'a Torch> {
+    Ok(&tensor.downcast::<TchTensor>(op, NAME)?.value)
 }
 
 fn tensor(op: &'static str, value: &Torch, device: Device) -> Result<Tensor> {
     Ok(Tensor::new(TchTensor::constant(value.f_to_device(device).map_err(failed(op))?)))
 }
 
-impl Collective for Gloo {
+const ALL_TO_ALL: &str = "all_to_all";
+
+/// An all-to-all under way, whose result goes to a device.
+#[derive(Debug)]
+struct Started {
+    pending: Pending,
+    device: Device,
+    health: Arc<Health>,
+}
+
+impl Exchange for Started {
+    fn wait(self: Box<Self>) -> Result<Tensor> {
+        let Self { pending, device, health } = *self;
+        let out = pending.wait().map_err(|message| health.blaming(&message))?;
+        tensor(ALL_TO_ALL, &out, device)
+    }
+}
+
+impl Collective for Processes {
     fn rank(&self) -> usize {
         self.meeting.rank
     }
@@ -101,30 +144,37 @@ impl Collective for Gloo {
     }
 
     fn all_to_all(&self, parts: &Tensor) -> Result<Tensor> {
-        const OP: &str = "all_to_all";
-        let (own, device) = on_host(OP, parts)?;
-        let mut out = own.f_empty_like().map_err(failed(OP))?;
-        self.run(|group| group.all_to_all(&mut out, &own))?;
+        self.start_all_to_all(parts)?.wait()
+    }
+
+    fn start_all_to_all(&self, parts: &Tensor) -> Result<Box<dyn Exchange>> {
+        let parts = value(ALL_TO_ALL, parts)?;
+        let (group, place) = self.carrier(parts.device())?;
+        let own = dense(ALL_TO_ALL, parts, place)?;
+        let out = own.f_empty_like().map_err(failed(ALL_TO_ALL))?;
         self.count(own.numel() / self.meeting.world * (self.meeting.world - 1), 4);
-        tensor(OP, &out, device)
+        let pending = self.run(group, |group| group.start_all_to_all(out, own))?;
+        Ok(Box::new(Started { pending, device: parts.device(), health: Arc::clone(&self.health) }))
     }
 
     fn all_gather(&self, own: &Tensor) -> Result<Tensor> {
         const OP: &str = "all_gather";
-        let (own, device) = on_host(OP, own)?;
-        let out = self.gathered(&own)?;
+        let part = value(OP, own)?;
+        let (group, place) = self.carrier(part.device())?;
+        let own = dense(OP, part, place)?;
+        let out = self.gathered(group, &own)?;
         self.count(own.numel() * (self.meeting.world - 1), 4);
-        tensor(OP, &out, device)
+        tensor(OP, &out, part.device())
     }
 
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
         let err = || failed("gather");
         let length = Torch::f_from_slice(&[own.len() as i64]).map_err(err())?;
-        let lengths = Vec::<i64>::try_from(self.gathered(&length)?).map_err(err())?;
+        let lengths = Vec::<i64>::try_from(self.gathered(&self.gloo, &length)?).map_err(err())?;
         let most = lengths.iter().copied().max().unwrap_or(0).max(1) as usize;
         let mut padded = own.to_vec();
         padded.resize(most, 0);
-        let all = self.gathered(&Torch::f_from_slice(&padded).map_err(err())?)?;
+        let all = self.gathered(&self.gloo, &Torch::f_from_slice(&padded).map_err(err())?)?;
         let all = Vec::<u8>::try_from(all).map_err(err())?;
         let of = |(part, length): (&[u8], &i64)| part[..*length as usize].to_vec();
         Ok(all.chunks(most).zip(&lengths).map(of).collect())
@@ -133,7 +183,11 @@ impl Collective for Gloo {
     fn leave(&self, reason: &str) {
         self.health.ending(reason);
         // Closing the connections ends the operations of processes that wait for this one.
-        drop(self.group.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let left = |group: &Joined| group.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut nccl) = self.nccl.get().and_then(Option::as_ref).and_then(left) {
+            nccl.abort();
+        }
+        drop(left(&self.gloo));
         self.health.heard();
     }
 

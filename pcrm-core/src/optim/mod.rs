@@ -6,6 +6,7 @@ mod adamw8;
 pub mod dynamic;
 mod held;
 mod layout;
+mod sending;
 mod sliced;
 mod states;
 
@@ -20,7 +21,8 @@ pub use self::adamw::AdamW;
 pub use self::adamw8::{AdamW8bit, SMALLEST};
 pub use self::held::WeightType;
 pub use self::layout::slice_of;
-pub use self::sliced::{LaneSums, SliceGradient, SlicedAdamW, halves};
+pub use self::sending::{BUCKET_BYTES, Sending, Sent, halves};
+pub use self::sliced::{SliceGradient, SlicedAdamW};
 
 use self::held::Held;
 use crate::dtype::DType;

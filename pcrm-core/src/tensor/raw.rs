@@ -13,6 +13,9 @@ use crate::kernels::Kernels;
 /// want one; the others may get `None`.
 pub type CoreBackward = Box<dyn FnOnce(&Tensor, &[bool]) -> Result<Vec<Option<Tensor>>> + Send>;
 
+/// Takes the gradient of the leaf of this index, which is complete.
+pub type LeafReady<'a> = &'a mut dyn FnMut(usize, Tensor) -> Result<()>;
+
 /// The primitives that a backend implements. Fused operations are in [`Kernels`], which has defaults for all.
 pub trait RawTensor: Any + Debug + Send {
     /// Returns this backend's fused operations.
@@ -54,9 +57,9 @@ pub trait RawTensor: Any + Debug + Send {
     /// Returns these values with a custom history instead of their own: `backward` returns the gradients of
     /// `operands`. Backends implement it with [`crate::tape::record_custom`].
     fn record(&self, operands: &[&Tensor], backward: CoreBackward) -> Result<Tensor>;
-    /// Computes the gradients of Σ outputs·gradients with respect to `leaves`, independent of this tensor.
-    /// Backends implement it with [`crate::tape::pull`].
-    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>>;
+    /// Computes the gradients of Σ outputs·gradients with respect to `leaves`, independent of this tensor, and
+    /// calls `ready` with each as soon as it is complete. Backends implement it with [`crate::tape::pull`].
+    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor], ready: LeafReady<'_>) -> Result<()>;
     /// Overwrites the elements in place, without history; every handle sees the change.
     fn assign(&self, value: &Tensor) -> Result<()>;
     /// Overwrites these slices of the first dimension in place, without history; `value` has one per slice.

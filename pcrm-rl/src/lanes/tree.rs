@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use pcrm_core::Gradients;
 use pcrm_core::optim::halves;
+use pcrm_core::{Gradients, Ready};
 
 use crate::error::Result;
 
@@ -35,13 +35,18 @@ fn within(node: &Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>
     }
 }
 
-/// Returns the sum over a node of the tree, which is the sum of its halves.
+/// Computes the sum over a node of the tree, which is the sum of its halves, and calls `ready` with that of
+/// every parameter as soon as it is complete, while the node's last lane is computed.
 pub(super) fn subtree(
     node: &Range<usize>,
-    of_lane: &mut impl FnMut(usize) -> Result<Gradients>,
-) -> Result<Gradients> {
-    let Some([left, right]) = halves(node) else { return of_lane(node.start) };
-    let mut sum = subtree(&left, of_lane)?;
-    sum.accumulate(subtree(&right, of_lane)?)?;
-    Ok(sum)
+    of_lane: &mut dyn FnMut(usize, Ready<'_>) -> Result<()>,
+    ready: Ready<'_>,
+) -> Result<()> {
+    let Some([left, right]) = halves(node) else { return of_lane(node.start, ready) };
+    let mut sums = Gradients::default();
+    subtree(&left, of_lane, &mut |name, gradient| {
+        sums.insert(name, gradient);
+        Ok(())
+    })?;
+    subtree(&right, of_lane, &mut |name, gradient| ready(name, sums.take_sum(name, gradient)?))
 }
