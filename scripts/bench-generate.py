@@ -6,7 +6,8 @@
 
 Reads the column `prompt`, or the text of `chosen` up to its last "Assistant:". Every sample has exactly
 --new-tokens tokens. --batch is rows per call, or several such numbers; the fastest counts. `--prompts 0`
-takes as many as one call has. Draws random weights if MODEL has none. Prints one line of JSON for each batch.
+takes as many as one call has. Draws random weights if MODEL has none. One whole call goes before the clock
+starts, as in `pcrm bench generate`. Prints one line of JSON for each batch.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def run(chunk):
 for batch in args.batch:
     per_call = max(1, batch // args.samples)
     prompts = all_prompts[: args.prompts or per_call]
-    run(prompts[:1])
+    run(prompts[:per_call])
     start = time.perf_counter()
     for at in range(0, len(prompts), per_call):
         run(prompts[at : at + per_call])

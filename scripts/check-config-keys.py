@@ -3,7 +3,8 @@
 
     python scripts/check-config-keys.py
 
-needs transformers. For every family of pcrm-core/src/model/config_keys.json, checks that
+needs transformers. For every family of config_keys.json (decoders) and encoder_keys.json in pcrm-core/src/model,
+checks that
   the table has every field of the config class, every alias of one, every parameter of generation that the class
   takes, and every config attribute that the family's modeling code reads (attributes read by the shared code must be
   in the table of some family);
@@ -23,11 +24,12 @@ import transformers
 from transformers import GenerationConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-TABLE = Path(__file__).parent.parent / "pcrm-core" / "src" / "model" / "config_keys.json"
+MODEL = Path(__file__).parent.parent / "pcrm-core" / "src" / "model"
+TABLES = [MODEL / "config_keys.json", MODEL / "encoder_keys.json"]
 # The shape of the model: pcrm requires all of these.
 WANTED = {
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "n_embd", "n_layer", "n_head", "ffn_dim",
+    "n_embd", "n_layer", "n_head", "ffn_dim", "n_layers", "n_heads", "dim", "hidden_dim",
 }  # fmt: skip
 # Attributes and methods of config objects that no file sets, and fields of the multimodal gemma3 in gemma3's code.
 NOT_KEYS = {
@@ -45,25 +47,30 @@ def read_by(source):
 
 
 def main():
-    table = json.loads(TABLE.read_text())
-    every = table.pop("every")
+    tables = [json.loads(path.read_text()) for path in TABLES]
+    everys = [table.pop("every") for table in tables]
+    # Encoders ignore what all decoders ignore.
+    neutral = {key for part in ("ignored", "generation") for key in everys[0][part]}
     root = Path(transformers.__file__).parent
     shared = set().union(*(read_by((root / name).read_text()) for name in SHARED_CODE))
     generation = set(GenerationConfig._get_default_generation_params())
     # Shared code reads keys of some families; pcrm reports them in the files of the others.
-    known_anywhere = {key for part in [every, *table.values()] for rows in part.values() for key in rows}
+    parts = everys + [part for table in tables for part in table.values()]
+    known_anywhere = {key for part in parts for rows in part.values() for key in rows}
     problems = []
-    for family, own in table.items():
+    families = [(family, own, every) for table, every in zip(tables, everys) for family, own in table.items()]
+    for family, own, every in families:
         if family not in CONFIG_MAPPING:
             print(f"{family} is not part of transformers: its keys are those of its own code")
             continue
         cls = CONFIG_MAPPING[family]
-        known = set()
+        known = set(neutral)
         for part in (own, every):
             for rows in part.values():
                 known.update(rows)
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        source = root / "models" / family.removesuffix("_text") / f"modeling_{family.removesuffix('_text')}.py"
+        module = family.removesuffix("_text").replace("-", "_")
+        source = root / "models" / module / f"modeling_{module}.py"
         wanted = set(fields) | set(cls.attribute_map) | generation | read_by(source.read_text())
         for key in sorted((wanted - known | shared - known_anywhere) - NOT_KEYS):
             problems.append(f"{family}: {key} is not in the table")
@@ -75,7 +82,7 @@ def main():
         for alias, name in own.get("aliases", {}).items():
             if cls.attribute_map.get(alias) != name and cls.attribute_map.get(name) != alias:
                 problems.append(f"{family}: {alias} is not an alias of {name}")
-    print(f"transformers {transformers.__version__}: {len(table)} families, {len(problems)} problems")
+    print(f"transformers {transformers.__version__}: {len(families)} families, {len(problems)} problems")
     for problem in problems:
         print(problem)
     sys.exit(1 if problems else 0)

@@ -1,12 +1,14 @@
 //! Each fused operation of every backend against the composed reference, in value and gradients.
 
 use anyhow::{Context, Result, ensure};
-use pcrm_core::kernels::{AdamWStep, Ask, Attention, Composed, Mask, Slots};
+use pcrm_core::kernels::{
+    AdamWStep, Ask, Attention, CacheShape, CachedRow, CachedRows, Composed, Mask, Slots,
+};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Backend, DType, Gradients, HostTensor, Kernels, Params, SequenceTree, Tensor};
 
 use crate::cases::kernels::{self, tree};
-use crate::subject::every_backend;
+use crate::subject::{every_backend, every_backend_with_bf16};
 use crate::support::{check_gradients, random};
 
 /// Protects: a backend's own kernel agrees with the reference in value and in the gradient of every operand.
@@ -284,6 +286,53 @@ fn adamw_agrees_and_updates_in_place() -> Result<()> {
         let squares = gradient.read()?.into_f32().iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
         let off = (gradient.kernels().sum_of_squares(&[&gradient, &gradient])? - 2.0 * squares).abs();
         ensure!(off < 1e-6 * squares, "the sum of squares is off by {off:e}");
+        Ok(())
+    })
+}
+
+/// Protects: a cache takes no keys and values of another type than its own, and gives no numbers for queries of
+/// another type but those of the same queries in its own.
+#[test]
+fn a_cache_reads_nothing_in_another_type() -> Result<()> {
+    let shape = CacheShape { blocks: 1, kv_heads: 2, dim: 64 };
+    let slots: Vec<u32> = (0..8).collect();
+    let rows = CachedRows::from(vec![CachedRow { position: 7, blocks: vec![0] }]);
+    let how = Attention { scale: 0.2, cap: None, mask: Mask::Causal { window: None }, queries: None };
+    every_backend_with_bf16(|backend| {
+        for [own, other] in [[DType::BF16, DType::F32], [DType::F32, DType::BF16]] {
+            let upload = |rows, dtype, seed| -> Result<Tensor> {
+                Ok(backend.upload(&random(&[rows, 2, 64], seed)?, dtype)?)
+            };
+            let [k, v, q] = [upload(8, own, 1)?, upload(8, own, 2)?, upload(1, other, 3)?];
+            let mut cache = k.kernels().cache(&k, shape)?;
+            let wrong = upload(8, other, 4)?;
+            ensure!(cache.write(&slots, &wrong, &v).is_err(), "keys in {other} went into a cache in {own}");
+            ensure!(cache.write(&slots, &k, &wrong).is_err(), "values in {other} went into a cache in {own}");
+            cache.write(&slots, &k, &v)?;
+            match cache.attend(&q, &rows, &how) {
+                Ok(got) => {
+                    let want = cache.attend(&q.cast(own)?, &rows, &how)?;
+                    let (got, want) = (got.cast(DType::F32)?.read()?, want.cast(DType::F32)?.read()?);
+                    let what = format!("queries in {other} over a cache in {own}");
+                    backend.check_norm(&what, &got.into_f32(), &want.into_f32(), 2e-2)?;
+                }
+                Err(error) => println!("queries in {other} over a cache in {own} are refused: {error}"),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: an opened GPU computes by its fast paths. Where a proof fails or a library is missing, numbers stay right
+/// and every other test passes.
+#[cfg(feature = "tch")]
+#[test]
+fn every_fast_path_of_a_gpu_is_on() -> Result<()> {
+    every_backend(|backend| {
+        if let (pcrm_backend_tch::NAME, pcrm_core::Device::Cuda(index)) = (backend.name(), backend.device()) {
+            let off = pcrm_backend_tch::paths_off(index);
+            ensure!(off.is_empty(), "{}", off.join("; "));
+        }
         Ok(())
     })
 }

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use pcrm_core::kernels::{Composed, Draw, Filters};
 use pcrm_core::model::lora::Modules;
 use pcrm_core::model::{LanguageModel, LoraConfig, ModelConfig, TokenQuestions};
-use pcrm_core::{Backend, DType, Kernels, Packed};
+use pcrm_core::{Backend, DType, HostTensor, Kernels, Packed};
 use pcrm_rl::rollout::{Budget, Engine, Finish, Progress, Prompt, Sample, Sampling, Stop, Watch};
 
 use crate::subject::{Subject, every_backend};
 use crate::support::{beside, random};
 
 /// A model for each way of encoding positions, sharing heads and limiting attention.
-const FAMILIES: [&str; 28] = [
+const FAMILIES: [&str; 29] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -43,6 +43,7 @@ const FAMILIES: [&str; 28] = [
     "qwen3_moe",
     "qwen3_moe-window",
     "smollm3",
+    "smollm3-window",
 ];
 
 /// The families tested with adapters on every linear layer: each way of projecting, and experts.
@@ -243,6 +244,42 @@ fn tokens_are_drawn_as_the_reference_draws_them() -> Result<()> {
                 for (got, want) in got.iter().zip(&want).filter(|(got, want)| got.id == want.id) {
                     let of = |drawn: &pcrm_core::kernels::Drawn| [drawn.log_prob, drawn.filtered];
                     backend.check_close(&format!("{filters:?}"), &of(got), &of(want), 1e-5)?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Protects: numbers that are not finite give a token of the vocabulary without a finite log-probability, for
+/// which the engine refuses the sample, however tokens are chosen; other rows are unharmed.
+#[test]
+fn tokens_of_broken_rows_have_no_log_probability() -> Result<()> {
+    let all = Filters::default();
+    let filters = [
+        all,
+        Filters::GREEDY,
+        Filters { top_k: 5, ..all },
+        Filters { top_p: 0.6, ..all },
+        Filters { repetition_penalty: 1.5, ..Filters::GREEDY },
+    ];
+    every_backend(|backend| {
+        let upload = |shape: [usize; 2], values| backend.upload(&HostTensor::f32(shape, values)?, DType::F32);
+        let mut rows = random(&[2, 24], 1)?.into_f32();
+        rows[7] = f32::NAN;
+        let hidden = upload([2, 24], rows)?;
+        let mut weights = random(&[600, 24], 2)?.into_f32();
+        let head = upload([600, 24], weights.clone())?;
+        weights[5 * 24] = f32::NAN;
+        let broken = upload([600, 24], weights)?;
+        for filters in filters {
+            let how = Draw { filters, soft_cap: None, uniforms: &[0.3, 0.7], tokens: &[&[1], &[1]] };
+            for (head, whole) in [(&head, true), (&broken, false)] {
+                for kernels in [hidden.kernels(), &Composed] {
+                    let drawn = kernels.sample(&hidden, head, &how)?;
+                    ensure!(drawn.iter().all(|drawn| drawn.id < 600), "{filters:?}: {drawn:?}");
+                    ensure!(drawn[0].log_prob.is_nan(), "{filters:?}: {drawn:?}");
+                    ensure!(drawn[1].log_prob.is_finite() == whole, "{filters:?}: {drawn:?}");
                 }
             }
         }

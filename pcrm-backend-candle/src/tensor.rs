@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use candle_core as ct;
 use pcrm_core::tape::{self, History, Node, Taped, Wanted};
-use pcrm_core::tensor::{Binary, Compare, CoreBackward, RawTensor, Reduce, Unary, View};
+use pcrm_core::tensor::{Binary, Compare, CoreBackward, LeafReady, RawTensor, Reduce, Unary, View};
 use pcrm_core::{DType, Error, HostTensor, Kernels, Result, Tensor};
 
 pub(crate) use self::host::upload;
@@ -87,6 +87,11 @@ fn candle_dtype(dtype: DType) -> ct::DType {
         DType::U32 => ct::DType::U32,
         DType::U8 => ct::DType::U8,
     }
+}
+
+/// Returns whether two tensors are views of the same elements in memory.
+fn shares_storage(a: &ct::Tensor, b: &ct::Tensor) -> bool {
+    std::ptr::eq(&*a.storage_and_layout().0, &*b.storage_and_layout().0)
 }
 
 fn other<'a>(op: &'static str, tensor: &'a Tensor) -> Result<&'a CandleTensor> {
@@ -246,8 +251,8 @@ impl RawTensor for CandleTensor {
         tape::record_custom(self, operands, backward)
     }
 
-    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor]) -> Result<Vec<Option<Tensor>>> {
-        tape::pull::<Self>(outputs, leaves)
+    fn pull(&self, outputs: &[(&Tensor, &Tensor)], leaves: &[&Tensor], ready: LeafReady<'_>) -> Result<()> {
+        tape::pull::<Self>(outputs, leaves, ready)
     }
 
     fn assign(&self, value: &Tensor) -> Result<()> {
@@ -261,10 +266,16 @@ impl RawTensor for CandleTensor {
     fn write_rows(&self, at: &[u32], value: &Tensor) -> Result<()> {
         const OP: &str = "write_rows";
         let err = || Error::backend(NAME, OP);
-        let value = other(OP, value)?.value.contiguous().map_err(err())?;
+        let value = &other(OP, value)?.value;
+        // candle does not write a tensor's elements into their own storage.
+        let value = match shares_storage(&self.value, value) {
+            true => value.force_contiguous(),
+            false => value.contiguous(),
+        };
+        let value = value.map_err(err())?;
         let mut start = 0;
         for run in at.chunk_by(|a, b| a + 1 == *b) {
-            let rows = value.narrow(0, start, run.len()).and_then(|rows| rows.copy()).map_err(err())?;
+            let rows = value.narrow(0, start, run.len()).map_err(err())?;
             self.value.slice_set(&rows, 0, run[0] as usize).map_err(err())?;
             start += run.len();
         }

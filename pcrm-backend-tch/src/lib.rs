@@ -48,6 +48,12 @@ impl TchBackend {
     }
 }
 
+/// Returns the fast paths of an opened GPU that are off, each with the reason: what was missing, or how its results
+/// differed from the reference. Empty on a GPU that computes as fast as this backend can.
+pub fn paths_off(index: usize) -> Vec<String> {
+    cuda::off(index)
+}
+
 impl Backend for TchBackend {
     fn name(&self) -> &'static str {
         NAME

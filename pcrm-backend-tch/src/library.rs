@@ -84,11 +84,17 @@ fn keep_order() {
 fn keep_order() {}
 
 /// Prepares libtorch and seeds its random numbers: a test's first call, because MKL's order of sums is that of the
-/// process and is fixed by whichever test computes first.
+/// process and is fixed by whichever test computes first. Until the guard is dropped, no other test draws numbers
+/// from the same generator or sets the number of threads.
 #[cfg(test)]
-pub(crate) fn seeded(seed: i64) {
+#[must_use = "other tests draw numbers once it is dropped"]
+pub(crate) fn seeded(seed: i64) -> std::sync::MutexGuard<'static, ()> {
+    static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    // A test that failed leaves nothing that the next one reads.
+    let guard = GENERATOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     prepare();
     tch::manual_seed(seed);
+    guard
 }
 
 /// Fails if the GPU of this index cannot be used.

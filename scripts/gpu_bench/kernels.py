@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from gpu_bench.results import say
-from gpu_bench.running import execute
+from gpu_bench.running import execute, slower
 
 LONGEST = 60
 
@@ -52,7 +52,10 @@ def time_by_kernel(command, steps, name, shown, library, results, variables):
         "KERNEL_TIMES_BETWEEN": "adam",  # the end of a step; leaves out the start and the matrix peak
     }
     limit = min(LONGEST, results.left() + 30)
-    why = execute(command, {**variables, **more}, results.folder / f"kernels-{name}.log", limit)
+    log = results.folder / f"kernels-{name}.log"
+    why = execute(command, {**variables, **more}, log, limit)
+    for warning in slower(log):
+        results.fail(name, warning)
     if why or not times.exists():
         return results.fail(name, why or "CUDA did not load the library")
     head, *rows = [text.split("\t") for text in times.read_text().splitlines()]

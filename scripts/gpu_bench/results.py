@@ -1,6 +1,7 @@
 """The lines of results.jsonl and the table of them."""
 
 import json
+import os
 import time
 
 HEAD = (
@@ -34,7 +35,9 @@ class Results:
         return True
 
     def save(self):
-        self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        whole = self.path.with_suffix(".part")
+        whole.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(whole, self.path)
 
     def add(self, row):
         self.rows.append({"part": self.part, **row, "card": self.card})

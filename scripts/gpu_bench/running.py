@@ -1,8 +1,10 @@
 """Runs commands with time limits, with the libraries of the installed torch, and watches the GPU's memory."""
 
+import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -49,8 +51,8 @@ class GpuMemory:
 
 
 def environment(device):
-    """Returns the variables with which binaries find CUDA's libraries beside the installed torch."""
-    variables = dict(os.environ, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    """Returns variables with which binaries log warnings and find CUDA's libraries beside the installed torch."""
+    variables = dict(os.environ, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", RUST_LOG="warn")
     spec = importlib.util.find_spec("torch")
     if spec is None or device == "cpu":
         return variables
@@ -81,20 +83,37 @@ def execute(command, variables, log, limit, heard=lambda text: None, cwd=None):
         late = threading.Event()
 
         def end():
-            late.set()
-            os.killpg(process.pid, signal.SIGKILL)
+            # It may have ended by itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
-        timer = threading.Timer(max(1.0, limit), end)
+        def end_late():
+            late.set()
+            end()
+
+        timer = threading.Timer(max(1.0, limit), end_late)
         timer.start()
         try:
             for text in process.stdout:
                 heard(text)
             status = process.wait()
+        except BaseException:
+            # An error of `heard`, or Ctrl-C: what runs on would disturb what is measured next.
+            end()
+            process.wait()
+            raise
         finally:
             timer.cancel()
+            process.stdout.close()
     if late.is_set():
         return f"not done after {limit:.0f} s"
     if status:
         said = [text for text in Path(log).read_text(errors="replace").splitlines() if text.strip()]
         return f"status {status}: " + " | ".join(said[-3:])[-600:]
     return None
+
+
+def slower(log):
+    """Returns the warnings in a log that a fast path of the GPU is off, so that figures are not the card's."""
+    texts = Path(log).read_text(errors="replace").splitlines()
+    return [text.strip() for text in texts if re.search(r"so (computation|training) is slower", text)]

@@ -8,6 +8,7 @@ import time
 from gpu_bench.running import execute
 
 LONGEST = 180
+LISTING = 60  # seconds for the names of a binary's tests
 
 
 def run(binaries, backend, device, tests, results, variables):
@@ -19,7 +20,12 @@ def run(binaries, backend, device, tests, results, variables):
         if results.left() < 5:
             results.skip(binary.name, "no time left")
             continue
-        listed = subprocess.run([binary, "--list"], capture_output=True, text=True, env=variables)
+        listing = {"capture_output": True, "text": True, "env": variables, "timeout": LISTING}
+        try:
+            listed = subprocess.run([binary, "--list"], **listing)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            results.fail(binary.name, error)
+            continue
         listed_names = [
             text[: -len(": test")] for text in listed.stdout.splitlines() if text.endswith(": test")
         ]

@@ -41,8 +41,9 @@ static PROVEN: [Proven; GPUS] =
 /// Prepares a GPU that was just opened.
 pub(crate) fn prepare(device: &ct::Device) {
     let ct::Device::Cuda(device) = device else { return };
-    // SAFETY: candle uses one stream of a thread, so that events between streams order nothing, and creating
-    // two for every tensor takes longer than allocating it.
+    // SAFETY: candle uses one stream for each thread, and a thread's tensors are its own: events between streams
+    // would order nothing, and creating two for every tensor takes longer than allocating it. Whoever gives a
+    // tensor to another thread calls `Backend::synchronize` first, and leaves dropping it to that thread.
     unsafe { device.disable_event_tracking() };
     if let Err(why) = keep_memory(device) {
         tracing::warn!(

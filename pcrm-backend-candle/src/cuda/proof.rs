@@ -2,6 +2,7 @@
 //! path of candle's operations in f32.
 
 use candle_core as ct;
+use pcrm_core::cuda::WIDEST;
 use pcrm_core::kernels::AdamWStep;
 use pcrm_core::{Attention, Mask, PlannedTree, SequenceTree};
 
@@ -27,7 +28,7 @@ fn bound(dtype: ct::DType) -> f64 {
 pub(super) fn of_fused(fused: &Fused, device: &ct::Device) -> Result<(), String> {
     for dtype in [ct::DType::F32, ct::DType::BF16] {
         let proofs: [(&str, &dyn Fn() -> ct::Result<Pairs>); 6] = [
-            ("rms_norm", &|| rms_norm(fused, dtype, device)),
+            ("rms_norm", &|| rms_norms(fused, dtype, device)),
             ("rotary", &|| turned(fused, dtype, device)),
             ("swiglu", &|| swiglu(fused, dtype, device)),
             ("row_sums", &|| row_sums(fused, dtype, device)),
@@ -46,11 +47,21 @@ pub(super) fn of_fused(fused: &Fused, device: &ct::Device) -> Result<(), String>
     Ok(())
 }
 
-fn rms_norm(fused: &Fused, dtype: ct::DType, device: &ct::Device) -> ct::Result<Pairs> {
+/// The rows and the width of the norms that are proved: those of a small model; more rows than the backward has
+/// blocks, eight per multiprocessor, so that a block computes several; rows that fill a block's shared memory.
+/// The other size is small, because every command that opens a GPU waits for the proofs.
+const NORMS: [[usize; 2]; 3] = [[37, 896], [2500, 64], [5, WIDEST]];
+
+fn rms_norms(fused: &Fused, dtype: ct::DType, device: &ct::Device) -> ct::Result<Pairs> {
+    let each = NORMS.map(|shape| rms_norm(fused, shape, dtype, device));
+    Ok(each.into_iter().collect::<ct::Result<Vec<Pairs>>>()?.concat())
+}
+
+fn rms_norm(fused: &Fused, shape: [usize; 2], dtype: ct::DType, device: &ct::Device) -> ct::Result<Pairs> {
     let [x, weight, gradient] = [
-        random(&[37, 896], 1, device)?.to_dtype(dtype)?,
-        random(&[896], 2, device)?.to_dtype(dtype)?,
-        random(&[37, 896], 3, device)?.to_dtype(dtype)?,
+        random(&shape, 1, device)?.to_dtype(dtype)?,
+        random(&shape[1..], 2, device)?.to_dtype(dtype)?,
+        random(&shape, 3, device)?.to_dtype(dtype)?,
     ];
     let [value, inverse] = fused.rms_norm(&x, None, &weight, 1e-6)?;
     let [sum, of_sum, _] = fused.add_rms_norm([&x, &gradient], &weight, 1e-6)?;
@@ -155,19 +166,28 @@ fn first_line(error: &ct::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Proves attention on ragged trees: all rows, a sliding window, and the segments' ends alone.
+/// Proves attention on a ragged tree, with every mask and with the segments' ends alone, in several numbers of
+/// heads, and on one long sequence.
 pub(super) fn of_attention(kernels: &Kernels, dim: usize, device: &ct::Device) -> Result<(), String> {
     let checked = || -> ct::Result<Option<String>> {
-        let mut tree = SequenceTree::default();
-        for (length, parent) in [(70, None), (65, Some(0)), (9, Some(0)), (3, Some(1)), (30, None)] {
-            tree.push(length, parent).map_err(ct::Error::wrap)?;
-        }
-        let tree = PlannedTree::new(tree);
-        let ends: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
+        let ragged = tree(&[(70, None), (65, Some(0)), (9, Some(0)), (3, Some(1)), (30, None)])?;
+        // Long enough for a sum of several slots, and no longer, because every command waits for the proofs: 24
+        // blocks of queries see the first keys, and an item visits nine of them for seven heads in a group.
+        let long = tree(&[(1500, None)])?;
+        let ends: Vec<usize> = ragged.segments().iter().map(|segment| segment.rows.end - 1).collect();
         let [all, near] = [None, Some(40)].map(|window| Mask::Causal { window });
-        for (mask, queries) in [(all, None), (near, None), (all, Some(&ends[..])), (Mask::Full, None)] {
+        let around = Mask::Around { reach: 40 };
+        let cases = [
+            (&ragged, all, None, [2, 3]),
+            (&ragged, near, None, [2, 3]),
+            (&ragged, all, Some(&ends[..]), [2, 3]),
+            (&ragged, Mask::Full, None, [1, 4]),
+            (&ragged, around, None, [3, 1]),
+            (&long, all, None, [1, 7]),
+        ];
+        for (tree, mask, queries, [kv_heads, group]) in cases {
             let how = Attention { scale: 0.3, cap: None, mask, queries };
-            let off = off(kernels, &tree, &how, dim, device)?;
+            let off = off(kernels, tree, &how, Sizes { kv_heads, group, dim }, device)?;
             if off.is_some() {
                 return Ok(off);
             }
@@ -181,17 +201,25 @@ pub(super) fn of_attention(kernels: &Kernels, dim: usize, device: &ct::Device) -
     }
 }
 
+fn tree(parts: &[(usize, Option<usize>)]) -> ct::Result<PlannedTree> {
+    let mut tree = SequenceTree::default();
+    for (length, parent) in parts {
+        tree.push(*length, *parent).map_err(ct::Error::wrap)?;
+    }
+    Ok(PlannedTree::new(tree))
+}
+
 /// Returns what differs, if anything does.
 fn off(
     kernels: &Kernels,
     tree: &PlannedTree,
     how: &Attention<'_>,
-    dim: usize,
+    sizes: Sizes,
     device: &ct::Device,
 ) -> ct::Result<Option<String>> {
-    let sizes = Sizes { kv_heads: 2, group: 3, dim };
+    let Sizes { kv_heads, group, dim } = sizes;
     let queries = how.queries.map_or(tree.rows(), <[usize]>::len);
-    let [of_queries, of_keys] = [[queries, 6, dim], [tree.rows(), 2, dim]];
+    let [of_queries, of_keys] = [[queries, kv_heads * group, dim], [tree.rows(), kv_heads, dim]];
     let half = |shape: &[usize], seed| random(shape, seed, device)?.to_dtype(ct::DType::BF16);
     let qkv = [half(&of_queries, 1)?, half(&of_keys, 2)?, half(&of_keys, 3)?];
     let gradient = half(&of_queries, 4)?;
@@ -207,7 +235,8 @@ fn off(
     for (what, (got, want)) in ["the value", "the gradient of q", "of k", "of v"].into_iter().zip(pairs) {
         let error = relative(got, want)?;
         if error.is_nan() || error > bound(ct::DType::BF16) {
-            return Ok(Some(format!("{what} is off by {error:.1e} in {how:?}")));
+            let rows = tree.rows();
+            return Ok(Some(format!("{what} is off by {error:.1e} in {how:?}, {rows} rows, {sizes:?}")));
         }
     }
     Ok(None)

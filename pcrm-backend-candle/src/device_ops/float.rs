@@ -26,8 +26,8 @@ pub(crate) fn sigmoid(x: &ct::Tensor) -> ct::Result<ct::Tensor> {
     x.neg()?.exp()?.affine(1.0, 1.0)?.recip()
 }
 
-/// Returns the position of the first of the largest elements along `dim`, as u32. On CUDA, candle's own
-/// function returns an arbitrary one of them.
+/// Returns the position of the first of the largest elements along `dim`, as u32; the last position if none
+/// equals the largest, which is so among NaN. On CUDA, candle's own function returns an arbitrary one of them.
 pub(crate) fn first_of_largest(x: &ct::Tensor, dim: usize) -> ct::Result<ct::Tensor> {
     let length = x.dim(dim)?;
     let mut shape = vec![1; x.rank()];
@@ -38,6 +38,8 @@ pub(crate) fn first_of_largest(x: &ct::Tensor, dim: usize) -> ct::Result<ct::Ten
     largest
         .broadcast_mul(&from_the_end)?
         .max_keepdim(dim)?
+        // A position outside the tensor would end all use of a GPU: candle's kernels assert.
+        .maximum(1.0)?
         .affine(-1.0, length as f64)?
         .to_dtype(ct::DType::U32)
 }

@@ -8,10 +8,11 @@ use pcrm_core::kernels::{AdamWStep, AdamWUpdate, Ask, Attention, Composed, Mask,
 use pcrm_core::tensor::{Reduce, Unary};
 use pcrm_core::tree::Segment;
 use pcrm_core::{
-    Backend, DType, Device, Error, HostTensor, Kernels, Params, PlannedTree, Result, SequenceTree, Tensor,
+    Backend, DType, Device, Error, HostData, HostTensor, Kernels, Params, PlannedTree, Result, SequenceTree,
+    Tensor,
 };
 
-use super::attention::plan::{GroupedPlan, Limits, Sizes};
+use super::attention::plan::{Group, GroupedPlan, Limits, Sizes};
 use crate::device_kernels::{DeviceKernels, attend};
 use crate::tensor::CandleTensor;
 use crate::{CandleBackend, NAME, device_ops, tensor};
@@ -258,11 +259,12 @@ fn trees() -> Result<[(&'static str, SequenceTree); 5]> {
     ])
 }
 
-/// Limits that cut a segment into several blocks and a batch into several groups, with and without padding.
+/// Limits that cut a segment into several blocks and a batch into several groups, with and without padding, and
+/// that sum the gradients of keys for all groups, for a few, and for each alone.
 const LIMITS: [Limits; 3] = [
     Limits::GPU,
-    Limits { block: 4, scores: 1 << 20, spare: 0 },
-    Limits { block: 8, scores: 200, spare: 1 << 20 },
+    Limits { block: 4, scores: 1 << 20, spare: 0, keys: 700 },
+    Limits { block: 8, scores: 200, spare: 1 << 20, keys: 1 },
 ];
 
 #[test]
@@ -382,6 +384,52 @@ fn blocks_of_like_size_are_computed_together() -> Result<()> {
     Ok(())
 }
 
+/// Protects: the keys that are gathered at once stay within the limit, however long a sequence is, and every
+/// group's gradients are summed once.
+#[test]
+fn keys_are_gathered_within_their_limit() -> Result<()> {
+    let how = Attention { scale: 1.0, cap: None, mask: Mask::Causal { window: None }, queries: None };
+    let sizes = Sizes { kv_heads: 2, group: 1, dim: 8 };
+    let parts: Vec<(usize, Option<usize>)> =
+        std::iter::once((300, None)).chain((0..20).map(|_| (3, Some(0)))).collect();
+    let tree = tree(&parts)?;
+    let plan = |keys| {
+        let limits = Limits { block: 16, keys, ..Limits::GPU };
+        GroupedPlan::new(&tree, &how, sizes, limits, &device()?).map_err(Error::backend(NAME, "plan"))
+    };
+    let whole = plan(1 << 20)?;
+    assert_eq!(whole.key_sums.len(), 1);
+    for limit in [1, 3000, 20_000] {
+        let plan = plan(limit)?;
+        let elements = |group: &Group| group.blocks * group.keys * sizes.kv_heads * sizes.dim;
+        assert!(plan.groups.iter().all(|group| group.blocks == 1 || elements(group) <= limit));
+        let mut rest = plan.groups.as_slice();
+        for part in &plan.key_sums {
+            let (groups, others) = rest.split_at(part.groups);
+            assert!(groups.len() == 1 || groups.iter().map(elements).sum::<usize>() <= limit);
+            rest = others;
+        }
+        assert!(rest.is_empty() && plan.key_sums.len() > 1, "{} parts", plan.key_sums.len());
+    }
+    Ok(())
+}
+
+/// Protects: attention whose scores candle's kernels could not count is refused.
+#[test]
+fn scores_beyond_32_bits_are_refused() -> Result<()> {
+    let tree = tree(&[(1 << 16, None)])?;
+    let last = [(1 << 16) - 1];
+    let how = Attention { scale: 1.0, cap: None, mask: Mask::Causal { window: None }, queries: Some(&last) };
+    for (heads, fits) in [((1 << 16) - 1, true), (1 << 16, false)] {
+        let sizes = Sizes { kv_heads: 1, group: heads, dim: 1 };
+        let plan = GroupedPlan::new(&tree, &how, sizes, Limits::GPU, &device()?);
+        assert_eq!(plan.is_ok(), fits);
+        let message = plan.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(fits || message.contains("1 queries of a sequence have 4294967296 scores"), "{message}");
+    }
+    Ok(())
+}
+
 #[test]
 fn adamw_agrees_and_every_handle_sees_it() -> Result<()> {
     let backend = backend()?;
@@ -481,5 +529,52 @@ fn the_first_of_equal_elements_is_the_largest() -> Result<()> {
     let host = HostTensor::f32([2, 4], vec![1.0, 3.0, 3.0, 0.0, -1.0, -2.0, -1.0, -1.0])?;
     let x = tensor::upload(&host, DType::BF16, &device()?)?;
     assert_eq!(x.reduce(Reduce::ArgMax, 1)?.reshape([2])?.read()?, HostTensor::indices(vec![1, 0]));
+    Ok(())
+}
+
+/// Protects: the position of the largest element exists even among NaN, and what is gathered there is NaN, so
+/// that sampling from broken weights gives no token a finite log-probability.
+#[test]
+fn the_largest_of_nan_is_inside_the_tensor() -> Result<()> {
+    let nan = f32::NAN;
+    let rows = [[nan, nan, nan], [nan, 1.0, 2.0], [1.0, nan, 2.0], [0.0, 3.0, 1.0]];
+    let host = HostTensor::f32([4, 3], rows.concat())?;
+    for dtype in [DType::F32, DType::BF16] {
+        let x = tensor::upload(&host, dtype, &device()?)?;
+        let at = x.reduce(Reduce::ArgMax, 1)?;
+        let HostData::U32(positions) = at.read()?.data().clone() else { panic!("positions are u32") };
+        assert!(positions.iter().all(|at| *at < 3) && positions[3] == 1, "{dtype}: {positions:?}");
+        let log_probs = x.gather(1, &at)?.sub(&x.log_sum_exp(1)?)?.read()?.to_f32();
+        assert!(log_probs[..3].iter().all(|p| p.is_nan()), "{dtype}: {log_probs:?}");
+        assert!(log_probs[3].is_finite(), "{dtype}: {log_probs:?}");
+    }
+    Ok(())
+}
+
+/// Protects: rows are written where they belong from any part of another tensor, and of the tensor itself.
+#[test]
+fn rows_are_written_from_any_part_of_a_tensor() -> Result<()> {
+    let device = device()?;
+    let values: Vec<f32> = (0..40).map(|at| at as f32).collect();
+    for dtype in [DType::F32, DType::BF16] {
+        let upload = |host: HostTensor| tensor::upload(&host, dtype, &device);
+        let source = upload(HostTensor::f32([10, 4], values.clone())?)?;
+        let rows =
+            |x: &Tensor| -> Result<Vec<f32>> { Ok(x.read()?.to_f32().chunks(4).map(|row| row[0]).collect()) };
+        // Two runs and a single row, from the middle of the source.
+        let target = upload(HostTensor::f32([6, 2, 2], vec![-1.0; 24])?)?;
+        target.write_rows(&[4, 5, 0, 2, 3], &source.narrow(0, 3, 5)?.reshape([5, 2, 2])?)?;
+        assert_eq!(rows(&target)?, [20.0, -1.0, 24.0, 28.0, 12.0, 16.0], "{dtype}");
+        assert_eq!(target.read()?.to_f32()[16..20], [12.0, 13.0, 14.0, 15.0], "{dtype}");
+        // A source whose rows are not contiguous.
+        let target = upload(HostTensor::f32([6, 2], vec![-1.0; 12])?)?;
+        target.write_rows(&[5, 1], &source.narrow(1, 1, 2)?.narrow(0, 1, 2)?)?;
+        let want = [-1.0, -1.0, 9.0, 10.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 5.0, 6.0];
+        assert_eq!(target.read()?.to_f32(), want, "{dtype}");
+        // Its own rows, which are read before any is overwritten.
+        let target = upload(HostTensor::f32([6, 2, 2], values[..24].to_vec())?)?;
+        target.write_rows(&[1, 2, 4, 0], &target.narrow(0, 0, 4)?)?;
+        assert_eq!(rows(&target)?, [12.0, 0.0, 4.0, 12.0, 8.0, 20.0], "{dtype}");
+    }
     Ok(())
 }

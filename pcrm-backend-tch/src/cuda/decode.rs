@@ -9,7 +9,7 @@ use pcrm_core::composed::TensorCache;
 use pcrm_core::cuda::{Argument, HEADS, SPAN};
 use pcrm_core::kernels::{Attention, BLOCK, CacheShape, CachedRow, CachedRows, Draw, Drawn, LayerCache};
 use pcrm_core::{Mask, Result, Tensor};
-use tch::{Device, Kind, Tensor as Torch};
+use tch::{Device, Kind, TchError, Tensor as Torch};
 
 use super::fused::{Fused, bytes, named};
 use super::module::{Grid, address};
@@ -88,10 +88,11 @@ impl BlockCache {
 
     /// Writes rows of k and v to slots, int32 `[rows]`.
     fn put(&self, slots: &Torch, k: &Torch, v: &Torch) -> Torched<()> {
+        alike(&self.keys, [("keys", k), ("values", v)])?;
         let (k, v) = (k.f_contiguous()?, v.f_contiguous()?);
         let width = self.shape.kv_heads * self.shape.dim;
         let packs = width * bytes(k.kind()) as usize / 16;
-        // SAFETY: the kernel's parameters; `serves` holds, the shapes were checked, slots exist.
+        // SAFETY: the kernel's parameters; `serves` holds, the types and shapes were checked, slots exist.
         unsafe {
             self.fused.0.launch(
                 &named("write_slots", &k),
@@ -109,6 +110,7 @@ impl BlockCache {
     }
 
     fn read(&self, q: &Torch, table: &Table, how: &Attention<'_>, heads: usize) -> Torched {
+        alike(&self.keys, [("queries", q)])?;
         let q = q.f_contiguous()?;
         let y = q.f_empty_like()?;
         let CacheShape { kv_heads, dim, .. } = self.shape;
@@ -120,7 +122,7 @@ impl BlockCache {
         let table = table.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = table.lengths.numel();
         let parts = (heads / kv_heads).div_ceil(HEADS);
-        // SAFETY: the kernel's parameters; `serves` holds, the shapes were checked, and rows see blocks that exist.
+        // SAFETY: the kernel's parameters; `serves` holds, types and shapes were checked, rows see blocks that exist.
         unsafe {
             self.fused.0.launch(
                 &named(&format!("attend_blocks_{lanes}"), &q),
@@ -196,6 +198,18 @@ impl LayerCache for BlockCache {
     }
 }
 
+/// Refuses tensors that have another type than the cache or are elsewhere: a kernel gets only their addresses.
+fn alike<const N: usize>(cache: &Torch, given: [(&str, &Torch); N]) -> Torched<()> {
+    let of = |x: &Torch| (x.kind(), x.device());
+    match given.into_iter().find(|(_, x)| of(x) != of(cache)) {
+        None => Ok(()),
+        Some((name, x)) => {
+            let (found, wanted) = (of(x), of(cache));
+            Err(TchError::Torch(format!("the {name} are {found:?}; expected {wanted:?}, as the cache")))
+        }
+    }
+}
+
 /// Allocates a cache: blocks that are read in place where the kernels serve, else tensors that are gathered.
 pub(crate) fn cache(like: &Tensor, shape: CacheShape) -> Result<Box<dyn LayerCache>> {
     let own = &like.downcast::<TchTensor>("cache", NAME)?.value;
@@ -246,4 +260,21 @@ pub(crate) fn sample(fused: &Fused, hidden: &Torch, head: &Torch, how: &Draw<'_>
         Drawn { id: *id as u32, log_prob, filtered: log_prob }
     };
     Ok(ids.iter().zip(bits).map(drawn).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: a kernel never reads a tensor of another type as one of the cache's type.
+    #[test]
+    fn tensors_of_another_type_are_refused() {
+        let [cache, wide] =
+            [Kind::BFloat16, Kind::Float].map(|kind| Torch::zeros([2, 2], (kind, Device::Cpu)));
+        assert!(alike(&cache, [("keys", &cache), ("values", &cache)]).is_ok());
+        let refused = alike(&cache, [("keys", &cache), ("values", &wide)]);
+        let message = refused.expect_err("values in f32").to_string();
+        let named = ["the values are", "Float", "expected", "BFloat16"];
+        assert!(named.iter().all(|part| message.contains(part)), "{message}");
+    }
 }

@@ -109,6 +109,11 @@ impl Fused {
         Ok((y, inverse))
     }
 
+    /// Returns the most blocks of the norms' backward; further rows are further turns of the blocks.
+    pub(super) fn most_norm_blocks(&self) -> i64 {
+        8 * self.0.processors() as i64
+    }
+
     /// Computes the gradients of x and of the weight.
     pub(crate) fn rms_norm_backward(
         &self,
@@ -119,7 +124,7 @@ impl Fused {
     ) -> Torched<[Torch; 2]> {
         let width = weight.size()[0];
         let rows = x.numel() as i64 / width;
-        let blocks = rows.min(8 * self.0.processors() as i64);
+        let blocks = rows.min(self.most_norm_blocks());
         let gradient = gradient.f_contiguous()?;
         let d_x = x.f_empty_like()?;
         let parts = Torch::f_empty([blocks, width], (Kind::Float, x.device()))?;

@@ -4,10 +4,12 @@
 //! Each is compared with the composed reference when a GPU is opened. If it differs or is missing, the backend
 //! warns and uses libtorch's operations, which are slower.
 
+mod attention_proof;
 pub(crate) mod decode;
 mod decode_proof;
 mod fused;
 mod module;
+mod nvrtc;
 mod proof;
 pub(crate) mod statistics;
 mod statistics_proof;
@@ -26,6 +28,8 @@ pub(crate) use self::update::Update;
 struct Paths {
     fused: Option<Arc<Fused>>,
     has_packed_attention: bool,
+    /// The paths that are off, with the reasons.
+    off: Vec<String>,
 }
 
 /// The most GPUs of a machine; any others use slower operations.
@@ -35,14 +39,20 @@ static PATHS: [OnceLock<Paths>; GPUS] = [const { OnceLock::new() }; GPUS];
 
 /// Prepares and proves the paths of a GPU, once.
 pub(crate) fn prepare(index: usize) {
-    if let Some(slot) = PATHS.get(index) {
-        slot.get_or_init(|| prove(index));
+    match PATHS.get(index) {
+        Some(slot) => {
+            slot.get_or_init(|| prove(index));
+        }
+        None => off(index).iter().for_each(|note| tracing::warn!("{note}")),
     }
 }
 
 fn prove(index: usize) -> Paths {
-    let off = |what: &str, why: String| {
-        tracing::warn!("cuda:{index}: {what} is off, so computation is slower: {why}");
+    let mut off = Vec::new();
+    let mut without = |what: &str, why: String| {
+        let note = format!("cuda:{index}: {what} is off, so computation is slower: {why}");
+        tracing::warn!("{note}");
+        off.push(note);
     };
     let device = Device::Cuda(index);
     let compiled = || -> Result<Arc<Fused>, String> {
@@ -52,13 +62,21 @@ fn prove(index: usize) -> Paths {
         statistics_proof::of_statistics(&fused, device)?;
         Ok(fused)
     };
-    let fused = compiled().map_err(|why| off("the use of fused kernels", why)).ok();
+    let fused = compiled().map_err(|why| without("the use of fused kernels", why)).ok();
     let packed = match symbols::are_found() {
-        true => proof::of_attention(fused.as_deref(), device),
+        true => attention_proof::of_attention(fused.as_deref(), device),
         false => Err("this libtorch does not export its attention kernels".to_owned()),
     };
-    let has_packed_attention = packed.map_err(|why| off("attention by one call a layer", why)).is_ok();
-    Paths { fused, has_packed_attention }
+    let has_packed_attention = packed.map_err(|why| without("attention by one call a layer", why)).is_ok();
+    Paths { fused, has_packed_attention, off }
+}
+
+/// Returns the paths of a GPU that are off, with the reasons.
+pub(crate) fn off(index: usize) -> Vec<String> {
+    match PATHS.get(index) {
+        Some(slot) => slot.get().map(|paths| paths.off.clone()).unwrap_or_default(),
+        None => vec![format!("cuda:{index}: fast paths serve {GPUS} GPUs, so computation is slower")],
+    }
 }
 
 fn paths(x: &Torch) -> Option<&'static Paths> {

@@ -1,16 +1,17 @@
 //! Kernels compiled at run time by NVRTC, launched on libtorch's stream.
 
-#![allow(unsafe_code, reason = "a kernel gets bare addresses; loading a library runs its initialisers")]
+#![allow(unsafe_code, reason = "a kernel gets bare addresses; finding the driver loads it")]
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
-use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use cudarc::nvrtc::Ptx;
 use pcrm_core::cuda::Argument;
 use tch::{TchError, Tensor as Torch};
 
+use super::nvrtc;
 use crate::ops::Torched;
 
 /// The kernels of one source, compiled for one GPU.
@@ -50,12 +51,9 @@ impl Grid {
 impl Module {
     /// Compiles these kernels of a source for this GPU. Fails if NVRTC or the driver is missing, with the reason.
     pub(crate) fn compile(source: &str, kernels: &[&'static str], index: usize) -> Result<Self, String> {
-        find_nvrtc();
-        // SAFETY: both only try to load a library.
-        let [driver, nvrtc] =
-            unsafe { [cudarc::driver::sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present()] };
-        if !driver || !nvrtc {
-            return Err(format!("{} is not found", if driver { "NVRTC" } else { "libcuda" }));
+        // SAFETY: this only tries to load a library.
+        if !unsafe { cudarc::driver::sys::is_culib_present() } {
+            return Err("libcuda is not found".to_owned());
         }
         let failed = |error: cudarc::driver::DriverError| error.to_string();
         let context = CudaContext::new(index).map_err(failed)?;
@@ -63,12 +61,9 @@ impl Module {
         let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
         let processors = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        let options = CompileOptions {
-            options: vec![format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()],
-            ..CompileOptions::default()
-        };
-        let ptx = compile_ptx_with_opts(source, options).map_err(|error| format!("{error:?}"))?;
-        let module = context.load_module(ptx).map_err(failed)?;
+        let options = [format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_owned()];
+        let ptx = nvrtc::compile(source, &options)?;
+        let module = context.load_module(Ptx::from_src(ptx)).map_err(failed)?;
         let function = |name: &&'static str| Ok((*name, module.load_function(name).map_err(failed)?));
         let functions = kernels.iter().map(function).collect::<Result<_, String>>()?;
         Ok(Self { functions, stream: context.default_stream(), processors: processors as usize })
@@ -108,30 +103,3 @@ impl Module {
         unsafe { launch.launch(config) }.map(|_| ()).map_err(failed)
     }
 }
-
-/// Loads the NVRTC that libtorch ships with. libtorch's own loader knows where it is; NVRTC itself does not
-/// find its built-in functions beside it.
-#[cfg(target_os = "linux")]
-fn find_nvrtc() {
-    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-    let keep = |path: &std::ffi::OsStr| {
-        // SAFETY: the libraries only register themselves; they are never unloaded.
-        if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
-            std::mem::forget(library);
-        }
-    };
-    keep("libcaffe2_nvrtc.so".as_ref());
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let nvrtc = maps.split_whitespace().find(|word| word.contains("/libnvrtc.so"));
-    let folder = nvrtc.and_then(|path| std::path::Path::new(path).parent());
-    let files = folder.and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten();
-    for file in files {
-        let name = file.file_name();
-        if name.to_string_lossy().starts_with("libnvrtc-builtins.so") {
-            keep(file.path().as_os_str());
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn find_nvrtc() {}

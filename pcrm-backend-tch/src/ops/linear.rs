@@ -143,7 +143,7 @@ mod tests {
     /// Protects: products have the same bits with any number of threads.
     #[test]
     fn products_have_the_same_bits_with_any_number_of_threads() -> Torched<()> {
-        crate::library::seeded(3);
+        let _seed = crate::library::seeded(3);
         let before = tch::get_num_threads();
         for (rows, inner, columns) in [(3, 40, 130), (8, 384, 1003), (129, 96, 65), (200, 600, 1)] {
             let x = Torch::randn([rows, inner], tch::kind::FLOAT_CPU);

@@ -183,7 +183,7 @@ mod tests {
     /// Protects: both implementations of a norm agree; normally only a GPU uses the fused one.
     #[test]
     fn fused_norms_agree_with_those_in_pieces() -> Result<(), Box<dyn std::error::Error>> {
-        crate::library::seeded(1);
+        let _seed = crate::library::seeded(1);
         let normal = |size: &[i64]| Torch::randn(size, tch::kind::FLOAT_CPU);
         let (x, gradient) = (normal(&[700, 100]), normal(&[700, 100]));
         let (weight, bias) = (normal(&[100]), normal(&[100]));

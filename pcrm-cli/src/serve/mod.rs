@@ -23,6 +23,7 @@ mod protocol;
 mod queue;
 mod refusal;
 mod response;
+mod retired;
 mod routes;
 mod scores;
 mod sglang;
@@ -98,10 +99,10 @@ pub fn run(setup: Setup) -> Result<()> {
     let listener =
         listener.with_context(|| format!("--host and --port: cannot listen on {}", setup.address))?;
     let address = listener.local_addr().context("the address of the server")?;
-    let models = Models::load(&setup.names, setup.load)?;
-    say_ranges(&models);
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());
-    let (owner, ended) = owner::start(Arc::clone(&queue), Arc::clone(&metrics), setup.batches)?;
+    let models = Models::load(&setup.names, setup.load, Arc::clone(&queue))?;
+    say_ranges(&models);
+    let (owner, ended) = owner::start(models.all(), Arc::clone(&queue), Arc::clone(&metrics), setup.batches)?;
     let mut app = App::new(models, Arc::clone(&queue), metrics, Tokens::new(&setup.tokens), setup.rules);
     app.about = setup.about;
     let app = Arc::new(app);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use anyhow::{Context, Result, bail};
 
 use super::model::Model;
+use super::queue::Queue;
 use super::refusal::{Kind, Refusal};
 
 /// Loads the model of a name from a folder.
@@ -16,16 +17,18 @@ pub struct Models {
     served: RwLock<Vec<Arc<Model>>>,
     /// The mutex allows one reload at a time.
     load: Mutex<Load>,
+    /// Gets the models that a reload replaces.
+    queue: Arc<Queue>,
 }
 
 impl Models {
-    /// Loads the models under these names.
+    /// Loads the models under these names; `queue` is that of their requests.
     ///
     /// # Errors
     /// Fails with the first model that does not load.
-    pub fn load(names: &[(String, PathBuf)], load: Load) -> Result<Self> {
+    pub fn load(names: &[(String, PathBuf)], load: Load, queue: Arc<Queue>) -> Result<Self> {
         let models = names.iter().map(|(name, dir)| Ok(Arc::new(load(name, dir)?)));
-        Ok(Self { served: RwLock::new(models.collect::<Result<_>>()?), load: Mutex::new(load) })
+        Ok(Self { served: RwLock::new(models.collect::<Result<_>>()?), load: Mutex::new(load), queue })
     }
 
     /// Returns all current models.
@@ -69,6 +72,8 @@ impl Models {
         let new = Arc::new(new);
         let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
         served.iter_mut().filter(|model| model.name == name).for_each(|model| *model = Arc::clone(&new));
+        drop(served);
+        self.queue.retire(old);
         Ok(new)
     }
 }

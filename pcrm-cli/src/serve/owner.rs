@@ -1,4 +1,4 @@
-//! The thread that owns the models and computes one batch after another.
+//! The thread that owns the models: it computes one batch after another, and drops models that are replaced.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
+use super::model::Model;
 use super::queue::{BatchLimits, Job, Queue, Waiting};
 use super::refusal::{Kind, Refusal};
 
@@ -17,6 +18,7 @@ use super::refusal::{Kind, Refusal};
 /// # Errors
 /// Fails if the system cannot start a thread.
 pub fn start(
+    models: Vec<Arc<Model>>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
     limits: BatchLimits,
@@ -24,6 +26,7 @@ pub fn start(
     let (ended, ends) = oneshot::channel();
     let run = move || {
         let _end = End { queue: Arc::clone(&queue), ended: Some(ended) };
+        models.into_iter().for_each(|model| begin(&model));
         while let Some(batch) = queue.next(limits) {
             compute(&batch, &metrics);
         }
@@ -45,6 +48,14 @@ impl Drop for End {
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(());
         }
+    }
+}
+
+/// Computes the score of one token. The first pass compiles a GPU's kernels, for which no request should wait, and
+/// gives the thread the GPU's context, which it needs to drop a model.
+fn begin(model: &Model) {
+    if let Err(error) = model.scores(&[&[0]]) {
+        tracing::warn!("the first pass of {} failed: {error:#}", model.name);
     }
 }
 

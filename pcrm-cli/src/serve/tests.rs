@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
@@ -49,6 +50,10 @@ pub fn golden(name: &str) -> PathBuf {
 }
 
 fn model(name: &str, fails: bool) -> Model {
+    model_of(name, Box::new(Fake { fails }))
+}
+
+fn model_of(name: &str, scorer: Box<dyn Scorer>) -> Model {
     let config = json!({
         "model_type": "llama", "vocab_size": 384, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 1, "max_position_embeddings": 64
@@ -57,7 +62,7 @@ fn model(name: &str, fails: bool) -> Model {
     let dir = golden("plain");
     let tokenizer = Tokenizer::from_dir(&dir).unwrap();
     let folder = Folder { name: name.to_owned(), dir, sha: "0".to_owned(), range: None };
-    Model::new(folder, Facts::of((&config).into()), tokenizer, 64, Box::new(Fake { fails }))
+    Model::new(folder, Facts::of((&config).into()), tokenizer, 64, scorer)
 }
 
 pub fn rules() -> Rules {
@@ -82,9 +87,9 @@ pub fn app(names: &[&str], fails: bool) -> (Arc<App>, oneshot::Receiver<()>) {
     let load: Load = Box::new(move |name, _| Ok(model(name, fails)));
     let names: Vec<(String, PathBuf)> =
         names.iter().map(|name| ((*name).to_owned(), golden("plain"))).collect();
-    let models = Models::load(&names, load).unwrap();
     let (queue, metrics) = (Arc::new(Queue::default()), Arc::default());
-    let (_, ended) = owner::start(Arc::clone(&queue), Arc::clone(&metrics), LIMITS).unwrap();
+    let models = Models::load(&names, load, Arc::clone(&queue)).unwrap();
+    let (_, ended) = owner::start(models.all(), Arc::clone(&queue), Arc::clone(&metrics), LIMITS).unwrap();
     (Arc::new(App::new(models, queue, metrics, Default::default(), rules())), ended)
 }
 
@@ -162,6 +167,92 @@ fn batches_are_of_one_model_and_within_their_tokens() {
     let (request, _client) = Waiting::new(1);
     let job = Job { model: first, ids: vec![1].into(), place: 0, request };
     assert_eq!(queue.push(vec![job]).unwrap_err().kind, Kind::Stopping);
+}
+
+/// Protects: a batch waits for more sequences only as long as more can come: not when it has all that it may have,
+/// and not after the queue was closed.
+#[test]
+fn a_full_batch_does_not_wait() {
+    let limits = BatchLimits { sequences: 2, wait: Duration::from_secs(100), ..LIMITS };
+    let (queue, model) = (Queue::default(), Arc::new(model("a", true)));
+    let push = |last: u32| {
+        let (request, client) = Waiting::new(1);
+        queue
+            .push(vec![Job { model: Arc::clone(&model), ids: vec![last].into(), place: 0, request }])
+            .unwrap();
+        client
+    };
+    let began = Instant::now();
+    let taken = || queue.next(limits).map_or(0, |batch| batch.len());
+    let _clients = [push(1), push(2), push(3)];
+    assert_eq!(taken(), 2);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(taken);
+        let _client = push(4);
+        assert_eq!(second.join().unwrap(), 2);
+        let _client = push(5);
+        let third = scope.spawn(taken);
+        queue.close();
+        assert_eq!(third.join().unwrap(), 1);
+    });
+    assert_eq!(taken(), 0);
+    assert!(began.elapsed() < limits.wait, "a batch waited for sequences that could not come");
+}
+
+/// A scorer that reports which thread computes with it and which drops it.
+struct Traced(Sender<(&'static str, Option<String>)>);
+
+impl Traced {
+    fn report(&self, what: &'static str) {
+        let _ = self.0.send((what, std::thread::current().name().map(str::to_owned)));
+    }
+}
+
+impl Scorer for Traced {
+    fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
+        self.report("computes");
+        Fake { fails: true }.scores(sequences)
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        self.report("drops");
+    }
+}
+
+/// Protects: a model that a reload replaced is dropped by the thread that computes, after that thread's first pass,
+/// once no request uses the model: at once, after the last request, and if its client went away.
+#[test]
+fn a_replaced_model_is_dropped_where_it_computes() {
+    let (events, seen) = channel();
+    let load: Load = Box::new(move |name, _| Ok(model_of(name, Box::new(Traced(events.clone())))));
+    let queue = Arc::new(Queue::default());
+    let models = Models::load(&[("m".to_owned(), golden("plain"))], load, Arc::clone(&queue)).unwrap();
+    let (owner, _ended) = owner::start(models.all(), Arc::clone(&queue), Arc::default(), LIMITS).unwrap();
+    let hear = |what: &'static str| {
+        let event = seen.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(event, (what, Some("model".to_owned())));
+    };
+    hear("computes");
+    models.reload("m").unwrap();
+    hear("drops");
+    for client_stays in [true, false] {
+        let model = models.find(None).unwrap();
+        models.reload("m").unwrap();
+        let early = seen.recv_timeout(Duration::from_millis(200));
+        assert!(early.is_err(), "{early:?} while a request uses the model");
+        let (request, client) = Waiting::new(1);
+        let client = client_stays.then_some(client);
+        queue.push(vec![Job { model, ids: vec![5, 33].into(), place: 0, request }]).unwrap();
+        if let Some(client) = client {
+            hear("computes");
+            assert_eq!(client.blocking_recv().unwrap().unwrap().scores, [33.0]);
+        }
+        hear("drops");
+    }
+    queue.close();
+    owner.join().unwrap();
 }
 
 /// Protects: the end of a text is removed and added as in training, within the template and without it.

@@ -16,8 +16,15 @@ pub enum Argument {
 /// The bytes that a kernel reads and writes at once.
 pub const PACK: usize = 16;
 
-/// The widest row of the norms' backward: a block holds a row of f32 in shared memory.
-pub const WIDEST: usize = 12 * 1024;
+/// The bytes of shared memory that a block may use without asking.
+const SHARED: usize = 48 * 1024;
+
+/// The bytes of them that `block_sum` uses: a float of each of up to 32 warps.
+const WARP_SUMS: usize = 32 * size_of::<f32>();
+
+/// The widest row of the norms' backward: a block holds a row of f32 in shared memory, beside what `block_sum`
+/// uses.
+pub const WIDEST: usize = (SHARED - WARP_SUMS) / size_of::<f32>();
 
 /// The number of elements that a block of the kernels over many tensors processes.
 const CHUNK: usize = 1 << 15;
@@ -79,6 +86,16 @@ mod tests {
         }
         assert_eq!(covered, lengths);
         assert_eq!([row_threads(1), row_threads(112), row_threads(1000)], [32, 128, 256]);
+    }
+
+    /// Protects: the norms' backward can be launched for the widest row, and not for one pack more.
+    #[test]
+    fn the_widest_row_fits_into_shared_memory() {
+        assert_eq!(WIDEST, 12 * 1024 - 32);
+        assert!(WIDEST.is_multiple_of(PACK / 2), "rows are whole packs of bf16");
+        assert!(crate::cuda::TRAINING.contains("__shared__ V parts[32];"), "block_sum uses other memory");
+        assert!(crate::cuda::TRAINING.contains("extern __shared__ float own[];"), "a row is not of f32");
+        assert_eq!(4 * WIDEST + 4 * 32, 49_152);
     }
 
     #[test]

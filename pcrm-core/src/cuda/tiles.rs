@@ -8,8 +8,12 @@ use crate::tree::SequenceTree;
 /// The most queries or keys of a thread block.
 pub const TILE: usize = 64;
 
-/// The steps of the longest item, over all heads of a group: what keeps the GPU's processors equally busy.
+/// The steps of an item, over all heads of a group: few enough to keep the GPU's processors equally busy.
 const STEPS: usize = 64;
+
+/// The most items of a piece of keys. Each item has a slot for its sum in f32, and without a limit the number of
+/// slots would grow with the square of a sequence's length. Items of long sequences have more steps.
+const ITEMS: usize = 8;
 
 /// A distance beyond every position.
 const FAR: i32 = 1 << 29;
@@ -115,7 +119,7 @@ impl Tiles {
         let row = (tree.segments()[segment].rows.start + piece * TILE) as u32;
         let count = positions.len() as u32;
         let before = self.slots;
-        for visitors in visitors.chunks((STEPS / group).max(1)) {
+        for visitors in visitors.chunks(visits(visitors.len(), group)) {
             let begin = self.visits.len() as u32;
             self.visits.extend(visitors.iter().map(|at| places[*at]));
             let end = self.visits.len() as u32;
@@ -124,6 +128,11 @@ impl Tiles {
         }
         self.keys.push([row, count, before as u32, (self.slots - before) as u32]);
     }
+}
+
+/// Returns how many blocks of queries an item visits, of those that see its piece.
+fn visits(visitors: usize, group: usize) -> usize {
+    (STEPS / group).max(1).max(visitors.div_ceil(ITEMS))
 }
 
 /// Returns how far back and ahead a query sees.
@@ -152,116 +161,4 @@ fn positions_of(tree: &SequenceTree, segment: usize, piece: usize) -> Range<usiz
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-    use crate::error::Result;
-
-    fn tree(parts: &[(usize, Option<usize>)]) -> Result<SequenceTree> {
-        let mut tree = SequenceTree::default();
-        for (length, parent) in parts {
-            tree.push(*length, *parent)?;
-        }
-        Ok(tree)
-    }
-
-    /// Returns the rows that every query sees, from the tree.
-    fn wanted(tree: &SequenceTree, how: &Attention<'_>) -> Vec<BTreeSet<usize>> {
-        let sees = |query: usize, key: usize| match how.mask {
-            Mask::Causal { window } => key <= query && window.is_none_or(|window| key + window > query),
-            Mask::Full => true,
-            Mask::Around { reach } => query.abs_diff(key) <= reach,
-        };
-        let mut all = Vec::new();
-        for asking in tree.asking(how.queries) {
-            let chain: Vec<usize> = tree.chain(asking.segment).into_iter().flatten().collect();
-            for query in asking.positions {
-                let seen = chain.iter().enumerate().filter(|(key, _)| sees(query, *key));
-                all.push(seen.map(|(_, row)| *row).collect());
-            }
-        }
-        all
-    }
-
-    /// Returns the queries of a block, and the positions that each sees.
-    fn seen(tiles: &Tiles, block: [u32; 5]) -> impl Iterator<Item = (usize, Range<i64>)> + '_ {
-        let [first, count, _, begin, end] = block.map(i64::from);
-        (first..first + count).map(move |query| {
-            let at = i64::from(tiles.positions[query as usize]);
-            let from = begin.max(at - i64::from(tiles.back));
-            (query as usize, from..end.min(at + i64::from(tiles.ahead) + 1))
-        })
-    }
-
-    /// Protects: every query sees exactly its rows, forward by the blocks and backward by the items; every row
-    /// of k has a place for its gradient.
-    #[test]
-    fn blocks_and_items_hold_every_seen_pair_once() -> Result<()> {
-        let trees = [
-            tree(&[(1, None)])?,
-            tree(&[(70, None), (130, Some(0)), (64, Some(0)), (5, None), (1, Some(3))])?,
-            tree(&[(150, None), (3, Some(0)), (200, Some(1)), (64, Some(2)), (65, Some(0))])?,
-        ];
-        let masks = [
-            Mask::Causal { window: None },
-            Mask::Causal { window: Some(1) },
-            Mask::Causal { window: Some(90) },
-            Mask::Full,
-            Mask::Around { reach: 40 },
-        ];
-        for tree in &trees {
-            let rows = tree.rows();
-            let ends: Vec<usize> = tree.segments().iter().map(|segment| segment.rows.end - 1).collect();
-            let some: Vec<usize> = (0..rows).filter(|row| row % 3 == 0).collect();
-            for (mask, queries, group) in masks.iter().flat_map(|mask| {
-                [(*mask, None, 7), (*mask, Some(&ends[..]), 64), (*mask, Some(&some[..]), 1)]
-            }) {
-                let how = Attention { scale: 1.0, cap: None, mask, queries };
-                let tiles = Tiles::new(tree, &how, group);
-                let want = wanted(tree, &how);
-                let mut forward: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-                for block in &tiles.blocks {
-                    assert!((1..=TILE as u32).contains(&block[1]));
-                    for (query, positions) in seen(&tiles, *block) {
-                        let rows =
-                            positions.map(|position| tiles.chain[block[2] as usize + position as usize]);
-                        let rows = rows.map(|row| row as usize).collect();
-                        assert!(forward.insert(query, rows).is_none(), "query {query} is in two blocks");
-                    }
-                }
-                assert!(forward.into_values().eq(want.iter().cloned()), "{how:?}");
-                let mut backward = vec![BTreeSet::new(); want.len()];
-                for [row, count, position, begin, end, _] in &tiles.items {
-                    assert!(end > begin && (end - begin) as usize <= (STEPS / group).max(1));
-                    for visit in *begin..*end {
-                        let block = tiles.blocks[tiles.visits[visit as usize] as usize];
-                        for (query, positions) in seen(&tiles, block) {
-                            for at in 0..*count {
-                                if positions.contains(&i64::from(position + at)) {
-                                    assert!(
-                                        backward[query].insert((row + at) as usize),
-                                        "a pair comes twice"
-                                    );
-                                }
-                            }
-                        }
-                    }
-                }
-                assert_eq!(backward, want, "{how:?}");
-                let mut slots = BTreeMap::new();
-                let mut next = 0;
-                for [row, count, slot, number] in &tiles.keys {
-                    assert_eq!(*row, next, "pieces follow each other");
-                    next += count;
-                    slots.extend((*slot..slot + number).map(|slot| (slot, *row)));
-                }
-                assert_eq!(next as usize, rows);
-                let of_items = tiles.items.iter().map(|item| (item[5], item[0]));
-                assert_eq!(of_items.collect::<BTreeMap<_, _>>(), slots);
-                assert_eq!(slots.len(), tiles.slots);
-            }
-        }
-        Ok(())
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ pub(crate) mod plan;
 use candle_core as ct;
 use pcrm_core::Mask;
 
-use self::plan::{Group, GroupedPlan, NEVER, Sizes};
+use self::plan::{Group, GroupedPlan, KeySums, NEVER, Sizes};
 use super::float::{affine, single};
 
 /// The additive mask of unseen keys. Finite, so that a fully masked row does not give NaN.
@@ -48,20 +48,42 @@ pub(crate) fn backward(
     let level = single(attended)?.mul(&single(gradient)?)?.sum_keepdim(2)?;
     let [q, k, v] = [plan.by_head(&affine(q, plan.scale, 0.0)?)?, plan.by_head(k)?, plan.by_head(v)?];
     let [gradient, level] = [plan.by_head(gradient)?, plan.by_head(&level)?];
-    let (mut d_q, mut d_k, mut d_v) = (Vec::new(), Vec::new(), Vec::new());
-    for (group, total) in plan.groups.iter().zip(totals) {
-        let (queries, keys) = (plan.queries_of(group, &q)?, plan.keys_of(group, &k)?);
-        let gradient = plan.queries_of(group, &gradient)?;
-        let level = plan.queries_of(group, &level)?;
-        let weights = plan.scores(group, &queries, &keys)?.broadcast_sub(total)?.exp()?;
-        d_v.push(plan.flat_keys(&weights.to_dtype(dtype)?.transpose(1, 2)?.matmul(&gradient)?)?);
-        let slope = single(&gradient.matmul(&plan.keys_of(group, &v)?.transpose(1, 2)?)?)?;
-        let d_scores = weights.mul(&slope.broadcast_sub(&level)?)?.to_dtype(dtype)?;
-        d_q.push(plan.flat(&d_scores.matmul(&keys)?)?);
-        d_k.push(plan.flat_keys(&d_scores.transpose(1, 2)?.matmul(&queries)?)?);
+    let (mut d_q, mut d_k, mut d_v) = (Vec::new(), None, None);
+    let mut groups = plan.groups.iter().zip(totals);
+    for part in &plan.key_sums {
+        let (mut of_k, mut of_v) = (Vec::new(), Vec::new());
+        for (group, total) in groups.by_ref().take(part.groups) {
+            let (queries, keys) = (plan.queries_of(group, &q)?, plan.keys_of(group, &k)?);
+            let gradient = plan.queries_of(group, &gradient)?;
+            let level = plan.queries_of(group, &level)?;
+            let weights = plan.scores(group, &queries, &keys)?.broadcast_sub(total)?.exp()?;
+            of_v.push(plan.flat_keys(&weights.to_dtype(dtype)?.transpose(1, 2)?.matmul(&gradient)?)?);
+            let slope = single(&gradient.matmul(&plan.keys_of(group, &v)?.transpose(1, 2)?)?)?;
+            let d_scores = weights.mul(&slope.broadcast_sub(&level)?)?.to_dtype(dtype)?;
+            d_q.push(plan.flat(&d_scores.matmul(&keys)?)?);
+            of_k.push(plan.flat_keys(&d_scores.transpose(1, 2)?.matmul(&queries)?)?);
+        }
+        d_k = Some(part.add(d_k, &of_k)?);
+        d_v = Some(part.add(d_v, &of_v)?);
     }
     let d_q = affine(&plan.to_queries(&d_q)?, plan.scale, 0.0)?;
-    Ok([d_q, plan.to_rows(&d_k)?.to_dtype(dtype)?, plan.to_rows(&d_v)?.to_dtype(dtype)?])
+    let by_row = |sums: Option<ct::Tensor>| match sums {
+        Some(sums) => sums.transpose(0, 1)?.contiguous()?.to_dtype(dtype),
+        None => ct::bail!("attention without queries has no gradient"),
+    };
+    Ok([d_q, by_row(d_k)?, by_row(d_v)?])
+}
+
+impl KeySums {
+    /// Sums the keys of the groups into the rows of the batch in f32, `[kv_heads, rows, dim]`, and adds the
+    /// sums of earlier groups.
+    fn add(&self, earlier: Option<ct::Tensor>, groups: &[ct::Tensor]) -> ct::Result<ct::Tensor> {
+        let sums = self.sums.add_up(&single(&ct::Tensor::cat(groups, 1)?)?)?;
+        match earlier {
+            Some(earlier) => earlier.add(&sums),
+            None => Ok(sums),
+        }
+    }
 }
 
 impl GroupedPlan {
@@ -127,11 +149,5 @@ impl GroupedPlan {
         let ordered = ct::Tensor::cat(parts, 1)?.index_select(&self.places, 1)?;
         let Sizes { kv_heads, group, dim } = self.sizes;
         ordered.transpose(0, 1)?.contiguous()?.reshape(((), kv_heads * group, dim))
-    }
-
-    /// Sums the groups' keys into the rows of the batch in f32, `[rows, kv_heads, dim]`.
-    fn to_rows(&self, parts: &[ct::Tensor]) -> ct::Result<ct::Tensor> {
-        let sums = self.key_sums.add_up(&single(&ct::Tensor::cat(parts, 1)?)?)?;
-        sums.transpose(0, 1)?.contiguous()
     }
 }

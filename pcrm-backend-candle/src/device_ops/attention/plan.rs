@@ -34,12 +34,18 @@ pub(crate) struct Limits {
     pub(crate) scores: usize,
     /// The scores that may be wasted to save a group's launches.
     pub(crate) spare: usize,
+    /// The most elements of gathered keys, of a group and of the groups whose gradients are summed together: a
+    /// sequence's blocks gather its keys again and again.
+    pub(crate) keys: usize,
 }
 
+/// The most elements of a tensor: candle's kernels count them in 32 bits.
+const COUNTED: usize = u32::MAX as usize;
+
 impl Limits {
-    /// The limits for GPUs: 256 MB of f32 scores at once; a group's launches cost about as much as four
-    /// million scores.
-    pub(crate) const GPU: Self = Self { block: 256, scores: 1 << 26, spare: 1 << 22 };
+    /// The limits for GPUs: 256 MB of f32 scores and 512 MB of f32 gradients of keys at once; a group's launches
+    /// cost about as much as four million scores.
+    pub(crate) const GPU: Self = Self { block: 256, scores: 1 << 26, spare: 1 << 22, keys: 1 << 27 };
 }
 
 /// A group of blocks that are computed together.
@@ -68,8 +74,16 @@ pub(crate) struct GroupedPlan {
     pub(crate) groups: Vec<Group>,
     /// The position of every query among the groups' queries.
     pub(crate) places: ct::Tensor,
-    /// The sums of the groups' keys into rows.
-    pub(crate) key_sums: RowSums,
+    /// The sums of the groups' keys into rows, for all groups in order.
+    pub(crate) key_sums: Vec<KeySums>,
+}
+
+/// The sums of the keys of a few groups into rows.
+pub(crate) struct KeySums {
+    /// The number of groups.
+    pub(crate) groups: usize,
+    /// The row of every key.
+    pub(crate) sums: RowSums,
 }
 
 /// Consecutive queries of one segment.
@@ -104,30 +118,40 @@ impl GroupedPlan {
         let mut blocks = cut(tree, how, limits.block);
         blocks
             .sort_by_key(|block| (block.positions.len().next_power_of_two(), block.keys.len(), block.first));
-        let heads = sizes.kv_heads * sizes.group;
         let mut places = vec![NOTHING; how.queries.map_or(tree.rows(), <[usize]>::len)];
-        let (mut next_place, mut key_targets, mut groups) = (0, Vec::new(), Vec::new());
+        let (mut next_place, mut key_rows, mut groups) = (0, Vec::new(), Vec::new());
         let mut rest = blocks.as_slice();
         while !rest.is_empty() {
-            let (group, others) = rest.split_at(alike(rest, heads, limits));
+            let (group, others) = rest.split_at(alike(rest, sizes, limits));
             let queries = group.iter().map(|block| block.positions.len()).max().unwrap_or(0);
+            let keys = group.iter().map(|block| block.keys.len()).max().unwrap_or(0);
+            let scores = sizes.kv_heads * sizes.group * group.len() * queries * keys;
+            if scores > COUNTED {
+                ct::bail!(
+                    "{queries} queries of a sequence have {scores} scores with {keys} keys; candle counts at \
+                     most {COUNTED}, so expected a shorter sequence"
+                );
+            }
             for block in group {
                 for at in 0..block.positions.len() {
                     places[block.first + at] = (next_place + at) as u32;
                 }
                 next_place += queries;
             }
-            groups.push(Group::new(group, &mut key_targets, device)?);
+            let (group, rows) = Group::new(group, device)?;
+            groups.push(group);
+            key_rows.push(rows);
             rest = others;
         }
-        Ok(Self {
-            sizes,
-            scale: how.scale,
-            mask: how.mask,
-            groups,
-            places: index(places, device)?,
-            key_sums: RowSums::new(&key_targets, tree.rows(), device)?,
-        })
+        let mut key_sums = Vec::new();
+        let mut rest = key_rows.as_slice();
+        while !rest.is_empty() {
+            let groups = together(rest, limits.keys / (sizes.kv_heads * sizes.dim));
+            let (part, others) = rest.split_at(groups);
+            key_sums.push(KeySums { groups, sums: RowSums::new(&part.concat(), tree.rows(), device)? });
+            rest = others;
+        }
+        Ok(Self { sizes, scale: how.scale, mask: how.mask, groups, places: index(places, device)?, key_sums })
     }
 }
 
@@ -155,23 +179,36 @@ fn cut(tree: &SequenceTree, how: &Attention<'_>, most: usize) -> Vec<Block> {
 }
 
 /// Returns the number of leading blocks to compute together.
-fn alike(blocks: &[Block], heads: usize, limits: Limits) -> usize {
+fn alike(blocks: &[Block], sizes: Sizes, limits: Limits) -> usize {
+    let heads = sizes.kv_heads * sizes.group;
     let (mut queries, mut keys, mut needed) = (0, 0, 0);
     for (at, block) in blocks.iter().enumerate() {
         queries = queries.max(block.positions.len());
         keys = keys.max(block.keys.len());
         needed += heads * block.positions.len() * block.keys.len();
         let filled = heads * queries * keys * (at + 1);
-        if at > 0 && (filled > limits.scores || filled > needed + needed / 2 + limits.spare) {
+        let gathered = sizes.kv_heads * sizes.dim * keys * (at + 1);
+        let too_many = filled > limits.scores || gathered > limits.keys;
+        if at > 0 && (too_many || filled > needed + needed / 2 + limits.spare) {
             return at;
         }
     }
     blocks.len()
 }
 
+/// Returns the number of leading groups, at least one, that have at most this many keys.
+fn together(key_rows: &[Vec<u32>], most: usize) -> usize {
+    let mut keys = 0;
+    let fitting = key_rows.iter().take_while(|of_group| {
+        keys += of_group.len();
+        keys <= most
+    });
+    fitting.count().max(1)
+}
+
 impl Group {
-    /// Uploads the indices of blocks, and appends the row of every key to `key_targets`.
-    fn new(blocks: &[Block], key_targets: &mut Vec<u32>, device: &ct::Device) -> ct::Result<Self> {
+    /// Uploads the indices of blocks; also returns the row of every key.
+    fn new(blocks: &[Block], device: &ct::Device) -> ct::Result<(Self, Vec<u32>)> {
         let queries = blocks.iter().map(|block| block.positions.len()).max().unwrap_or(0);
         let keys = blocks.iter().map(|block| block.keys.len()).max().unwrap_or(0);
         let (mut query_rows, mut query_positions) = (Vec::new(), Vec::new());
@@ -186,16 +223,16 @@ impl Group {
             key_positions.extend((block.start..).take(block.keys.len()).map(|position| position as f32));
             key_positions.resize((at + 1) * keys, NEVER);
         }
-        key_targets.extend_from_slice(&key_rows);
         let count = blocks.len();
-        Ok(Self {
+        let group = Self {
             blocks: count,
             queries,
             keys,
             query_rows: index(query_rows, device)?,
-            key_rows: index(key_rows, device)?,
+            key_rows: index(key_rows.clone(), device)?,
             query_positions: ct::Tensor::from_vec(query_positions, (count, queries, 1, 1), device)?,
             key_positions: ct::Tensor::from_vec(key_positions, (count, 1, 1, keys), device)?,
-        })
+        };
+        Ok((group, key_rows))
     }
 }

@@ -117,7 +117,7 @@ mod tests {
     /// Protects: both implementations of attention agree; normally only a GPU uses the second one.
     #[test]
     fn segments_agree_with_tiles_in_value_and_gradient() -> Result<(), Box<dyn std::error::Error>> {
-        crate::library::seeded(1);
+        let _seed = crate::library::seeded(1);
         let mut batch = Packed::default();
         let prompt = batch.push(&[0; 70], None)?;
         let answer = batch.push(&[0; 9], Some(prompt))?;

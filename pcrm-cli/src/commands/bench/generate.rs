@@ -52,7 +52,7 @@ impl Watch for Dropped {
     }
 }
 
-/// Samples answers to the first prompt as a warm-up, then times all prompts.
+/// Samples answers to as many prompts as are decoded at once, as a warm-up of full size, then times all prompts.
 ///
 /// # Errors
 /// Fails if files cannot be read, too few prompts fit, or the backend fails.
@@ -73,7 +73,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let mut sample = |prompts: &[Prompt]| {
         engine.run(model.decoder(), prompts, args.samples, &sampling, &Stop::default(), &mut Dropped)
     };
-    sample(&prompts[..1])?;
+    let at_once = (args.batch / args.samples).clamp(1, prompts.len());
+    sample(&prompts[..at_once])?;
     backend.synchronize()?;
     let started = Instant::now();
     let progress = sample(&prompts)?;

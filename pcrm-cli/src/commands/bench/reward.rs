@@ -8,7 +8,7 @@ use pcrm_core::Backend;
 use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::{EncodedSet, pairs as pairs_of};
 use pcrm_core::model::family::{Mlp, Qkv};
-use pcrm_core::model::{ModelConfig, RewardModel};
+use pcrm_core::model::{Checkpointing, ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::learner::Learner;
 use pcrm_rl::objective::reward::{Reward, RewardConfig};
@@ -78,7 +78,8 @@ pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
     let backend = work.machine.open()?;
     let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
-    let model = args.policy.base(work, dir.clone()).open(backend.as_ref())?;
+    let base = args.policy.base(work, dir.clone());
+    let model = base.open(backend.as_ref())?;
     let pad = padding(model.config(), &tokenizer);
     let model = model.with_config(|config| config.pad = pad);
     let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
@@ -109,12 +110,10 @@ pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
     // Built before the matrix peak is measured, which takes memory of its own.
     let pace = Pace::new(work, backend.as_ref(), name, count, separate, seconds);
     let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
-    let passes = match job {
-        Job::Reward => 3.0, // one product forward, two of the same size backward
-        Job::Score => 1.0,
-    };
-    let flops =
-        passes * products(trainer.learner.model.config(), tokens.unique, tokens.sequences) / seconds / 1e9;
+    let trained = &trainer.learner.model;
+    let in_full = trained.decoder().adapters().is_none();
+    let passes = passes(job, in_full, base.checkpointing != Checkpointing::Off);
+    let flops = passes * products(trained.config(), tokens.unique, tokens.sequences) / seconds / 1e9;
     let timing = Timing {
         pace,
         unique_tokens_per_pair: round(tokens.unique as f64 / count, 1),
@@ -192,6 +191,16 @@ fn bounded(
     Ok(Work { data, batches })
 }
 
+/// Returns how often a step computes products of the size of a forward pass: forward, backward for the inputs, backward
+/// for the weights if they are trained in full, and forward again if layers are recomputed. The small products of
+/// adapters are not counted.
+fn passes(job: Job, in_full: bool, recomputes: bool) -> f64 {
+    match job {
+        Job::Reward => 2.0 + f64::from(in_full) + f64::from(recomputes),
+        Job::Score => 1.0,
+    }
+}
+
 /// Returns the operations of the matrix products in one forward pass, without attention. The last layer
 /// computes keys and values (and queries, if one matrix gives all three) for every row, and everything else
 /// only for the scored rows.
@@ -212,4 +221,20 @@ fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
     let (seen, asking) = (config.width * for_all, config.width * (for_asking + q + network));
     let whole = (config.layers - 1) * (seen + asking) * rows;
     2.0 * (whole + seen * rows + asking * scored) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: the share of the peak counts what a step computes: no gradient of frozen weights, and recomputed layers.
+    #[test]
+    fn passes_are_what_a_step_computes() {
+        let of = |in_full, recomputes| passes(Job::Reward, in_full, recomputes);
+        assert_eq!(
+            [of(true, false), of(true, true), of(false, false), of(false, true)],
+            [3.0, 4.0, 2.0, 3.0]
+        );
+        assert_eq!(passes(Job::Score, false, true), 1.0);
+    }
 }
