@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::DType;
 use pcrm_core::Device;
 use pcrm_core::model::{ModelConfig, RewardModel};
@@ -137,6 +137,27 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Sends a signal to a process at once: a short run may have ended by the time that kill(1) has started.
+#[cfg(unix)]
+pub fn send(signal: &str, child: &Child) -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    let named = match signal {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        other => bail!("{other} is none of the signals that tests send"),
+    };
+    let process = Pid::from_raw(i32::try_from(child.id())?).context("a process id")?;
+    kill_process(process, named).with_context(|| format!("{signal} for process {}", child.id()))
+}
+
+#[cfg(not(unix))]
+pub fn send(signal: &str, child: &Child) -> Result<()> {
+    bail!("{signal} for process {}: this system has no signals", child.id())
 }
 
 /// Returns the standard error of a command as text.

@@ -1,7 +1,7 @@
 //! Several processes of the real binary on the loopback interface: equal bits, killed processes, resuming,
 //! torchrun.
 //!
-//! All tests use Gloo on the CPU; NCCL and GPUs are not tested here.
+//! All tests use Gloo on the CPU; NCCL is tested in the backend, as far as the machine has it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,33 +11,34 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use pcrm_core::collective::{Alone, Joined, Meeting};
-use pcrm_core::optim::{AdamWConfig, SlicedAdamW, clip_scale, halves};
+use pcrm_core::collective::{Alone, Exchange, Joined, Meeting};
+use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, SlicedAdamW, clip_scale, halves};
 use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::{Backend, Collective, DType, Device, Gradients, Params};
+use pcrm_core::{Backend, Collective, DType, Device, Gradients, HostTensor, Params};
 use pcrm_rl::footprint::Footprint;
 use pcrm_rl::lanes::Lanes;
 use serde_json::Value;
 
-use crate::binary::{World, stderr};
+use crate::binary::{World, send, stderr};
+use crate::routers::mixture;
 use crate::support::random;
 
 const REWARD: &str = "reward --backend tch --model base --data train.jsonl --eval-data test.jsonl \
-                      --learning-rate 1e-3 --collective-timeout 20";
+                      --learning-rate 1e-3 --collective-timeout 60";
 
 /// The number of lanes of the optimiser's test, and its number of steps.
 const LANES: usize = 6;
 const STEPS: u64 = 3;
 
 /// The names and shapes that the optimiser's test trains; their sizes fill neither a slice nor a chunk.
-const SHAPES: [(&str, &[usize]); 4] = [("a", &[70, 61]), ("b", &[13]), ("c", &[129, 33]), ("d", &[1, 5])];
+const SHAPES: [(&str, &[usize]); 4] =
+    [("layers.0.a", &[170, 61]), ("layers.0.b", &[13]), ("layers.1.c", &[129, 63]), ("d", &[1, 5])];
 
 /// The state of a process at the end: weights and moments by name, the norm of each step, and the bytes sent.
 type Left = (BTreeMap<String, Vec<f32>>, Vec<u64>, u64);
 
-/// Trains as one of `world` processes, which are threads here.
-fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
-    let alone = (registry::find::<BackendPlugin>("tch")?.open)(Device::Cpu.into())?;
+/// Joins a group of `world` processes, which are threads here.
+fn joined(rank: usize, world: usize, port: u16) -> Result<Arc<dyn Collective>> {
     let meeting = Meeting {
         host: "127.0.0.1".into(),
         port,
@@ -47,9 +48,25 @@ fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
         world,
         timeout: Duration::from_secs(30),
     };
+    Ok(pcrm_backend_tch::distributed::join(&meeting)?)
+}
+
+/// Runs `work` in this many threads, by rank.
+fn together<T: Send>(world: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Vec<Result<T>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..world).map(|rank| scope.spawn(move || work(rank))).collect();
+        let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended.map(|ended| ended.unwrap_or_else(|_| bail!("a process panicked"))).collect()
+    })
+}
+
+/// Trains as one of `world` processes, in buckets of this many bytes.
+fn optimised(rank: usize, world: usize, port: u16, bytes: usize) -> Result<Left> {
+    let alone = (registry::find::<BackendPlugin>("tch")?.open)(Device::Cpu.into())?;
     let collective: Arc<dyn Collective> = match world {
         1 => Arc::new(Alone),
-        _ => pcrm_backend_tch::distributed::join(&meeting)?,
+        _ => joined(rank, world, port)?,
     };
     let backend = Joined { collective: Arc::clone(&collective), backend: alone };
     let mut params = Params::default();
@@ -58,7 +75,7 @@ fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
     }
     let lanes = Lanes::new(&backend, LANES)?;
     let config = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
-    let mut optimiser = SlicedAdamW::new(config, &params, Arc::clone(&collective))?;
+    let mut optimiser = SlicedAdamW::with_buckets(config, &params, Arc::clone(&collective), bytes)?;
     let (mut norms, subtrees) = (Vec::new(), lanes.subtrees());
     for step in 0..STEPS {
         // The sums over this process's nodes, of one gradient per lane.
@@ -76,8 +93,14 @@ fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
             }
             Ok(gradients)
         };
-        let own = subtrees[rank].iter().map(|node| Ok((node.clone(), sum(node, &of_lane)?)));
-        let total = optimiser.total(LANES, &subtrees, &own.collect::<Result<_>>()?)?;
+        let mut sending = optimiser.sending(LANES, &subtrees)?;
+        for node in &subtrees[rank] {
+            for (name, gradient) in sum(node, &of_lane)?.iter() {
+                sending.add(name, gradient)?;
+            }
+            sending.end_node()?;
+        }
+        let total = sending.end()?.total()?;
         let norm = optimiser.norm(&total)?;
         norms.push(norm.to_bits());
         optimiser.step(&total, 1e-2, clip_scale(norm, 1.0))?;
@@ -93,11 +116,12 @@ fn optimised(rank: usize, world: usize, port: u16) -> Result<Left> {
 }
 
 /// Protects: weights, moments and norms have the same bits with 1, 2, 3 and 6 processes, some of which have
-/// no complete subtree of lanes; a process sends as many bytes as `pcrm plan` predicts.
+/// no complete subtree of lanes, and in one or several buckets; a process sends as many bytes as `pcrm plan`
+/// predicts.
 #[test]
 fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
-    let (want, norms, _) = optimised(0, 1, 0)?;
-    for world in [2, 3, 6] {
+    let (want, norms, _) = optimised(0, 1, 0, BUCKET_BYTES)?;
+    for (world, bytes) in [(2, 1), (2, BUCKET_BYTES), (3, 1), (6, BUCKET_BYTES)] {
         let port = free_port()?;
         let plan = Footprint {
             trained: SHAPES.iter().map(|(_, shape)| shape.iter().product()).collect(),
@@ -111,12 +135,7 @@ fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
             tokens: 1,
             micro_tokens: 1,
         };
-        let left: Vec<Result<Left>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..world).map(|rank| scope.spawn(move || optimised(rank, world, port))).collect();
-            let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
-            ended.map(|ended| ended.unwrap_or_else(|_| bail!("a process panicked"))).collect()
-        });
+        let left = together(world, |rank| optimised(rank, world, port, bytes));
         for (rank, left) in left.into_iter().enumerate() {
             let (values, found, sent) = left?;
             ensure!(found == norms, "{world} processes: rank {rank} has other norms");
@@ -128,6 +147,47 @@ fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Protects: exchanges that are started complete in any order, and beside other operations; one that is
+/// dropped harms no other. A process that leaves before an exchange ends the others that wait for it, also
+/// while exchanges of its own are under way, and is named.
+#[test]
+fn started_exchanges_complete_or_name_who_left() -> Result<()> {
+    let port = free_port()?;
+    let made = together(2, |rank| {
+        let backend = (registry::find::<BackendPlugin>("tch")?.open)(Device::Cpu.into())?;
+        let collective = joined(rank, 2, port)?;
+        let start = |number: f32| -> Result<_> {
+            let parts = [number, number + 10.0].map(|part| part + 100.0 * rank as f32).to_vec();
+            Ok(collective.start_all_to_all(&backend.upload(&HostTensor::vector(parts), DType::F32)?)?)
+        };
+        let received =
+            |exchange: Box<dyn Exchange>| -> Result<Vec<f32>> { Ok(exchange.wait()?.read()?.into_f32()) };
+        let (first, dropped, third) = (start(1.0)?, start(2.0)?, start(3.0)?);
+        drop(dropped);
+        ensure!(collective.gather(&[rank as u8])? == [[0], [1]]);
+        let own = 10.0 * rank as f32;
+        ensure!(received(third)? == [3.0 + own, 103.0 + own] && received(first)? == [1.0 + own, 101.0 + own]);
+        ensure!(collective.sent() == 3 * 4, "{} bytes", collective.sent());
+        if rank == 0 {
+            // The other process leaves before this one comes to its last exchange.
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let last = start(4.0)?;
+        if rank == 1 {
+            collective.leave("the test ends it");
+            return Ok(());
+        }
+        ensure!(received(last)? == [4.0, 104.0]);
+        let begun = Instant::now();
+        let error = start(5.0).and_then(received).err().context("an exchange without the other process")?;
+        ensure!(error.to_string().contains("rank 1 ended: the test ends it"), "{error}");
+        ensure!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+        collective.leave("done");
+        Ok(())
+    });
+    made.into_iter().collect()
 }
 
 /// Starts a command as two processes with one thread each, or as one process with one thread.
@@ -233,8 +293,8 @@ fn two_processes_fit_the_constraint_of_one() -> Result<()> {
     check_same(&world, "fitted-1", "again", &files)
 }
 
-/// Protects: policies trained on their own samples also have equal bits; prompts, rewards, references and
-/// values are dealt to processes.
+/// Protects: policies trained on their own samples also have equal bits, with the loss of routers too; prompts,
+/// rewards, references and values are dealt to processes.
 #[test]
 fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
     let world = World::new()?;
@@ -247,6 +307,12 @@ fn rollouts_over_two_processes_have_the_bits_of_one() -> Result<()> {
     check_bits(&world, "grpo", &grpo, &files)?;
     check_bits(&world, "rloo", &format!("rloo {online} --num-generations 2"), &files)?;
     check_bits(&world, "online", &format!("online-dpo {online} --constraint fixed"), &files)?;
+    mixture(&world, "experts", true, 0.5)?;
+    world.run("sft --model experts --random-init --data train.jsonl --max-steps 4 --output routed")?;
+    let routed = online.replace("--model policy", "--model routed");
+    let grpo = format!("grpo {routed} --num-generations 2 --micro-tokens 64");
+    check_bits(&world, "experts-of", &grpo, &files)?;
+    ensure!(lines(&world, "experts-of-1")?[0]["aux_loss"].is_f64(), "the routers' loss is not added");
     let ppo = format!("ppo {online} --num-generations 2 --num-mini-batches 2 --ptx-data train.jsonl");
     let critic =
         ["model.safetensors", "critic/model.safetensors", "checkpoint-8/critic/optimizer.safetensors"];
@@ -291,8 +357,12 @@ fn rank(world: &World, rank: usize, port: u16, arguments: &str) -> Result<Child>
     Ok(command.env("MASTER_ADDR", "127.0.0.1").env("OMP_NUM_THREADS", "1").spawn()?)
 }
 
+/// Returns a port that is free now and that systems give to no connection before it is used: they give those from
+/// 32768 on.
 fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    let mut ports = (0..100).map(|_| rand::random_range(10_000..20_000));
+    let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    ports.find(is_free).context("100 ports are in use")
 }
 
 /// Waits until a run has logged this many lines.
@@ -309,27 +379,27 @@ fn wait_for_lines(world: &World, run: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-fn send(signal: &str, child: &Child) -> Result<()> {
-    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
-    ensure!(sent.success(), "kill {signal} failed");
-    Ok(())
-}
-
 /// Protects: if a process is killed or stopped, the other one ends within the timeout with a message that
 /// names it, and the run continues from its last checkpoint to the bits of an uninterrupted one.
 #[test]
 fn a_process_that_dies_ends_the_run_with_its_name() -> Result<()> {
     let world = World::new()?;
-    let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 40 --save-every 3 --collective-timeout 4");
+    let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 70 --save-every 3");
     train(&world, 1, &format!("{run} --output whole"))?;
-    // The victim's rank, the number of lines after which it is hit, and the signal.
-    for (at, (victim, after, signal)) in
-        [(1, 3, "-KILL"), (0, 8, "-KILL"), (1, 13, "-STOP"), (1, 20, "-KILL"), (0, 31, "-KILL")]
-            .into_iter()
-            .enumerate()
+    // The victim's rank, the number of lines after which it is hit, the signal, and the seconds that the other one
+    // waits: it hears at once of a process that ends.
+    for (at, (victim, after, signal, wait)) in [
+        (1, 3, "KILL", 60),
+        (0, 8, "KILL", 60),
+        (1, 13, "STOP", 10),
+        (1, 20, "KILL", 60),
+        (0, 28, "KILL", 60),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let name = format!("killed-{at}");
-        let (port, arguments) = (free_port()?, format!("{run} --output {name}"));
+        let (port, arguments) = (free_port()?, format!("{run} --collective-timeout {wait} --output {name}"));
         let mut both = [rank(&world, 0, port, &arguments)?, rank(&world, 1, port, &arguments)?];
         wait_for_lines(&world, &name, after)?;
         send(signal, &both[victim])?;
@@ -339,12 +409,12 @@ fn a_process_that_dies_ends_the_run_with_its_name() -> Result<()> {
         let mut heard = String::new();
         std::io::Read::read_to_string(&mut other.stderr.take().context("messages")?, &mut heard)?;
         let status = other.wait()?;
-        ensure!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+        ensure!(begun.elapsed() < Duration::from_secs(60), "it took {:?}", begun.elapsed());
         dead.kill()?;
         dead.wait()?;
         ensure!(status.code() == Some(1), "{status}: {heard}");
         ensure!(heard.contains(&format!("rank {victim}")), "rank {victim} is not named: {heard}");
-        train(&world, 2, &format!("{arguments} --resume"))?;
+        train(&world, 2, &format!("{run} --output {name} --resume"))?;
         check_same(&world, "whole", &name, &["model.safetensors"])?;
     }
     Ok(())
@@ -391,7 +461,7 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
         format!("launch -n 2 --threads 1 -- {REWARD} --lanes 2 --batch 4 --epochs 9 --output stopped");
     let child = world.command(&arguments)?.spawn()?;
     wait_for_lines(&world, "stopped", 5)?;
-    send("-TERM", &child)?;
+    send("TERM", &child)?;
     let output = child.wait_with_output()?;
     ensure!(output.status.code() == Some(130), "{}: {}", output.status, stderr(&output));
     ensure!(stderr(&output).contains("--resume to continue"), "{}", stderr(&output));

@@ -127,6 +127,11 @@ impl EngineServer {
         *self.state.from.lock().unwrap() = from;
     }
 
+    /// Returns true if a request is to hang.
+    pub fn hangs(&self) -> bool {
+        self.state.faults.lock().unwrap().values().any(|fault| *fault == Fault::Hang)
+    }
+
     /// Returns the requests for samples so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().unwrap().clone()

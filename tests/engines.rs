@@ -43,8 +43,10 @@ fn server(backend: &Subject, most_adapters: usize) -> Result<EngineServer> {
     EngineServer::new(backend.name(), &prompts(&tokenizer()?)?.numbered, trainer().seed, most_adapters)
 }
 
+/// Returns the address of a server, with a time limit that only a request that hangs is to reach.
 fn access(server: &EngineServer) -> Access {
-    Access { url: server.address.clone(), timeout: 4.0, backoff: 0.02, concurrency: 3, ..Access::default() }
+    let timeout = if server.hangs() { 4.0 } else { 120.0 };
+    Access { url: server.address.clone(), timeout, backoff: 0.02, concurrency: 3, ..Access::default() }
 }
 
 /// Opens the server as the source of a run in this folder.

@@ -19,7 +19,8 @@ const KEY: &str = "sk-loopback-3141592653";
 /// Faults of a server.
 #[derive(Debug, Default)]
 struct Faults {
-    /// Answers some requests with 429, 500, another status, no JSON, half an answer or silence.
+    /// Answers some requests with 429, 500, another status, no JSON or half an answer, and one with silence once it
+    /// is released.
     unruly: bool,
     /// Answers this many requests and no more.
     holds_after: Option<usize>,
@@ -38,6 +39,7 @@ struct State {
     requests: AtomicUsize,
     answered: AtomicUsize,
     released: AtomicBool,
+    was_silent: AtomicBool,
     /// The number of answers to each request body.
     bodies: Mutex<HashMap<String, usize>>,
     /// The keys that the requests carried.
@@ -114,8 +116,10 @@ impl State {
                 11 => return Ok(say("200 OK", "", "<html>a proxy</html>")?),
                 13 => return Ok(say("200 OK", "", "{\"choices\": []}")?),
                 15 => return Ok(()),
-                17 => {
-                    thread::sleep(Duration::from_secs(2));
+                17 if self.released.load(Ordering::SeqCst)
+                    && !self.was_silent.swap(true, Ordering::SeqCst) =>
+                {
+                    thread::sleep(Duration::from_secs(60));
                     return Ok(());
                 }
                 19 => {
@@ -170,8 +174,10 @@ fn answers(world: &World, name: &str, count: usize, worth: impl Fn(usize) -> usi
 }
 
 fn judge(server: &Server, more: &str) -> String {
-    let config = json!({"kind": "openai", "model": "loop", "base_url": server.address, "timeout": 0.5, "backoff": 0.01,
-                        "attempts": 12, "concurrency": 4, "max_tokens": 8});
+    // A reply that is late is paid, and lost.
+    let timeout = if server.state.faults.unruly { 10 } else { 60 };
+    let config = json!({"kind": "openai", "model": "loop", "base_url": server.address, "timeout": timeout,
+                        "backoff": 0.01, "attempts": 20, "concurrency": 4, "max_tokens": 8});
     format!("judge --answers a.jsonl b.jsonl --judge '{config}' --api-key {KEY} {more}")
 }
 
@@ -222,6 +228,7 @@ fn killed_runs_repeat_no_paid_call() -> Result<()> {
         unruly.state.requests.load(Ordering::SeqCst) > unruly.answered() + 50,
         "the server had too few faults"
     );
+    ensure!(unruly.state.was_silent.load(Ordering::SeqCst), "the server was never silent");
     ensure!(figures(&world, "run")? == figures(&world, "calm-run")?, "the figures differ");
 
     // A further run makes no calls.

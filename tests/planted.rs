@@ -10,7 +10,7 @@ use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::preference::{Comparison, Origin, Verdict};
 use pcrm_core::data::prompt_id::PairId;
 use pcrm_core::model::{LanguageModel, ModelConfig, RewardModel};
-use pcrm_core::optim::{AdamWConfig, Rule, WeightType};
+use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, Rule, WeightType};
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
@@ -209,6 +209,7 @@ pub fn config() -> TrainerConfig {
         order: Order::Shuffled,
         micro_tokens: 64, // so that every run accumulates gradients
         lanes: 1,
+        bucket_bytes: BUCKET_BYTES,
         learning_rate: 1e-2,
         schedule: Shape::Cosine,
         warmup: Warmup::Steps(3),

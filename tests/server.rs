@@ -11,7 +11,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 
-use crate::binary::World;
+use crate::binary::{World, send};
 
 /// A server that runs until it is stopped or dropped.
 pub struct Server {
@@ -54,7 +54,7 @@ impl Server {
         command.env_remove("PCRM_API_KEY");
         let mut child = command.spawn()?;
         let said = lines(child.stderr.take().context("standard error")?);
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(120);
         let mut all = Vec::new();
         let address = loop {
             match said.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -116,7 +116,7 @@ impl Server {
 
     /// Waits until a metric has a value.
     pub fn await_metric(&self, name: &str, value: f64) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         while self.metric(name)? != value {
             ensure!(Instant::now() < until, "{name} is {}, expected {value}", self.metric(name)?);
             std::thread::sleep(Duration::from_millis(20));
@@ -126,15 +126,12 @@ impl Server {
 
     /// Sends a signal to the process.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().to_string();
-        let status = std::process::Command::new("kill").args([&format!("-{name}"), &id]).status()?;
-        ensure!(status.success(), "kill -{name}");
-        Ok(())
+        send(name, &self.child)
     }
 
     /// Waits for a line that contains a text.
     pub fn hears(&self, text: &str) -> Result<String> {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + Duration::from_secs(60);
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let line = said.recv_timeout(until.saturating_duration_since(Instant::now()));

@@ -1,6 +1,6 @@
 //! `pcrm serve` as its clients meet it: the scores of every protocol, refusals, limits, and shutdown.
 
-use std::io::Write;
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use pcrm_rl::reward_source::{self, Answer, AnswerTexts, Answers, Preparation, Sp
 use serde_json::{Map, Value, json};
 
 use crate::binary::World;
-use crate::server::Server;
+use crate::server::{Reply, Server};
 use crate::support::beside;
 
 /// Questions, each with its answers.
@@ -480,50 +480,66 @@ fn tokens_are_asked_for() -> Result<()> {
 #[test]
 fn full_queues_are_said_and_clients_that_went_away_cost_nothing() -> Result<()> {
     let world = World::new()?;
-    let server = Server::start(&world, "--model base --max-concurrent-requests 1 --batch-wait 1500")?;
-    let body = json!({"query": ["a"]});
-    let (first, second) = thread::scope(|scope| {
-        let first = scope.spawn(|| server.post("/get_reward", &body));
-        let second =
-            server.await_metric("pcrm_queue_sequences", 1.0).and_then(|()| server.post("/get_reward", &body));
-        (first.join(), second)
-    });
-    ensure!(first.map_err(|_| anyhow::anyhow!("panic"))??.status == 200);
-    let second = second?;
-    ensure!(
-        second.status == 429 && second.header("retry-after") == Some("1"),
-        "{} {}",
-        second.status,
-        second.text
-    );
+    // A batch begins with its third text.
+    let limits = "--max-concurrent-requests 2 --max-batch-requests 3 --batch-wait 100000";
+    let server = Server::start(&world, &format!("--model base {limits}"))?;
+    let post = |text: &str| server.post("/get_reward", &json!({"query": [text]}));
+    let first = thread::scope(|scope| -> Result<Reply> {
+        let first = scope.spawn(|| post("a"));
+        server.await_metric("pcrm_queue_sequences", 1.0)?;
+        let mut gone = TcpStream::connect(server.socket())?;
+        let text = json!({"query": ["word ".repeat(60)]}).to_string();
+        write!(gone, "POST /get_reward HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{text}", text.len())?;
+        server.await_metric("pcrm_queue_sequences", 2.0)?;
+        let refused = post("b")?;
+        ensure!(
+            refused.status == 429 && refused.header("retry-after") == Some("1"),
+            "{} {}",
+            refused.status,
+            refused.text
+        );
+        drop(gone);
+        server.await_metric("pcrm_clients_gone_total", 1.0)?;
+        let third = post("c")?;
+        ensure!(third.status == 200, "{} {}", third.status, third.text);
+        first.join().map_err(|_| anyhow::anyhow!("panic"))?
+    })?;
+    ensure!(first.status == 200, "{} {}", first.status, first.text);
+    ensure!(server.metric("pcrm_queue_sequences")? == 0.0);
+    // The text of the client that went away has more than 100 tokens.
     let computed = server.metric("pcrm_computed_tokens_total")?;
-    let mut gone = TcpStream::connect(server.socket())?;
-    let text = body.to_string();
-    write!(gone, "POST /get_reward HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{text}", text.len())?;
-    server.await_metric("pcrm_queue_sequences", 1.0)?;
-    drop(gone);
-    server.await_metric("pcrm_clients_gone_total", 1.0)?;
-    server.await_metric("pcrm_queue_sequences", 0.0)?;
-    ensure!(server.metric("pcrm_computed_tokens_total")? == computed);
-    ensure!(server.post("/get_reward", &body)?.status == 200);
+    ensure!(0.0 < computed && computed < 100.0, "{computed} tokens were computed");
     Ok(())
 }
 
-/// Protects: after SIGTERM, pending requests are answered, the server exits with success, and new clients are
-/// refused.
+/// Protects: after SIGTERM, pending requests are answered, even one that is still being sent; the server exits with
+/// success, and new clients are refused.
 #[cfg(unix)]
 #[test]
 fn requests_on_their_way_are_answered_before_the_end() -> Result<()> {
     let world = World::new()?;
-    let mut server = Server::start(&world, "--model base --batch-wait 800")?;
+    // A batch begins with its eighteenth text.
+    let mut server = Server::start(&world, "--model base --max-batch-requests 18 --batch-wait 100000")?;
     let body = json!({"query": ["a", "b"]});
-    let replies = thread::scope(|scope| -> Result<Vec<u16>> {
+    let (replies, late) = thread::scope(|scope| -> Result<(Vec<u16>, String)> {
         let post = || server.post("/get_reward", &body).map(|reply| reply.status);
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(post)).collect();
-        server.await_metric("pcrm_requests_in_flight", 8.0)?;
+        let text = body.to_string();
+        let (begin, rest) = text.split_at(5);
+        let head = "POST /get_reward HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length:";
+        let mut late = TcpStream::connect(server.socket())?;
+        late.set_read_timeout(Some(Duration::from_secs(60)))?;
+        write!(late, "{head} {}\r\n\r\n{begin}", text.len())?;
+        server.await_metric("pcrm_requests_in_flight", 9.0)?;
         server.signal("TERM")?;
-        threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(0))).collect()
+        server.hears("stopping after the requests in flight")?;
+        late.write_all(rest.as_bytes())?;
+        let mut answer = String::new();
+        late.read_to_string(&mut answer)?;
+        let replies = threads.into_iter().map(|thread| thread.join().unwrap_or(Ok(0)));
+        Ok((replies.collect::<Result<_>>()?, answer))
     })?;
+    ensure!(late.starts_with("HTTP/1.1 200"), "{late}");
     ensure!(replies == [200; 8], "{replies:?}");
     ensure!(server.ended()?.success());
     ensure!(server.post("/get_reward", &body).is_err());
@@ -611,19 +627,23 @@ fn connections_are_encrypted_described_and_timed() -> Result<()> {
     ] {
         ensure!(document["paths"][path]["post"]["responses"]["200"].is_object(), "{path} is not described");
     }
-    let server = Server::start(&world, "--model base --header-timeout 1 --body-timeout 1")?;
-    let mut slow = TcpStream::connect(server.socket())?;
-    slow.set_read_timeout(Some(Duration::from_secs(20)))?;
-    slow.write_all(b"POST /get_reward HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{")?;
+    let server = Server::start(&world, "--model base --header-timeout 3 --body-timeout 3")?;
+    let open = |text: &str| -> Result<TcpStream> {
+        let mut stream = TcpStream::connect(server.socket())?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.write_all(text.as_bytes())?;
+        Ok(stream)
+    };
+    let mut slow = open("POST /get_reward HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n{")?;
+    let mut silent = open("POST /get_rew")?;
     let mut answer = String::new();
-    std::io::Read::read_to_string(&mut slow, &mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 408") && answer.contains("within 1 seconds"), "{answer}");
-    let mut silent = TcpStream::connect(server.socket())?;
-    silent.set_read_timeout(Some(Duration::from_secs(20)))?;
-    silent.write_all(b"POST /get_rew")?;
+    slow.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 408") && answer.contains("within 3 seconds"), "{answer}");
     let mut answer = String::new();
     // The connection is closed, with or without a reply.
-    let _ = std::io::Read::read_to_string(&mut silent, &mut answer);
+    let closed = silent.read_to_string(&mut answer);
+    let is_late = |error: &Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    ensure!(!closed.is_err_and(|error| is_late(&error)), "the connection is open after a minute");
     ensure!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     ensure!(server.get("/health")?.status == 200);
     Ok(())

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::binary::{World, stderr};
+use crate::binary::{World, send, stderr};
 
 const TRAIN: &str = "reward --model base --data train.jsonl --eval-data test.jsonl --eval-every 5 --batch 8 \
-                     --epochs 8 --save-every 1000 --threads 1";
+                     --epochs 99 --save-every 100000 --threads 1";
 
 /// Starts a command and closes the pipe of its standard error once the run takes steps.
 fn unheard(world: &World, arguments: &str, metrics: &str) -> Result<Child> {
@@ -21,11 +21,6 @@ fn unheard(world: &World, arguments: &str, metrics: &str) -> Result<Child> {
     }
     drop(child.stderr.take());
     Ok(child)
-}
-
-fn signal(child: &Child, name: &str) -> Result<()> {
-    ensure!(Command::new("kill").args([name, &child.id().to_string()]).status()?.success(), "kill failed");
-    Ok(())
 }
 
 /// Returns true if this process ignores SIGHUP, as under nohup; its children then ignore it too.
@@ -40,14 +35,14 @@ fn ignores_hangups() -> bool {
 #[test]
 fn a_run_outlives_the_reader_of_its_messages() -> Result<()> {
     let world = World::new()?;
-    for name in ["-INT", "-TERM", "-HUP"] {
-        if name == "-HUP" && ignores_hangups() {
-            println!("-HUP is not checked: this process ignores it");
+    for name in ["INT", "TERM", "HUP"] {
+        if name == "HUP" && ignores_hangups() {
+            println!("HUP is not checked: this process ignores it");
             continue;
         }
-        let run = format!("stopped{name}");
+        let run = format!("stopped-{name}");
         let mut child = unheard(&world, &format!("{TRAIN} --output {run}"), &format!("{run}/metrics.jsonl"))?;
-        signal(&child, name)?;
+        send(name, &child)?;
         let status = child.wait()?;
         ensure!(status.code() == Some(130), "{name}: {status}");
         let saved = fs::read_dir(world.path(&run))?.flatten();
@@ -77,7 +72,7 @@ fn a_run_under_nohup_goes_on() -> Result<()> {
         ensure!(begun.elapsed() < Duration::from_secs(60), "no step was made in a minute");
         std::thread::sleep(Duration::from_millis(2));
     }
-    signal(&child, "-HUP")?;
+    send("HUP", &child)?;
     let status = child.wait()?;
     ensure!(status.success() && world.path("run/model.safetensors").exists(), "{status}");
     Ok(())

@@ -12,11 +12,11 @@ use crate::progress::say;
 /// The conventional exit code after SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
-/// The environment variable by which a parent asks its child to stop when the child's input ends. Its value
-/// is the parent's process id.
-pub const PARENT: &str = "PCRM_STOP_WITH_INPUT_OF";
-/// The time a command has to stop after its input ended.
-const GRACE: Duration = Duration::from_secs(5);
+/// The environment variable by which a parent asks its child to stop when the child's input ends. Its value is
+/// the parent's process id, for people who look for it.
+pub const PARENT: &str = pcrm_rl::reward_source::STOPS_WITH_INPUT;
+/// The time a command has to stop after its input ended. A program that it started has less.
+const GRACE: Duration = Duration::from_secs(15);
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));
 static INSTALLED: OnceLock<Result<(), String>> = OnceLock::new();
@@ -48,13 +48,9 @@ pub fn flag() -> Result<&'static AtomicBool> {
 }
 
 /// Stops as an interrupt does when standard input ends, if the parent process asks for it ([`PARENT`]). The
-/// input ends at the latest when the parent ends, for whatever reason.
+/// input ends at the latest when the parent ends, for whatever reason, even before this call.
 pub fn follow_parent() {
-    let asked = std::env::var(PARENT).ok().and_then(|number| number.parse::<u32>().ok());
-    // The variable is inherited by grandchildren, but the input is not.
-    #[cfg(unix)]
-    let asked = asked.filter(|number| *number == std::os::unix::process::parent_id());
-    if asked.is_none() {
+    if std::env::var_os(PARENT).is_none() {
         return;
     }
     let wait = || {

@@ -6,6 +6,7 @@
 //! file and one of itself. The folder is written under a temporary name, synced and renamed: a folder with
 //! the final name is complete, unless the disk damaged it, which the hashes show.
 
+mod draft;
 mod hashes;
 mod removal;
 
@@ -18,6 +19,7 @@ use pcrm_core::model::weights;
 use pcrm_core::{Collective, HostTensor};
 use serde::{Deserialize, Serialize};
 
+use self::draft::Draft;
 use self::hashes::{hash, hashes};
 use self::removal::set_aside;
 pub use self::removal::{prune, remove_all, sweep};
@@ -118,11 +120,13 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
     run.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint of these parts and fills in `state.files`. Every process of the run contributes its
-/// slice; the first process writes, and all return when the checkpoint is complete.
+/// Writes a checkpoint of these parts into the folder of a run, which must exist, and fills in `state.files`. Every
+/// process of the run contributes its slice; the first process writes, and all return when the checkpoint is
+/// complete.
 ///
 /// # Errors
-/// Fails if the disk does, in which case existing checkpoints are unchanged, or if a process is gone.
+/// Fails if the disk does or the run's folder is deleted or moved, in which case existing checkpoints are
+/// unchanged, or if a process is gone.
 pub fn save(
     collective: &dyn Collective,
     run: &Path,
@@ -141,39 +145,25 @@ pub fn save(
 }
 
 fn write(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<PathBuf> {
-    fs::create_dir_all(run).map_err(pcrm_core::Error::io(run))?;
     let target = folder(run, state.step);
-    let temporary = tempfile::Builder::new()
-        .prefix(&format!(".{PREFIX}{}-", state.step))
-        .tempdir_in(run)
-        .map_err(pcrm_core::Error::io(run))?;
-    let dir = temporary.path();
+    let draft = Draft::new(run, state.step)?;
+    let dir = draft.path();
     for (name, part) in parts {
-        part.write(&dir.join(name), &part.moments()?)?;
+        let moments = part.moments()?;
+        draft.still_there()?;
+        part.write(&dir.join(name), &moments)?;
     }
     state.files = hashes(dir)?;
     sealed::write(&dir.join(STATE), state)?;
-    open_to_readers(dir)?;
+    draft.still_there()?;
     let old = match target.exists() {
         true => Some(set_aside(run, state.step)?),
         false => None,
     };
-    fs::rename(dir, &target).map_err(pcrm_core::Error::io(&target))?;
-    let _ = temporary.keep(); // it was renamed
+    draft.rename(&target)?;
     weights::sync_dir(run)?;
     old.map_or(Ok(()), |old| fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old)))?;
     Ok(target)
-}
-
-/// Temporary folders are private; give the checkpoint the usual permissions.
-fn open_to_readers(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(pcrm_core::Error::io(dir))?;
-    }
-    let _ = dir;
-    Ok(())
 }
 
 /// Returns the steps of all checkpoints of a run, ascending.

@@ -1,6 +1,8 @@
 //! `pcrm launch`: starts the processes of a run on this machine.
 
-use std::net::TcpListener;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -39,6 +41,12 @@ Examples:
 
 When one process fails, pcrm launch ends the others and exits with the code of the first that failed. Use
 torchrun (--no-python) or srun to start processes on several machines.";
+
+/// The ports to meet at. Systems give ports from 32768 on (Linux) or from 49152 on to connections and to listeners
+/// that ask for any port.
+const PORTS: Range<u16> = 20_000..32_000;
+/// The number of ports to try.
+const TRIES: usize = 100;
 
 /// The time that processes have to end by themselves after one has failed.
 const GRACE: Duration = Duration::from_secs(15);
@@ -175,10 +183,22 @@ impl Process {
     }
 }
 
-/// Returns a port that is free now.
+/// Returns a port that is free now, and that the system gives to nobody before rank 0 listens on it.
 fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("a free port for the processes to meet")?;
-    Ok(listener.local_addr()?.port())
+    let random = RandomState::new();
+    let mut ports = (0..TRIES).map(|at| PORTS.start + (random.hash_one(at) % PORTS.len() as u64) as u16);
+    // As the store of keys listens: on all addresses.
+    let is_free = |port: &u16| {
+        let all: [SocketAddr; 2] =
+            [(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()];
+        TcpListener::bind(&all[..]).is_ok()
+    };
+    ports.find(is_free).with_context(|| {
+        format!(
+            "no free port for the processes to meet: {TRIES} from {} to {} are in use",
+            PORTS.start, PORTS.end
+        )
+    })
 }
 
 /// Describes the end of a process in words.
@@ -196,4 +216,18 @@ fn code(status: ExitStatus) -> u8 {
     #[cfg(not(unix))]
     let signal = None::<i32>;
     u8::try_from(status.code().or(signal).unwrap_or(1)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Protects: between its choice and its use, no connection and no other listener gets the port.
+    #[test]
+    fn ports_are_none_that_the_system_gives_away() {
+        for _ in 0..20 {
+            let port = free_port().unwrap();
+            assert!(PORTS.contains(&port) && PORTS.end <= 32_768, "{port}");
+        }
+    }
 }

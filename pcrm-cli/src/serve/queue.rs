@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::model::Model;
 use super::refusal::{Kind, Refusal};
+use super::retired::Retired;
 
 /// A sequence waiting for its score.
 pub struct Job {
@@ -103,7 +104,7 @@ pub struct BatchLimits {
     pub tokens: usize,
     /// The most sequences.
     pub sequences: usize,
-    /// The time a batch waits for more sequences after its first.
+    /// The time a batch waits for more sequences after its first, unless as many as it may have are there.
     pub wait: Duration,
 }
 
@@ -118,6 +119,7 @@ pub struct Queue {
 struct Jobs {
     waiting: VecDeque<Job>,
     closed: bool,
+    retired: Retired,
 }
 
 /// The fewest shared tokens that count, as in [`pcrm_rl::sharing`].
@@ -143,6 +145,12 @@ impl Queue {
         held(&self.jobs).waiting.len()
     }
 
+    /// Takes a model that a reload replaced: the thread that computes drops it when nothing else uses it.
+    pub fn retire(&self, model: Arc<Model>) {
+        held(&self.jobs).retired.add(model);
+        self.arrived.notify_one();
+    }
+
     /// Accepts no more sequences; waiting ones are still returned.
     pub fn close(&self) {
         held(&self.jobs).closed = true;
@@ -157,17 +165,24 @@ impl Queue {
     }
 
     /// Waits for the next batch: sequences of one model in order of arrival, without those whose client is
-    /// gone. Returns `None` once the queue is closed and empty.
+    /// gone. Returns `None` once the queue is closed and empty. Drops retired models.
     pub fn next(&self, limits: BatchLimits) -> Option<Vec<Job>> {
+        /// The time after which an idle thread looks again whether a retired model is unused.
+        const LOOK: Duration = Duration::from_millis(50);
         let mut jobs = held(&self.jobs);
         loop {
+            let unused = jobs.retired.unused();
+            if !unused.is_empty() {
+                // Freeing a model takes time, in which requests may be queued.
+                drop(jobs);
+                drop(unused);
+                jobs = held(&self.jobs);
+            }
             let has_waited = !jobs.waiting.is_empty();
             if has_waited {
-                if !limits.wait.is_zero() && !jobs.closed {
-                    drop(jobs);
-                    std::thread::sleep(limits.wait);
-                    jobs = held(&self.jobs);
-                }
+                let may_grow = |jobs: &mut Jobs| !jobs.closed && jobs.waiting.len() < limits.sequences;
+                let waited = self.arrived.wait_timeout_while(jobs, limits.wait, may_grow);
+                jobs = waited.unwrap_or_else(PoisonError::into_inner).0;
                 let batch = jobs.batch(limits);
                 if !batch.is_empty() {
                     return Some(batch);
@@ -177,7 +192,10 @@ impl Queue {
             if jobs.closed {
                 return None;
             }
-            jobs = self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            jobs = match jobs.retired.is_empty() {
+                true => self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner),
+                false => self.arrived.wait_timeout(jobs, LOOK).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
     }
 }

@@ -43,6 +43,7 @@ pub use combine::Combine;
 pub use model::{ModelOptions, ModelReward, has_same_tokens};
 pub use parse::{Place, Spec};
 pub use plugin::RewardPlugin;
+pub use program::child::STOPS_WITH_INPUT;
 pub use weighted::{Rewards, SourceRewards, Weighted, open};
 
 /// A source of rewards for answers.

@@ -1,10 +1,10 @@
 //! The place of a run: its options and folder, whether it began, its owner, its messages.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use pcrm_core::disk::FolderLock;
 use pcrm_eval::study::plan::ROOT;
 use pcrm_rl::{checkpoint, manifest};
@@ -21,6 +21,26 @@ pub(super) fn begun(place: &Path) -> Result<bool> {
         && (!checkpoint::steps(place)?.is_empty()
             || place.join(manifest::FILE).exists()
             || place.join("samples.jsonl.part").exists()))
+}
+
+/// Opens the log of a run, empty and locked, after a process of a killed study that still writes to it has ended.
+/// The process that gets the log as its standard error holds the lock for as long as it lives, even before it
+/// takes its folder.
+pub(super) fn own_log(path: &Path) -> Result<File> {
+    let of_log = || path.display().to_string();
+    let file = File::options().write(true).create(true).truncate(false).open(path).with_context(of_log)?;
+    let began = Instant::now();
+    // Other systems than Unix give a lock to one process only, and keep all others from writing.
+    while cfg!(unix) && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "{}: a process of an earlier call still writes to it; wait until it has ended",
+            path.display()
+        );
+        std::thread::sleep(PAUSE);
+    }
+    file.set_len(0).with_context(of_log)?;
+    Ok(file)
 }
 
 /// Waits until a process of a killed study has left this folder.
@@ -73,4 +93,32 @@ pub(super) fn placed(options: &Table, output: &Path) -> Table {
     }
     let root = output.display().to_string();
     options.iter().map(|(key, value)| (key.clone(), of(value, &root))).collect()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Protects: a run does not begin while a process that a killed study left is at work on it, wherever that
+    /// process is in its work.
+    #[test]
+    fn a_run_waits_for_the_process_of_a_killed_study() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, done) = (dir.path().join("run.log"), dir.path().join("done"));
+        fs::write(&log, "the messages of an earlier call\n").unwrap();
+        let mut left = {
+            let messages = own_log(&log).unwrap();
+            assert_eq!(fs::read(&log).unwrap(), b"");
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 0.5; echo last words >&2; touch done"]).current_dir(dir.path());
+            command.stdin(Stdio::null()).stderr(messages).spawn().unwrap()
+        };
+        let again = own_log(&log).unwrap();
+        assert!(done.exists(), "it did not wait");
+        assert_eq!(fs::read(&log).unwrap(), b"", "the log holds messages of another process");
+        drop(again);
+        assert!(left.wait().unwrap().success());
+    }
 }

@@ -12,14 +12,19 @@ use std::time::{Duration, Instant};
 
 use pcrm_core::text::visible_line;
 
+/// The environment variable by which `pcrm` asks a process of its own to stop when the process's input ends.
+/// Programs do not inherit it.
+pub const STOPS_WITH_INPUT: &str = "PCRM_STOP_WITH_INPUT_OF";
+
 /// The maximum length of a line.
 const LINE: u64 = 64 << 20;
 /// The number of lines of standard error shown in an error.
 const TAIL: usize = 20;
 /// The maximum number of bytes of standard error written to a file.
 const LOG: u64 = 64 << 20;
-/// The time for a process to exit after its standard input is closed.
-const GRACE: Duration = Duration::from_secs(3);
+/// The time for a process to exit after its standard input or output is closed, and for the last lines of its
+/// standard error to be read after its end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The reason for a missing answer.
 pub enum Failure {
@@ -37,18 +42,16 @@ impl Failure {
     }
 }
 
-/// A running process. Dropping it closes its standard input, waits briefly, and kills the process and its
-/// descendants.
+/// A running process. Dropping it closes its standard input, waits for its end, and kills the process and its
+/// descendants if they go on.
 pub struct Child {
     process: std::process::Child,
     /// Lines to write; `None` once standard input is to be closed.
     to: Option<Sender<String>>,
     from: Receiver<io::Result<String>>,
     errors: Arc<Mutex<Errors>>,
-    /// Time for the process to exit by itself.
-    grace: Duration,
     /// True once the process was reaped, so that its id may belong to another process.
-    forgotten: bool,
+    reaped: bool,
 }
 
 /// The end of standard error.
@@ -65,6 +68,8 @@ impl Child {
     /// Fails with the error of the operating system.
     pub fn start(mut command: Command, log: Option<&Path>) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // The input is for the program, and not for a pcrm that it may start.
+        command.env_remove(STOPS_WITH_INPUT);
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let log = log.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
@@ -80,7 +85,7 @@ impl Child {
             thread::spawn(move || read(stdout, &found));
             thread::spawn(move || keep(stderr, log, &errors));
         }
-        Ok(Self { process, to: Some(to), from, errors, grace: GRACE, forgotten: false })
+        Ok(Self { process, to: Some(to), from, errors, reaped: false })
     }
 
     /// Writes a line and reads the reply.
@@ -90,36 +95,40 @@ impl Child {
         self.line(timeout, "answer")
     }
 
-    /// Reads a line; `what` completes the message "it did not …" on a time-out.
+    /// Reads a line; `what` completes the message "it did not …" on a time-out. The process is gone after a
+    /// failure.
     pub fn line(&mut self, timeout: Duration, what: &str) -> Result<String, Failure> {
         match self.from.recv_timeout(timeout) {
             Ok(Ok(line)) => Ok(line),
             Ok(Err(error)) => {
-                self.grace = Duration::ZERO;
-                Err(Failure::Said(self.with_errors(format!("its standard output cannot be read: {error}"))))
+                Err(Failure::Said(self.killed(&format!("its standard output cannot be read: {error}"))))
             }
             Err(RecvTimeoutError::Timeout) => {
-                self.grace = Duration::ZERO;
                 let message = format!("it did not {what} within {} s", timeout.as_secs_f64());
-                Err(Failure::Gone(self.with_errors(message)))
+                Err(Failure::Gone(self.killed(&message)))
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let end = self.end();
-                Err(Failure::Gone(self.with_errors(format!("it {end} before it could {what}"))))
+                let end = match self.ends_within(GRACE) {
+                    true => self.reap(),
+                    false => "closed its standard output".to_owned(),
+                };
+                Err(Failure::Gone(self.killed(&format!("it {end} before it could {what}"))))
             }
         }
     }
 
-    /// Appends the last lines of standard error to a message.
-    fn with_errors(&self, message: String) -> String {
-        // A process that has ended has written everything, but its last lines may not have been read yet.
-        let until = Instant::now() + Duration::from_millis(300);
-        while Instant::now() < until && !self.errors().ended {
-            thread::sleep(Duration::from_millis(5));
-        }
+    /// Kills the process, and appends the last lines of its standard error to a message.
+    pub fn abandoned(mut self, message: String) -> String {
+        self.killed(&message)
+    }
+
+    /// Kills the process unless it has ended, and appends the last lines of its standard error to a message.
+    fn killed(&mut self, message: &str) -> String {
+        // Only a process that has ended has written all its lines.
+        self.reap();
         let errors = self.errors();
         match errors.tail.is_empty() {
-            true => message,
+            true => message.to_owned(),
             false => {
                 let lines: Vec<&str> = errors.tail.iter().map(String::as_str).collect();
                 format!("{message}; the last lines of its standard error:\n  {}", lines.join("\n  "))
@@ -127,31 +136,40 @@ impl Child {
         }
     }
 
-    /// Kills the process, and appends the last lines of its standard error to a message.
-    pub fn abandoned(mut self, message: String) -> String {
-        self.grace = Duration::ZERO;
-        self.with_errors(message)
-    }
-
     fn errors(&self) -> std::sync::MutexGuard<'_, Errors> {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Describes how the process ended, after its standard output was closed.
-    fn end(&mut self) -> String {
-        let until = Instant::now() + Duration::from_millis(500);
-        while Instant::now() < until && !self.has_ended() {
-            thread::sleep(Duration::from_millis(5));
-        }
-        if !self.has_ended() {
-            return "closed its standard output".to_owned();
+    /// Kills the process and its descendants, waits until all of its standard error is read, and describes how
+    /// it ended.
+    fn reap(&mut self) -> String {
+        if self.reaped {
+            return "ended".to_owned();
         }
         self.kill();
-        self.forgotten = true;
-        match self.process.wait() {
+        self.reaped = true;
+        let end = match self.process.wait() {
             Ok(status) => format!("ended ({status})"),
             Err(error) => format!("ended ({error})"),
+        };
+        // A process outside the group may hold standard error open for ever.
+        let until = Instant::now() + GRACE;
+        while Instant::now() < until && !self.errors().ended {
+            thread::sleep(Duration::from_millis(5));
         }
+        end
+    }
+
+    /// Waits for the process to end, and returns false if it goes on.
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while !self.has_ended() {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
     }
 
     /// Returns true if the process has ended. It stays a zombie, so that its id is not reused.
@@ -183,15 +201,10 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.to = None;
-        if self.forgotten {
-            return;
+        if !self.reaped {
+            self.ends_within(GRACE);
+            self.reap();
         }
-        let until = Instant::now() + self.grace;
-        while Instant::now() < until && !self.has_ended() {
-            thread::sleep(Duration::from_millis(10));
-        }
-        self.kill();
-        self.process.wait().ok();
     }
 }
 
