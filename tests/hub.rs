@@ -1,5 +1,8 @@
 //! Models and data by repository names, from a local hub.
 
+mod configs;
+mod environment;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -188,6 +191,7 @@ fn hub_that(world: &World, lies: Lies) -> Result<LocalHub> {
             ("tokenizer.json", "base/tokenizer.json"),
             ("tokenizer_config.json", "base/tokenizer_config.json"),
             ("chat_template.jinja", "base/chat_template.jinja"),
+            ("README.md", "base/config.json"),
         ])
     };
     let data = files(&[
@@ -204,10 +208,24 @@ fn hub_that(world: &World, lies: Lies) -> Result<LocalHub> {
     LocalHub::lying(holdings, lies)
 }
 
+/// Variables of the user who runs the tests that would change where repositories come from.
+pub const VARIABLES: [&str; 10] = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "http_proxy",
+    "HTTP_PROXY",
+    "ALL_PROXY",
+];
+
 /// Returns a `pcrm` command that uses this hub and a cache in the world.
 fn command(world: &World, endpoint: &str, arguments: &str) -> Result<Command> {
     let mut command = world.command(arguments)?;
-    for variable in ["HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+    for variable in VARIABLES {
         command.env_remove(variable);
     }
     command.env("HF_ENDPOINT", endpoint).env("HF_HOME", world.path("hf"));
@@ -249,7 +267,8 @@ fn repositories_are_fetched_once_and_read_like_folders() -> Result<()> {
     for file in ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja", "data/test-"] {
         ensure!(asked(file) > 0, "{file} was not requested: {first:?}");
     }
-    for file in ["pytorch_model.bin", "README.md", "data/train-"] {
+    ensure!(asked("datasets/acme/pairs/resolve") == 2 && asked("README.md") == 1, "{first:?}");
+    for file in ["pytorch_model.bin", "data/train-"] {
         ensure!(asked(file) == 0, "{file} was requested: {first:?}");
     }
     let said = stderr(&output);

@@ -7,10 +7,11 @@
 use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use pcrm_core::model::weights;
+
+use super::{environment, is_repository};
 
 /// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,14 @@ impl Kind {
         match self {
             Self::Model => "model",
             Self::Dataset => "data set",
+        }
+    }
+
+    /// Returns the word for it in addresses and in the names of the cache's folders.
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
         }
     }
 }
@@ -73,13 +82,14 @@ impl Repo {
         }
     }
 
+    /// Returns the path of the Hub's description of the repository.
+    pub fn description_page(&self) -> String {
+        format!("api/{}/{}", self.kind.plural(), self.name)
+    }
+
     /// Returns the path of the Hub's description of a revision.
     pub fn listing_page(&self, revision: &str) -> String {
-        let sort = match self.kind {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
-        };
-        format!("api/{sort}/{}/revision/{revision}", self.name)
+        format!("{}/revision/{revision}", self.description_page())
     }
 
     /// Returns the folder of a commit's files.
@@ -152,37 +162,34 @@ impl Repo {
     }
 
     fn folder(&self) -> PathBuf {
-        let sort = match self.kind {
-            Kind::Model => "models",
-            Kind::Dataset => "datasets",
-        };
-        root().join(format!("{sort}--{}", self.name.replace('/', "--")))
+        environment::cache().join(format!("{}--{}", self.kind.plural(), self.name.replace('/', "--")))
     }
 }
 
-/// Returns the folder of the cache: `HF_HUB_CACHE`, else `hub` in the folder of [`home`].
-pub fn root() -> &'static Path {
-    static ROOT: LazyLock<PathBuf> =
-        LazyLock::new(|| set("HF_HUB_CACHE").map_or_else(|| home().join("hub"), PathBuf::from));
-    &ROOT
+/// What a path in a cache of repositories tells, be it this cache or another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedPath {
+    /// The kind of the repository.
+    pub kind: Kind,
+    /// `org/name`.
+    pub repository: String,
+    /// The commit.
+    pub commit: String,
 }
 
-/// Returns `HF_TOKEN`, or the token stored by `hf auth login`.
-pub fn token() -> Option<String> {
-    let kept = || fs::read_to_string(home().join("token")).ok();
-    let token = set("HF_TOKEN").or_else(kept)?.trim().to_owned();
-    (!token.is_empty()).then_some(token)
-}
-
-/// Returns `HF_HOME`, else `~/.cache/huggingface`.
-fn home() -> PathBuf {
-    let usual = || dirs::home_dir().unwrap_or_default().join(".cache/huggingface");
-    set("HF_HOME").map_or_else(usual, PathBuf::from)
-}
-
-/// Returns an environment variable, unless it is empty.
-pub fn set(variable: &str) -> Option<String> {
-    std::env::var(variable).ok().filter(|value| !value.trim().is_empty())
+impl CachedPath {
+    /// Returns the repository and the commit that a path belongs to, or `None` for a path outside of caches.
+    pub fn of(path: &Path) -> Option<Self> {
+        let parts: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
+        parts.windows(3).find_map(|at| {
+            let (kind, name) = [Kind::Model, Kind::Dataset]
+                .into_iter()
+                .find_map(|kind| Some((kind, at[0].strip_prefix(kind.plural())?)))?;
+            let repository = name.strip_prefix("--")?.replacen("--", "/", 1);
+            let found = at[1] == "snapshots" && is_repository(&repository);
+            found.then(|| Self { kind, repository, commit: at[2].to_owned() })
+        })
+    }
 }
 
 /// Returns true if a relative path stays inside its folder.
@@ -206,6 +213,32 @@ mod tests {
         assert!(is_inside("data/train.jsonl") && is_inside("..a"));
         for path in ["", "/a", "../a", "a/../../b", "..", "./"] {
             assert!(!is_inside(path), "{path:?}");
+        }
+    }
+
+    /// Protects: a path into a cache gives the repository and the commit; other paths give none.
+    #[test]
+    fn cached_paths_name_their_repository() {
+        let of = |path: &str| {
+            let found = CachedPath::of(Path::new(path))?;
+            Some((found.kind, found.repository, found.commit))
+        };
+        let expected = |kind, repository: &str| Some((kind, repository.to_owned(), "0123abc".to_owned()));
+        let model = "/home/me/.cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B/snapshots/0123abc";
+        assert_eq!(of(model), expected(Kind::Model, "Qwen/Qwen2.5-0.5B"));
+        let data = "/snapshots/hub/datasets--acme--pairs/snapshots/0123abc/data/train.jsonl";
+        assert_eq!(of(data), expected(Kind::Dataset, "acme/pairs"));
+        for path in [
+            "models/qwen",
+            "/data/snapshots/x",
+            "models--alone/snapshots/0",
+            "models--a--b/snapshots",
+            "models--a--b/blobs/0",
+            "modelsa--b/snapshots/0",
+            "snapshots",
+            "",
+        ] {
+            assert_eq!(of(path), None, "{path}");
         }
     }
 }

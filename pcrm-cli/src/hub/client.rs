@@ -9,7 +9,7 @@ use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Response, Uri};
 use ureq::{Agent, Body, SendBody};
 
-use super::cache::{set, token};
+use super::environment::{endpoint, token};
 
 /// The largest number of redirections followed.
 const REDIRECTIONS: usize = 10;
@@ -201,11 +201,6 @@ fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let number = host.parse::<std::net::IpAddr>();
     number.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
-}
-
-/// Returns the address of the Hub.
-pub fn endpoint() -> String {
-    set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()).trim_end_matches('/').to_owned()
 }
 
 /// Percent-encodes a text for an address path: all bytes but letters, digits, `-._~` and those of `kept`.

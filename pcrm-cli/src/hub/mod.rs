@@ -4,12 +4,14 @@
 //! Existing local paths take precedence. A repository's files are stored in the cache shared with
 //! `huggingface_hub`, and the code behind this module sees paths into it. A Hub is not trusted: nothing it
 //! sends becomes a path before it is checked (`cache.rs`), and a response is accepted only for the requested
-//! commit (`download.rs`). Environment: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`,
-//! `HF_HUB_OFFLINE`.
+//! commit (`download.rs`). The environment is read as `huggingface_hub` reads it (`environment.rs`), and a data
+//! set's configs and splits as `datasets` reads them (`card.rs`).
 
 mod cache;
+mod card;
 mod client;
 mod download;
+mod environment;
 mod repository;
 mod select;
 pub mod stdin;
@@ -25,7 +27,7 @@ use pcrm_core::data::slice::Slice;
 use pcrm_core::model::folder;
 use pcrm_core::model::lora::peft::AdapterFolder;
 
-pub use self::cache::Kind;
+pub use self::cache::{CachedPath, Kind};
 pub use self::select::Weights;
 pub use self::upload::{Content, Entry, Target, push};
 use crate::hub::repository::Repository;
@@ -42,7 +44,8 @@ pub struct Hub {
     /// Fetch --model at this branch, tag or commit, if it is a repository (org/name)
     #[arg(long, value_name = "REV", default_value = MAIN)]
     pub revision: String,
-    /// Fetch --data at this branch, tag or commit, for repositories (org/name, org/name:split, org/name:file)
+    /// Fetch --data at this branch, tag or commit, for repositories (org/name, org/name:split, org/name:config,
+    /// org/name:config/split, org/name:file)
     #[arg(long, value_name = "REV", default_value = MAIN)]
     pub data_revision: String,
 }
@@ -119,7 +122,10 @@ impl Hub {
             };
             let fetch = || -> Result<Vec<PathBuf>> {
                 let mut repository = Repository::open(&name.repository, Kind::Dataset, &self.data_revision)?;
-                let files = select::data_files(repository.files(), name.part.as_deref())?;
+                let part = name.part.as_deref();
+                let is_file = repository.files().iter().any(|file| Some(file.as_str()) == part);
+                let configs = if is_file { Vec::new() } else { card::configs(&mut repository)? };
+                let files = select::data_files(repository.files(), &configs, part)?;
                 repository.fetch(&files)?;
                 repository.keep()?;
                 say(&format!("{name}: {}", files.join(", ")));
@@ -153,25 +159,6 @@ pub fn encoder(given: &Path) -> Result<PathBuf> {
         Ok(repository.folder())
     };
     fetch().with_context(|| format!("encoder {name}: no such folder here"))
-}
-
-/// Returns the kind and name of the repository that a path in the cache belongs to.
-pub fn repository_of(path: &Path) -> Option<(Kind, String)> {
-    let parts: Vec<_> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
-    let at = parts.iter().position(|part| *part == "snapshots")?.checked_sub(1)?;
-    let (kind, name) = match (parts[at].strip_prefix("models--"), parts[at].strip_prefix("datasets--")) {
-        (Some(name), _) => (Kind::Model, name),
-        (None, name) => (Kind::Dataset, name?),
-    };
-    let name = name.replacen("--", "/", 1);
-    is_repository(&name).then_some((kind, name))
-}
-
-/// Returns the commit of the repository that a path in the cache belongs to.
-pub fn commit_of(path: &Path) -> Option<String> {
-    repository_of(path)?;
-    let mut parts = path.components().map(|part| part.as_os_str()).skip_while(|part| *part != "snapshots");
-    parts.nth(1).and_then(|commit| commit.to_str()).map(str::to_owned)
 }
 
 /// Returns true if a text has the form `org/name` of a repository.
@@ -237,20 +224,6 @@ mod tests {
         }
         for file in ["data/train.jsonl", "data/train.json.gz", "data/train.parquet"] {
             assert_eq!(Name::parse(file), None, "{file}");
-        }
-    }
-
-    /// Protects: a path into the cache gives the repository's name; other paths give none.
-    #[test]
-    fn cached_paths_name_their_repository() {
-        let of = |path: &str| repository_of(Path::new(path));
-        let model = "/home/me/.cache/huggingface/hub/models--Qwen--Qwen2.5-0.5B/snapshots/0123abc";
-        assert_eq!(of(model), Some((Kind::Model, "Qwen/Qwen2.5-0.5B".to_owned())));
-        let data = "hub/datasets--acme--pairs/snapshots/0123abc/data/train.jsonl";
-        assert_eq!(of(data), Some((Kind::Dataset, "acme/pairs".to_owned())));
-        assert_eq!(commit_of(Path::new(data)).as_deref(), Some("0123abc"));
-        for path in ["models/qwen", "/data/snapshots/x", "models--alone/snapshots/0", "snapshots", ""] {
-            assert_eq!((of(path), commit_of(Path::new(path))), (None, None), "{path}");
         }
     }
 

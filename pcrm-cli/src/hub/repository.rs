@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use pcrm_core::model::weights::write_json;
 use serde::Deserialize;
 
-use super::cache::{self, Kind, Repo, Word, is_inside, set, token};
-use super::client::{Client, encoded, endpoint};
+use super::cache::{Kind, Repo, Word, is_inside};
+use super::client::{Client, encoded};
 use super::download::{self, Refused};
+use super::environment::{self, endpoint, token};
 use crate::chain::in_full;
 use crate::progress::say;
 
@@ -47,10 +48,10 @@ impl Repository {
         };
         let from_cache = |why: String| match cached(&repo, revision) {
             Some((commit, files)) => Ok(at(commit, files, None, why)),
-            None => bail!("{why}, and {} does not hold {name} at {revision}", cache::root().display()),
+            None => bail!("{why}, and {} does not hold {name} at {revision}", environment::cache().display()),
         };
-        if offline() {
-            return from_cache("HF_HUB_OFFLINE is set".to_owned());
+        if let Some(variable) = environment::offline() {
+            return from_cache(format!("{variable} is set"));
         }
         let client = Client::new()?;
         match ask(&client, &repo, revision) {
@@ -87,7 +88,7 @@ impl Repository {
                 continue;
             }
             let Some(remote) = &self.remote else {
-                bail!("{}, and {} lacks {file} of {name}", self.unreachable, cache::root().display());
+                bail!("{}, and {} lacks {file} of {name}", self.unreachable, environment::cache().display());
             };
             download::fetch(remote, &self.repo, &self.commit, file)
                 .map_err(|error| self.explain(error, file))?;
@@ -209,9 +210,4 @@ fn walk(folder: &Path, prefix: &str, files: &mut Vec<String>) {
             false => files.push(name),
         }
     }
-}
-
-fn offline() -> bool {
-    set("HF_HUB_OFFLINE")
-        .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()))
 }

@@ -5,10 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use pcrm_core::data::files::{ENDINGS, SPLIT_WORDS};
+use pcrm_core::data::files::{ENDINGS, splits_in};
 use pcrm_core::model::weights::{INDEX, SINGLE};
 use pcrm_core::text::tokenizer::is_tokenizer_file;
 use serde_json::Value;
+
+use super::card::Config;
+
+mod configs;
+mod globs;
 
 /// The treatment of a model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,16 +111,13 @@ pub fn is_data_file(name: &str) -> bool {
     stem(name).is_some()
 }
 
-/// Returns data files: the file named by `part`, or all files in the folder or split it names; without a
-/// part, the split `train`, or all files if there is only one split.
-///
-/// A file's split is its name without extensions and shard numbers (`train` of
-/// `data/train-00000-of-00002.parquet`), or the split that a folder names (`train` of `train/0000.parquet`).
+/// Returns data files: the file named by `part`, or else what `part` names by the card's configs, or, without
+/// configs, by the names of files and folders.
 ///
 /// # Errors
-/// Fails if there are no files, `part` names none of these, or there are several splits without `train`; the
-/// splits are listed.
-pub fn data_files(all: &[String], part: Option<&str>) -> Result<Vec<String>> {
+/// Fails if there are no files, `part` names none of these, or `part` is missing and there is no default; what can
+/// be named is listed.
+pub fn data_files(all: &[String], configs: &[Config], part: Option<&str>) -> Result<Vec<String>> {
     let data: Vec<&String> =
         all.iter().filter(|file| is_data_file(file) && !NOTES.contains(&last(file))).collect();
     ensure!(
@@ -124,13 +126,26 @@ pub fn data_files(all: &[String], part: Option<&str>) -> Result<Vec<String>> {
         ENDINGS.join(", "),
         some(all)
     );
+    match part.filter(|part| data.iter().any(|file| file == part)) {
+        Some(file) => Ok(vec![file.to_owned()]),
+        None if configs.is_empty() => named_files(data, part),
+        None => configs::data_files(all, configs, part),
+    }
+}
+
+/// Returns the files in the folder or split that `part` names; without a part, the split `train`, or all files if
+/// there is only one split.
+///
+/// A file's split is its name without extensions and shard numbers (`train` of
+/// `data/train-00000-of-00002.parquet`), or the split that a folder names (`train` of `train/0000.parquet`).
+fn named_files(data: Vec<&String>, part: Option<&str>) -> Result<Vec<String>> {
     let splits: BTreeSet<&str> = data.iter().filter_map(|file| split(file)).collect();
     let listed = || splits.iter().copied().collect::<Vec<_>>().join(", ");
     let chosen: Vec<String> = match part {
         Some(part) => {
             let part = part.trim_end_matches('/');
             let within = |file: &str| file.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'));
-            let named = |file: &str| file == part || within(file) || split(file) == Some(part);
+            let named = |file: &str| within(file) || split(file) == Some(part);
             let in_folder = |file: &str| {
                 // harmless-base/train: a split of one folder
                 part.rsplit_once('/').is_some_and(|(folder, name)| {
@@ -153,6 +168,9 @@ pub fn data_files(all: &[String], part: Option<&str>) -> Result<Vec<String>> {
     Ok(chosen)
 }
 
+/// The number of names in a message.
+const SHOWN: usize = 8;
+
 const PACKED: [&str; 4] = [".gz", ".zst", ".zstd", ""];
 /// JSON files that describe data sets without being data.
 const NOTES: [&str; 5] =
@@ -168,15 +186,18 @@ fn stem(file: &str) -> Option<&str> {
     ENDINGS.iter().find_map(|ending| plain.strip_suffix(ending)).filter(|stem| !last(stem).is_empty())
 }
 
-/// Returns the split of a data file, as `datasets` finds it: by its own name, or else by the nearest folder that
-/// names one.
+/// Returns the split of a data file: its own name if that contains a split's word, or else the split of the
+/// nearest folder that contains one.
 fn split(file: &str) -> Option<&str> {
     let own = own_split(file)?;
-    let known = |word: &str| SPLIT_WORDS.iter().find(|(name, _)| *name == word).map(|(_, split)| *split);
-    if own.split(['-', '_', '.', ' ']).any(|word| known(word).is_some()) {
+    if !splits_in(own).is_empty() {
         return Some(own);
     }
-    Some(file.rsplit('/').skip(1).find_map(known).unwrap_or(own))
+    let of_folder = |folder: &str| match splits_in(folder)[..] {
+        [split] => Some(split),
+        _ => None,
+    };
+    Some(file.rsplit('/').skip(1).find_map(of_folder).unwrap_or(own))
 }
 
 /// Returns the name of a data file without extensions and shard numbers.
@@ -193,12 +214,18 @@ fn own_split(file: &str) -> Option<&str> {
     Some(&name[..length.unwrap_or(name.len())])
 }
 
-/// Lists the first files of a repository, for messages.
+/// Lists the first of these texts, for messages.
 fn some(all: &[String]) -> String {
-    match all {
-        [] => "nothing".to_owned(),
-        _ if all.len() > 8 => format!("{} and {} more", all[..8].join(", "), all.len() - 8),
-        _ => all.join(", "),
+    first(all.len(), all.iter().cloned())
+}
+
+/// Lists the first of `count` texts, for messages.
+fn first(count: usize, texts: impl Iterator<Item = String>) -> String {
+    let shown = texts.take(SHOWN).collect::<Vec<_>>().join(", ");
+    match count {
+        0 => "nothing".to_owned(),
+        count if count > SHOWN => format!("{shown} and {} more", count - SHOWN),
+        _ => shown,
     }
 }
 

@@ -20,6 +20,10 @@ fn splits_follow_from_names() {
         ("train/0.ndjson.gz", Some("train")),
         ("test/train.jsonl", Some("train")),
         ("train/test_prefs.jsonl", Some("test_prefs")),
+        ("train_data/0000.parquet", Some("train")),
+        ("eval-2/train-data/0000.parquet", Some("train")),
+        ("train/train-test/a.jsonl", Some("train")),
+        ("contrasting/a.jsonl", Some("a")),
         ("README.md", None),
         (".jsonl", None),
     ] {
@@ -38,12 +42,12 @@ fn a_part_is_a_file_a_folder_or_a_split() -> Result<()> {
         "dataset_infos.json",
     ]);
     let train = list(&["a/train.jsonl.gz", "b/train.jsonl.gz"]);
-    assert_eq!(data_files(&hh, None)?, train);
-    assert_eq!(data_files(&hh, Some("train"))?, train);
-    assert_eq!(data_files(&hh, Some("a"))?, list(&["a/test.jsonl.gz", "a/train.jsonl.gz"]));
-    assert_eq!(data_files(&hh, Some("b/test"))?, list(&["b/test.jsonl.gz"]));
-    assert_eq!(data_files(&hh, Some("b/test.jsonl.gz"))?, list(&["b/test.jsonl.gz"]));
-    let error = data_files(&hh, Some("validation")).unwrap_err().to_string();
+    assert_eq!(data_files(&hh, &[], None)?, train);
+    assert_eq!(data_files(&hh, &[], Some("train"))?, train);
+    assert_eq!(data_files(&hh, &[], Some("a"))?, list(&["a/test.jsonl.gz", "a/train.jsonl.gz"]));
+    assert_eq!(data_files(&hh, &[], Some("b/test"))?, list(&["b/test.jsonl.gz"]));
+    assert_eq!(data_files(&hh, &[], Some("b/test.jsonl.gz"))?, list(&["b/test.jsonl.gz"]));
+    let error = data_files(&hh, &[], Some("validation")).unwrap_err().to_string();
     assert!(error.contains("test, train"), "{error}");
     Ok(())
 }
@@ -51,11 +55,11 @@ fn a_part_is_a_file_a_folder_or_a_split() -> Result<()> {
 #[test]
 fn one_of_several_splits_must_be_named() -> Result<()> {
     let files = list(&["data/test_prefs-00000-of-00001.parquet", "data/train_prefs-00000-of-00001.parquet"]);
-    let error = data_files(&files, None).unwrap_err().to_string();
+    let error = data_files(&files, &[], None).unwrap_err().to_string();
     assert!(error.contains("test_prefs, train_prefs"), "{error}");
-    assert_eq!(data_files(&files, Some("train_prefs"))?, files[1..]);
-    assert_eq!(data_files(&files[..1], None)?, files[..1]);
-    assert!(data_files(&list(&["README.md"]), None).is_err());
+    assert_eq!(data_files(&files, &[], Some("train_prefs"))?, files[1..]);
+    assert_eq!(data_files(&files[..1], &[], None)?, files[..1]);
+    assert!(data_files(&list(&["README.md"]), &[], None).is_err());
     Ok(())
 }
 

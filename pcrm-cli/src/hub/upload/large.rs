@@ -11,7 +11,8 @@ use ureq::http::Uri;
 
 use super::repeat::{Answered, repeated};
 use super::{Entry, Target, accept, parsed};
-use crate::hub::client::{Client, endpoint};
+use crate::hub::client::Client;
+use crate::hub::environment::endpoint;
 use crate::progress::Download;
 
 const KINDS: (&str, &str) = ("application/vnd.git-lfs+json", "application/vnd.git-lfs+json");

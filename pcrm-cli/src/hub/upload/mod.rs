@@ -5,6 +5,7 @@
 //! connection is repeated (`repeat.rs`); a large file that an earlier attempt has stored is not sent again
 //! (`large.rs`).
 
+mod create;
 mod large;
 mod repeat;
 
@@ -23,7 +24,8 @@ use ureq::http::Response;
 
 use self::repeat::{Answered, repeated};
 use super::cache::is_inside;
-use super::client::{Client, encoded, endpoint};
+use super::client::{Client, encoded};
+use super::environment::endpoint;
 
 const JSON: (&str, &str) = ("application/json", "application/json");
 /// The number of leading bytes from which the Hub decides whether a file is large.
@@ -134,7 +136,7 @@ pub fn push(target: &Target<'_>, entries: &[Entry], message: &str) -> Result<Str
          none is sent)",
         endpoint()
     );
-    create(&client, target)?;
+    create::create(&client, target)?;
     let large = sorted(&client, target, entries)?;
     let mut lines = vec![json!({"key": "header", "value": {"summary": message, "description": ""}})];
     let mut stored = Vec::new();
@@ -154,25 +156,6 @@ pub fn push(target: &Target<'_>, entries: &[Entry], message: &str) -> Result<Str
         lines.push(json!({"key": "lfsFile", "value": value}));
     }
     commit(&client, target, &lines)
-}
-
-/// Creates the repository and the branch unless they exist.
-fn create(client: &Client, target: &Target<'_>) -> Result<()> {
-    let (organisation, name) = target.repository.split_once('/').context("expected ORG/NAME")?;
-    let mut asked = json!({"name": name, "organization": organisation});
-    if target.private {
-        asked["private"] = true.into();
-    }
-    let made = repeated("creating the repository", || {
-        client.post("api/repos/create", JSON, asked.to_string().as_bytes())
-    })?;
-    accept(target, made, "creating the repository", &[409])?;
-    if target.revision != "main" {
-        let path = format!("api/models/{}/branch/{}", target.repository, encoded(target.revision, b""));
-        let made = repeated("creating the branch", || client.post(&path, JSON, b"{}"))?;
-        accept(target, made, "creating the branch", &[409])?;
-    }
-    Ok(())
 }
 
 #[derive(Deserialize)]
