@@ -7,6 +7,7 @@ use pcrm_core::kernels::Ask;
 use pcrm_core::model::lora::LoraConfig;
 use pcrm_core::model::{
     Checkpoint, Checkpointing, Decoder, Head, LanguageModel, Loading, ModelConfig, RewardModel, Rows,
+    TokenQuestions,
 };
 use pcrm_core::{Backend, DType, Gradients, Packed};
 use serde_json::json;
@@ -108,6 +109,39 @@ fn recomputed_adapters_drop_the_same_elements() -> Result<()> {
         let (other, name) = (gradients(every(1)?, 8)?, "model.layers.0.self_attn.q_proj.lora_B.weight");
         let [got, other] = [got.get(name)?, other.get(name)?].map(|gradient| gradient.read());
         ensure!(got? != other?, "two steps drop the same elements");
+        Ok(())
+    })
+}
+
+/// Protects: with the loss of routers too, recomputed layers give the same numbers and gradients.
+#[test]
+fn recomputed_layers_have_the_same_loss_of_routers() -> Result<()> {
+    every_backend(|backend| {
+        let (packed, rows, targets) = (batch()?, [0usize, 6, 8, 12, 17], [3, 1, 2, 9, 4]);
+        for family in ["mixtral", "olmoe", "qwen2_moe", "qwen3_moe"] {
+            let model = LanguageModel::load(backend, &beside("golden/models").join(family), DType::F32)?;
+            let model = model.with_config(|config| {
+                if let Some(mixture) = &mut config.mixture {
+                    mixture.balance = 0.5;
+                }
+            });
+            let computed = |checkpointing| -> Result<(Vec<f32>, Gradients)> {
+                let model = model.trainable().checkpointing(checkpointing);
+                let how = TokenQuestions::default();
+                let (stats, routers) = model.trained_stats(&packed, &rows, &targets, how)?;
+                let routers = routers.context("no loss of routers")?;
+                let loss = stats.log_probs.sum_all()?.add(&routers.value.sum_all()?)?;
+                let gradients = backend.backward(&loss, model.params())?;
+                Ok((
+                    [stats.log_probs.read()?.into_f32(), vec![routers.value.read_scalar()?]].concat(),
+                    gradients,
+                ))
+            };
+            let (want, gradients) = computed(Checkpointing::Off)?;
+            let (got, recomputed) = computed(every(1)?)?;
+            backend.check_same(family, &got, &want)?;
+            check_same(backend, &recomputed, &gradients).with_context(|| family.to_owned())?;
+        }
         Ok(())
     })
 }

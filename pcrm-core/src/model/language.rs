@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::token_stats::TokenQuestions;
+pub use self::token_stats::{RouterLoss, TokenQuestions};
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -231,7 +231,7 @@ impl LanguageModel {
         if let Some(adapters) = self.decoder.adapters() {
             return peft::save(&self.decoder, adapters, dir);
         }
-        self.decoder.write(&dir.join(weights::SINGLE), str::to_owned)?;
+        self.decoder.write(&dir.join(weights::SINGLE), |name| vec![name.to_owned()])?;
         if let Some(generation) = &self.generation {
             weights::write(&dir.join(GENERATION), generation)?;
         }

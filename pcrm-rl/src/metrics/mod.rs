@@ -43,6 +43,12 @@ impl Metrics {
         self.add(name.into(), Accumulator::Mean { sum: weight * value, weight });
     }
 
+    /// Raises a weighted mean by `by`, without weight of its own: a term beside the recorded values, whose
+    /// weights add up to `weight`.
+    pub fn raise(&mut self, name: impl Into<Cow<'static, str>>, by: f64, weight: f64) {
+        self.add(name.into(), Accumulator::Mean { sum: by * weight, weight: 0.0 });
+    }
+
     /// Adds a value to a sum, for counts.
     pub fn sum(&mut self, name: impl Into<Cow<'static, str>>, value: f64) {
         self.add(name.into(), Accumulator::Sum(value));
@@ -250,6 +256,18 @@ mod tests {
         let mut unweighted = Metrics::default();
         unweighted.mean("bound", 3.0, 0.0);
         assert_eq!(unweighted.summary(), Summary::default());
+    }
+
+    /// Protects: a mean that is raised in parts is raised by their sum, in any order of the parts.
+    #[test]
+    fn a_mean_is_raised_by_parts() {
+        let (mut one, mut other) = (Metrics::default(), Metrics::default());
+        one.mean("loss", 2.0, 1.0);
+        one.raise("loss", 0.25, 4.0);
+        other.raise("loss", 0.5, 4.0);
+        other.mean("loss", 6.0, 3.0);
+        one.merge(other);
+        assert_eq!(one.summary().get("loss"), Some(5.75));
     }
 
     /// Protects: metrics of parts merge to those of the whole.

@@ -130,7 +130,7 @@ impl Objective for Dpo<'_> {
         let factor = bounds::factor(self.schedule, pass)?;
         let of_sets: Vec<&EncodedSet> = sets.iter().map(|set| &data.pairs.sets[*set]).collect();
         let batch = AnswerBatch::new(&of_sets, self.config.learns_prompts(), model.config().shares_up_to())?;
-        let HeadStats { stats, mean_logits, log_sum_squares, balance } =
+        let HeadStats { stats, mean_logits, log_sum_squares, routers } =
             head::ask(model, &batch, self.config.use_weighting)?;
         let host = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
         let log_probs = host(stats.log_probs.read()?.into_f32());
@@ -189,9 +189,8 @@ impl Objective for Dpo<'_> {
                 slopes[range.clone()].copy_from_slice(gradient);
             }
         }
-        let mut outputs = vec![(stats.log_probs, slopes)];
-        outputs.extend(head::weighted(balance, weight, pass, metrics)?);
-        Ok(Forward { outputs, tokens })
+        let made = Forward { outputs: vec![(stats.log_probs, slopes)], tokens };
+        made.with_routers(routers, weight, 1.0 / pass.share, pass, metrics)
     }
 
     fn probe(&self, model: &LanguageModel, data: &Preferences) -> Result<Vec<(String, f32)>> {

@@ -3,13 +3,11 @@
 
 use pcrm_core::kernels::{Ask, TokenStats};
 use pcrm_core::model::lora::{Adapters, Modules};
-use pcrm_core::model::{LanguageModel, Rows};
+use pcrm_core::model::{LanguageModel, RouterLoss, Rows};
 use pcrm_core::{DType, Tensor};
 
-use super::Pass;
 use crate::answers::AnswerBatch;
 use crate::error::Result;
-use crate::metrics::Metrics;
 
 /// The number of logits in memory at once when whole distributions are computed.
 const AT_ONCE: usize = 1 << 22;
@@ -22,9 +20,8 @@ pub(super) struct HeadStats {
     pub mean_logits: Vec<f32>,
     /// ln Σ p² of the next token's distribution, if requested; else empty.
     pub log_sum_squares: Vec<f32>,
-    /// The routers' loss of a mixture of experts times its coefficient, if the config sets
-    /// `output_router_logits`: a scalar with history.
-    pub balance: Option<Tensor>,
+    /// The routers' loss of a mixture of experts, if training adds it.
+    pub routers: Option<RouterLoss>,
 }
 
 /// Runs a model and its head over a batch; `squares` requests ln Σ p² too.
@@ -38,12 +35,7 @@ pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> 
     let places: Vec<u32> =
         batch.rows.iter().map(|row| rows.partition_point(|other| other < row) as u32).collect();
     let decoder = model.decoder();
-    let factor = model.config().mixture.as_ref().map_or(0.0, |mixture| mixture.balance);
-    let (hidden, balance) = match factor != 0.0 {
-        true => decoder.forward_balanced(&batch.packed, Rows::Only(&rows))?,
-        false => (decoder.forward(&batch.packed, Rows::Only(&rows))?, None),
-    };
-    let balance = balance.map(|balance| balance.affine(factor, 0.0)).transpose()?;
+    let (hidden, routers) = model.trained_states(&batch.packed, Rows::Only(&rows))?;
     let soft_cap = model.config().logit_cap;
     let ask = Ask { rows: &places, targets: &batch.targets, temperature: 1.0, soft_cap, entropy: true };
     let stats = decoder.token_stats(&hidden, &ask)?;
@@ -54,22 +46,7 @@ pub(super) fn ask(model: &LanguageModel, batch: &AnswerBatch, squares: bool) -> 
     let plain = soft_cap.is_none() && decoder.adapters().is_none_or(|adapters| leaves_head(model, adapters));
     let mean_logits = if plain { of_places(mean_logits(model, &hidden)?) } else { Vec::new() };
     let log_sum_squares = if squares { of_places(log_sum_squares(model, &hidden)?) } else { Vec::new() };
-    Ok(HeadStats { stats, mean_logits, log_sum_squares, balance })
-}
-
-/// Records the routers' loss, and returns it with its share of the step's mean for `items` of its items.
-///
-/// # Errors
-/// Fails with the backend's error.
-pub(super) fn weighted(
-    balance: Option<Tensor>,
-    items: f64,
-    pass: &Pass<'_>,
-    metrics: &mut Metrics,
-) -> Result<Option<(Tensor, Vec<f64>)>> {
-    let Some(balance) = balance else { return Ok(None) };
-    metrics.mean("aux_loss", f64::from(balance.read_scalar()?), items);
-    Ok(Some((balance, vec![items * pass.share])))
+    Ok(HeadStats { stats, mean_logits, log_sum_squares, routers })
 }
 
 /// Returns true if no adapter is on the head, judging by the target modules.

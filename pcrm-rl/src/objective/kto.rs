@@ -159,7 +159,7 @@ impl Objective for Kto {
         };
         let sets: Vec<&EncodedSet> = items.iter().map(|item| &data.own[*item]).collect();
         let batch = AnswerBatch::new(&sets, false, model.config().shares_up_to())?;
-        let HeadStats { stats, mean_logits, balance, .. } = head::ask(model, &batch, false)?;
+        let HeadStats { stats, mean_logits, routers, .. } = head::ask(model, &batch, false)?;
         let log_probs = stats.log_probs.read()?.into_f32();
         let entropies = stats.entropy.map(|entropy| entropy.read()).transpose()?;
         let entropies = entropies.map_or_else(Vec::new, |entropy| entropy.into_f32());
@@ -196,9 +196,8 @@ impl Objective for Kto {
             longest: batch.longest,
             sequences: batch.answers.len(),
         };
-        let mut outputs = vec![(stats.log_probs, slopes)];
-        outputs.extend(head::weighted(balance, items.len() as f64, pass, metrics)?);
-        Ok(Forward { outputs, tokens })
+        let made = Forward { outputs: vec![(stats.log_probs, slopes)], tokens };
+        made.with_routers(routers, items.len() as f64, 1.0 / pass.share, pass, metrics)
     }
 
     fn probe(&self, model: &LanguageModel, data: &LabelledAnswers) -> Result<Vec<(String, f32)>> {

@@ -8,9 +8,10 @@ pub mod dpo;
 mod head;
 pub mod kto;
 pub mod reward;
+mod routers;
 pub mod sft;
 
-use pcrm_core::{Backend, Gradients, HostTensor, Params, Tensor};
+use pcrm_core::{Backend, Gradients, HostTensor, Params, Ready, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -178,31 +179,50 @@ pub fn gradient<O: Objective>(
 ) -> Result<Gradient> {
     let statistics = batch.statistics(objective, model)?;
     let pass = batch.pass(objective, &statistics, Some(progress));
-    gradient_of(backend, objective, model, batch, &pass)
+    let mut gradients = Gradients::default();
+    let (metrics, tokens) = gradient_of(backend, objective, model, batch, &pass, &mut |name, gradient| {
+        gradients.insert(name, gradient);
+        Ok(())
+    })?;
+    Ok(Gradient { gradients, metrics, tokens })
 }
 
-/// Returns the gradient of a part of a batch; `pass` describes the whole batch.
+/// Computes the gradient of a part of a batch, and calls `ready` with that of every parameter as soon as it is
+/// complete, in the last backward pass; `pass` describes the whole batch.
 pub(crate) fn gradient_of<O: Objective>(
     backend: &dyn Backend,
     objective: &O,
     model: &O::Model,
     batch: &Batch<'_, O>,
     pass: &Pass<'_>,
-) -> Result<Gradient> {
-    let mut sum =
-        Gradient { gradients: Gradients::default(), metrics: Metrics::default(), tokens: Tokens::default() };
+    ready: Ready<'_>,
+) -> Result<(Metrics, Tokens)> {
+    let (mut metrics, mut tokens) = (Metrics::default(), Tokens::default());
+    let mut sums = Gradients::default();
     let parts = if objective.at_once() { vec![batch.items] } else { batch.parts(objective) };
-    for items in parts {
-        let Forward { outputs, tokens } =
-            objective.forward(model, batch.data, items, pass, &mut sum.metrics)?;
-        sum.tokens.merge(tokens);
-        sum.gradients.accumulate(backward(backend, &outputs, model.params())?)?;
+    let last = parts.len().saturating_sub(1);
+    for (at, items) in parts.into_iter().enumerate() {
+        let found = objective.forward(model, batch.data, items, pass, &mut metrics)?;
+        tokens.merge(found.tokens);
+        backward(backend, &found.outputs, model.params(), &mut |name, gradient| {
+            let sum = sums.take_sum(name, gradient)?;
+            if at == last {
+                return ready(name, sum);
+            }
+            sums.insert(name, sum);
+            Ok(())
+        })?;
     }
-    Ok(sum)
+    Ok((metrics, tokens))
 }
 
 /// Backpropagates the derivatives by the outputs to the trained parameters.
-fn backward(backend: &dyn Backend, outputs: &[(Tensor, Vec<f64>)], params: &Params) -> Result<Gradients> {
+fn backward(
+    backend: &dyn Backend,
+    outputs: &[(Tensor, Vec<f64>)],
+    params: &Params,
+    ready: Ready<'_>,
+) -> Result<()> {
     if outputs.is_empty() {
         return Err(pcrm_core::Error::invalid("objective", "asked nothing of the model").into());
     }
@@ -212,7 +232,7 @@ fn backward(backend: &dyn Backend, outputs: &[(Tensor, Vec<f64>)], params: &Para
     };
     let slopes = outputs.iter().map(slopes).collect::<pcrm_core::Result<Vec<_>>>()?;
     let pairs: Vec<_> = outputs.iter().map(|(numbers, _)| numbers).zip(&slopes).collect();
-    Ok(backend.backward_from(&pairs, params)?)
+    Ok(backend.backward_each(&pairs, params, ready)?)
 }
 
 /// Computes the metrics of a model on all items of some data, without gradients.

@@ -47,7 +47,7 @@ pub struct SftConfig {}
 /// tokens of a step (TRL's `nll`). A step's mean is over its tokens, independent of micro-batches.
 ///
 /// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient,
-/// as `transformers` does: that of each micro-batch, weighted by its tokens.
+/// as TRL does: that of each micro-batch, weighted by its tokens. `nll_loss` is then the loss without it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sft;
 
@@ -104,10 +104,14 @@ impl Objective for Sft {
             longest = longest.max(item.ids.len());
         }
         let how = TokenQuestions { entropy: true, ..TokenQuestions::default() };
-        let (stats, balance) = model.trained_stats(&packed, &rows, &targets, how)?;
+        let (stats, routers) = model.trained_stats(&packed, &rows, &targets, how)?;
         let count = targets.len() as f64;
         let mean = |values: Vec<f32>| values.into_iter().map(f64::from).sum::<f64>() / count;
-        metrics.mean("loss", -mean(stats.log_probs.read()?.into_f32()), count);
+        let likelihood = -mean(stats.log_probs.read()?.into_f32());
+        metrics.mean("loss", likelihood, count);
+        if routers.is_some() {
+            metrics.mean("nll_loss", likelihood, count);
+        }
         if let Some(entropy) = &stats.entropy {
             metrics.mean("entropy", mean(entropy.read()?.into_f32()), count);
         }
@@ -119,12 +123,8 @@ impl Objective for Sft {
             sequences: items.len(),
         };
         // d loss / d ln p of a token: every token has the same share.
-        let mut outputs = vec![(stats.log_probs, vec![-pass.share; targets.len()])];
-        if let Some(balance) = balance {
-            metrics.mean("aux_loss", f64::from(balance.read_scalar()?), count);
-            outputs.push((balance, vec![count * pass.share]));
-        }
-        Ok(Forward { outputs, tokens })
+        let outputs = vec![(stats.log_probs, vec![-pass.share; targets.len()])];
+        Forward { outputs, tokens }.with_routers(routers, count, 1.0 / pass.share, pass, metrics)
     }
 
     fn probe(&self, model: &LanguageModel, data: &Completions) -> Result<Vec<(String, f32)>> {

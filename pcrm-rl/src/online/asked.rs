@@ -1,7 +1,7 @@
 //! Packed batches of trees, and passes of models over the tokens of their answers.
 
 use pcrm_core::kernels::TokenStats;
-use pcrm_core::model::{LanguageModel, RewardModel, TokenQuestions};
+use pcrm_core::model::{LanguageModel, RewardModel, RouterLoss, TokenQuestions};
 use pcrm_core::tree::{Packed, within_budget};
 
 use super::tree::{Step, Tree};
@@ -70,16 +70,16 @@ impl Asked {
         Ok((trees, asked))
     }
 
-    /// Computes statistics of the answers' tokens, with history.
+    /// Computes statistics of the answers' tokens, with history, and the routers' loss over all rows.
     pub fn ask(&self, model: &LanguageModel, temperature: f64) -> Result<AskedStats> {
         let how = TokenQuestions { temperature, entropy: true };
-        let stats = model.token_stats(&self.packed, &self.rows, &self.targets, how)?;
+        let (stats, routers) = model.trained_stats(&self.packed, &self.rows, &self.targets, how)?;
         let log_probs = host(stats.log_probs.read()?.into_f32());
         let entropies = match &stats.entropy {
             Some(entropy) => host(entropy.read()?.into_f32()),
             None => vec![0.0; log_probs.len()],
         };
-        Ok(AskedStats { stats, log_probs, entropies })
+        Ok(AskedStats { stats, log_probs, entropies, routers })
     }
 
     /// Returns the token counts of the batch.
@@ -115,6 +115,8 @@ pub(super) struct AskedStats {
     pub log_probs: Vec<f64>,
     /// Entropy of the distribution of every token.
     pub entropies: Vec<f64>,
+    /// The routers' loss of a mixture of experts, if training adds it.
+    pub routers: Option<RouterLoss>,
 }
 
 /// A pass of models over the answers of trees, without history and in parts.

@@ -232,7 +232,7 @@ impl Training<'_> {
             mixing.add(self.backend, &self.learner, progress, &mut made)?;
         }
         let rows = || items.iter().map(|item| step.trees()[*item].origin.clone()).collect();
-        let update = self.learner.update(&made.sums, rows)?;
+        let update = self.learner.update(&mut made, rows)?;
         self.steering.updated(loss_entropy(&made.metrics.summary()));
         if let Some(critic) = &mut self.critic {
             let batch = Batch { data: &*step, items, micro_tokens };

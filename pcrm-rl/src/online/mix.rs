@@ -17,7 +17,7 @@ use crate::plan::BatchPlan;
 pub struct Mix<'a> {
     /// The texts.
     pub data: &'a Completions,
-    /// Weight of their mean −ln p per token.
+    /// Weight of their loss, that of supervised fine-tuning.
     pub coefficient: f64,
 }
 
@@ -41,7 +41,8 @@ impl Mixing<'_> {
         let batch = Batch { data: self.mix.data, items: self.plan.next(), micro_tokens: self.micro_tokens };
         let texts = learner.gradient(backend, &objective, &batch, progress)?;
         made.metrics.mean("ptx/loss", texts.metrics.summary().loss(), 1.0);
-        made.sums.extend(texts.sums);
+        made.gradients.accumulate(texts.gradients)?;
+        made.sent.extend(texts.sent);
         Ok(())
     }
 }

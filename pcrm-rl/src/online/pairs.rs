@@ -112,7 +112,8 @@ fn identity(texts: [&String; 3]) -> u64 {
 }
 
 /// The loss of an update on pairs of sampled answers, averaged over pairs. Log-probabilities are those of the
-/// policy at temperature 1, whatever the sampling temperature.
+/// policy at temperature 1, whatever the sampling temperature. The routers' loss of a mixture of experts is added
+/// as in [`PolicyStep`](super::PolicyStep), over prompts without a preference too.
 #[derive(Debug, Clone)]
 pub struct PairStep {
     /// Loss of a pair.
@@ -164,7 +165,7 @@ impl Objective for PairStep {
         metrics: &mut Metrics,
     ) -> Result<Forward> {
         let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
-        let AskedStats { stats, log_probs, entropies } = asked.ask(model, 1.0)?;
+        let AskedStats { stats, log_probs, entropies, routers } = asked.ask(model, 1.0)?;
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         // At another temperature the sampler's log-probabilities are of another distribution.
         for (answer, range) in answers.iter().zip(&asked.answers).filter(|_| self.sampled_at == 1.0) {
@@ -203,7 +204,8 @@ impl Objective for PairStep {
         let tokens = entropies.len() as f64;
         metrics.mean("entropy", entropies.iter().sum::<f64>() / tokens.max(1.0), tokens);
         let slopes = found.gradient.iter().flatten().copied().collect();
-        Ok(Forward { outputs: vec![(stats.log_probs, slopes)], tokens: asked.tokens() })
+        let made = Forward { outputs: vec![(stats.log_probs, slopes)], tokens: asked.tokens() };
+        made.with_routers(routers, weight, 1.0 / pass.share, pass, metrics)
     }
 
     fn probe(&self, model: &LanguageModel, data: &Step) -> Result<Vec<(String, f32)>> {

@@ -14,6 +14,9 @@ use crate::options::refuse;
 const CHECKED: usize = 2;
 
 /// The loss of an update on sampled answers.
+///
+/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient:
+/// that of each micro-batch, weighted by its prompts. A prompt that answers share counts once.
 #[derive(Debug, Clone)]
 pub struct PolicyStep {
     /// The loss.
@@ -44,11 +47,11 @@ impl Objective for PolicyStep {
         model: &LanguageModel,
         data: &Step,
         items: &[usize],
-        _pass: &Pass<'_>,
+        pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
         let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
-        let AskedStats { stats, log_probs, entropies } = asked.ask(model, self.temperature)?;
+        let AskedStats { stats, log_probs, entropies, routers } = asked.ask(model, self.temperature)?;
         let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         let rows: Vec<AnswerRow<'_>> = answers
             .iter()
@@ -69,7 +72,8 @@ impl Objective for PolicyStep {
         if let Some(entropy) = stats.entropy.filter(|_| !found.d_entropy.is_empty()) {
             outputs.push((entropy, flat(&found.d_entropy)));
         }
-        Ok(Forward { outputs, tokens: asked.tokens() })
+        let made = Forward { outputs, tokens: asked.tokens() };
+        made.with_routers(routers, items.len() as f64, data.totals.rows, pass, metrics)
     }
 
     fn probe(&self, model: &LanguageModel, data: &Step) -> Result<Vec<(String, f32)>> {

@@ -11,6 +11,7 @@ use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, digest};
 
 use crate::error::Result;
+use crate::options::refuse;
 
 /// A model before training. It is opened once per training, since training overwrites the weights.
 #[derive(Debug, Clone)]
@@ -30,6 +31,9 @@ pub struct Base {
     pub checkpointing: Checkpointing,
     /// The type of the trained weights.
     pub weights: WeightType,
+    /// The coefficient of the routers' loss of a language model that is a mixture of experts; `None` for that
+    /// of its config.
+    pub router_aux_loss_coef: Option<f64>,
     /// The method by which the linear weights of a frozen model are quantised on loading.
     pub quantise: Option<Quantisation>,
     /// Frozen weights that this model shares with others of the run.
@@ -47,6 +51,7 @@ impl Base {
             lora: None,
             checkpointing: Checkpointing::Off,
             weights: WeightType::F32,
+            router_aux_loss_coef: None,
             quantise: None,
             pool: None,
         }
@@ -81,7 +86,8 @@ impl Base {
     /// Opens the language model, with its own copy of the weights.
     ///
     /// # Errors
-    /// Fails if a file cannot be read, the folder has no language-model head, or adapters do not fit.
+    /// Fails if a file cannot be read, the folder has no language-model head, adapters do not fit, or the
+    /// routers' loss is asked of a model without routers.
     pub fn open_language(&self, backend: &dyn Backend) -> Result<LanguageModel> {
         let model = match self.random_init {
             true => {
@@ -93,7 +99,24 @@ impl Base {
             Some(lora) => model.with_adapters(lora.clone(), &self.dir, self.seed)?,
             None => model,
         };
-        Ok(model.checkpointing(self.checkpointing))
+        self.balanced(model.checkpointing(self.checkpointing))
+    }
+
+    /// Returns the model with this base's coefficient of the routers' loss.
+    fn balanced(&self, model: LanguageModel) -> Result<LanguageModel> {
+        let Some(coefficient) = self.router_aux_loss_coef else { return Ok(model) };
+        if coefficient != 0.0 && model.config().mixture.is_none() {
+            let message = format!(
+                "{coefficient}: {} is no mixture of experts, so it has no routers to balance; expected 0 or none",
+                self.dir.display()
+            );
+            return refuse("router-aux-loss-coef", message);
+        }
+        Ok(model.with_config(|config| {
+            if let Some(mixture) = &mut config.mixture {
+                mixture.balance = coefficient;
+            }
+        }))
     }
 
     /// Opens the language model unchanged and frozen, as a reference.

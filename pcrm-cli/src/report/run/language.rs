@@ -100,7 +100,15 @@ pub fn measures(run: &Run<'_>) -> Vec<Fact> {
     let held_out = |name: &str| kept.and_then(|line| line[format!("eval_{name}")].as_f64());
     if let Some(loss) = held_out("loss") {
         let note = match run.kind {
-            Kind::FineTuned => format!("nats per token; perplexity {}", number(loss.exp())),
+            // The loss of a mixture of experts includes that of its routers, which is no log-likelihood.
+            Kind::FineTuned => match held_out("nll_loss") {
+                Some(nats) => format!(
+                    "with the routers' loss; {} nats per token, perplexity {}",
+                    number(nats),
+                    number(nats.exp())
+                ),
+                None => format!("nats per token; perplexity {}", number(loss.exp())),
+            },
             Kind::Labelled | Kind::Rewarded => "per answer".to_owned(),
         };
         match run.kind {
@@ -134,7 +142,11 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     if let Some(last) = run.curves.last() {
         let of = |name: &str| last[name].as_f64().unwrap_or(0.0);
         if !is_measured {
-            let unit = if run.kind == Kind::FineTuned { "nats per token" } else { "per answer" };
+            let unit = match run.kind {
+                Kind::FineTuned if last.get("nll_loss").is_some() => "per token, with the routers' loss",
+                Kind::FineTuned => "nats per token",
+                Kind::Labelled | Kind::Rewarded => "per answer",
+            };
             figures.push(Fact::new("Loss, last step", number(of("loss"))).with_note(unit));
         }
         figures.push(

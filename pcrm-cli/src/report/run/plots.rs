@@ -11,6 +11,10 @@ use crate::report::curves::Curves;
 /// The smallest span of a loss axis, in nats: smaller changes are noise and must not be magnified.
 const LEAST_NATS: f64 = 0.05;
 
+/// The plot of the routers' loss of a mixture of experts, and its axis.
+pub(super) const ROUTERS: &str = "Routers' loss";
+pub(super) const BALANCE: &str = "before its coefficient; even routing has the experts of a token";
+
 pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
     let mut plots = vec![ranking_loss(run), accuracy(run), margin(run)];
     if bounds(run).is_some() {

@@ -6,7 +6,7 @@ use pcrm_rl::offline::Outcome;
 use pcrm_rl::pairs::Pairs;
 use serde_json::Value;
 
-use super::plots::{Course, steps};
+use super::plots::{BALANCE, Course, ROUTERS, steps};
 use super::{FittedTo, HeldOut, calibrated, options};
 use crate::report::curves::{Curves, smooth};
 use crate::report::data::{self, Source};
@@ -248,7 +248,8 @@ fn plots(run: &Run<'_>) -> Vec<Plot> {
     }
     vec![
         metric("Loss without bounds", "ranking_loss", Axis::new("per pair")),
-        metric("Loss with bounds", "loss", Axis::new("ranking and constraint, per pair")),
+        metric("Loss with bounds", "loss", Axis::new("all terms, per pair")),
+        metric(ROUTERS, "aux_loss", Axis::new(BALANCE)),
         metric(
             "Accuracy of the implicit reward",
             "rewards/accuracies",

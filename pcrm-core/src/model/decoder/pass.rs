@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Decoder;
 use super::cached::Memory;
 use super::layer::Stream;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::kernels::PlannedTree;
 use crate::model::lora::{Dropout, Noise};
@@ -52,14 +53,32 @@ impl Decoder {
     /// # Errors
     /// Fails if token ids are outside the vocabulary or positions are past the model's last one.
     pub fn forward(&self, batch: &Packed, rows: Rows<'_>) -> Result<Tensor> {
-        let positions = batch.tree.positions();
-        let (mut x, pass) = self.begun(batch, positions)?;
+        let (x, pass) = self.begun(batch, batch.tree.positions())?;
+        self.ended(&self.through_layers(x, &pass, rows)?, pass.noise(rows))
+    }
+
+    /// Computes the hidden states like [`Decoder::forward`], and the routers' loss over all rows and layers
+    /// (Fedus et al., arXiv 2101.03961): a scalar, `None` if no layer has experts.
+    ///
+    /// # Errors
+    /// Fails as [`Decoder::forward`] does.
+    pub fn forward_balanced(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<Tensor>)> {
+        let (x, pass) = self.begun(batch, batch.tree.positions())?;
+        let routed = Routed::default();
+        let pass = Pass { routed: Some(Arc::clone(&routed)), ..pass };
+        let x = select(&self.through_layers(x, &pass, Rows::All)?.sum()?, rows)?;
+        let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((self.ended(&Stream::from(x), pass.noise(rows))?, Routes::balance(&routed)?))
+    }
+
+    /// Computes the stream after the last layer, which computes the wanted rows only.
+    fn through_layers(&self, mut x: Tensor, pass: &Pass, rows: Rows<'_>) -> Result<Stream> {
         // The backward pass needs the last segment's activations first, so they are kept.
         let kept = match self.checkpointing.segment(self.layers.len()) {
             Some(segment) if self.params.iter_trained().any(|(_, param)| param.has_history()) => {
                 let last = (self.layers.len() - 1) / segment * segment;
                 for start in (0..last).step_by(segment) {
-                    x = self.recomputed(start..start + segment, &x, &pass)?;
+                    x = self.recomputed(start..start + segment, &x, pass)?;
                 }
                 last
             }
@@ -68,29 +87,9 @@ impl Decoder {
         let mut stream = Stream::from(x);
         for (at, layer) in self.layers.iter().enumerate().skip(kept) {
             let last = at + 1 == self.layers.len();
-            stream = layer.forward(&stream, &pass, if last { rows } else { Rows::All }, Memory::None)?;
+            stream = layer.forward(&stream, pass, if last { rows } else { Rows::All }, Memory::None)?;
         }
-        self.ended(&stream, pass.noise(rows))
-    }
-
-    /// Computes the hidden states like [`Decoder::forward`], and the routers' loss over all rows and layers
-    /// (Fedus et al., arXiv 2101.03961): a scalar, `None` if no layer has experts. Gradient checkpointing is
-    /// not applied.
-    ///
-    /// # Errors
-    /// Fails as [`Decoder::forward`] does.
-    pub fn forward_balanced(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<Tensor>)> {
-        let positions = batch.tree.positions();
-        let (x, pass) = self.begun(batch, positions)?;
-        let routed = Routed::default();
-        let pass = Pass { routed: Some(Arc::clone(&routed)), ..pass };
-        let mut stream = Stream::from(x);
-        for layer in &self.layers {
-            stream = layer.forward(&stream, &pass, Rows::All, Memory::None)?;
-        }
-        let x = select(&stream.sum()?, rows)?;
-        let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((self.ended(&Stream::from(x), pass.noise(rows))?, Routes::balance(&routed)?))
+        Ok(stream)
     }
 
     /// Computes what heads read from the stream after the last layer.
@@ -110,14 +109,31 @@ impl Decoder {
             layer.is_some_and(|layer| layers.contains(&layer))
         };
         let params = self.params.only(of);
-        let (layers, pass) = (self.layers[layers.clone()].to_vec(), pass.clone());
-        recomputed(x, params, move |x, params| {
+        let (width, balanced) = (x.shape()[1], pass.routed.is_some());
+        let (layers, of_segment) =
+            (self.layers[layers.clone()].to_vec(), Pass { routed: None, ..pass.clone() });
+        let joined = recomputed(x, params, move |x, params| {
+            // Each run has logits of its own, which leave it as columns beside the stream.
+            let routed = balanced.then(Routed::default);
+            let pass = Pass { routed: routed.clone(), ..of_segment.clone() };
             let mut stream = Stream::from(x.clone());
             for layer in &layers {
                 stream = layer.over(params).forward(&stream, &pass, Rows::All, Memory::None)?;
             }
-            stream.sum()
-        })
+            beside_logits(stream.sum()?, routed.as_ref())
+        })?;
+        match &self.config.mixture {
+            Some(mixture) if balanced => {
+                for start in (width..joined.shape()[1]).step_by(mixture.experts) {
+                    let logits = joined.narrow(1, start, mixture.experts)?.cast(DType::F32)?;
+                    let values = logits.read()?.into_f32();
+                    let routes = Routes::new(&values, mixture.experts, mixture.taken, mixture.normalised);
+                    pass.note(&logits, &routes);
+                }
+                joined.narrow(1, 0, width)
+            }
+            _ => Ok(joined),
+        }
     }
 
     /// Embeds the tokens of a batch in the type of the computation, `[rows, width]`, and prepares the state that
@@ -137,4 +153,13 @@ impl Decoder {
         let tree = Arc::new(PlannedTree::new(batch.tree.clone()));
         Ok((x, Pass { tree, angles, dropout, routed: None }))
     }
+}
+
+/// Concatenates x `[rows, width]` with the logits of routers, in the type of x, in which they were computed.
+fn beside_logits(x: Tensor, routed: Option<&Routed>) -> Result<Tensor> {
+    let Some(routed) = routed else { return Ok(x) };
+    let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);
+    let logits = routed.iter().map(|(logits, _)| logits.cast(x.dtype()));
+    let logits = logits.collect::<Result<Vec<_>>>()?;
+    Tensor::concat(&std::iter::once(&x).chain(&logits).collect::<Vec<_>>(), 1)
 }

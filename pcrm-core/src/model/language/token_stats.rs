@@ -22,6 +22,16 @@ impl Default for TokenQuestions {
     }
 }
 
+/// The routers' loss of a mixture of experts, which training adds to its own.
+#[derive(Debug, Clone)]
+pub struct RouterLoss {
+    /// The loss of [`Decoder::forward_balanced`](crate::model::Decoder::forward_balanced), without its
+    /// coefficient: a scalar with history.
+    pub value: Tensor,
+    /// The factor at which it is added: `router_aux_loss_coef` of the config.
+    pub coefficient: f64,
+}
+
 impl LanguageModel {
     /// Computes statistics of each of `targets` as the token after the row of the same index in `rows`. Rows
     /// may be in any order and repeat: the last row of a prompt predicts the first token of every answer.
@@ -37,12 +47,13 @@ impl LanguageModel {
         targets: &[u32],
         how: TokenQuestions,
     ) -> Result<TokenStats> {
-        Ok(self.balanced_stats(batch, rows, targets, how, false)?.0)
+        let (distinct, places) = distinct(rows);
+        let hidden = self.decoder.forward(batch, Rows::Only(&distinct))?;
+        self.stats_of(&hidden, &places, targets, how)
     }
 
-    /// Computes statistics of tokens like [`LanguageModel::token_stats`] and, if the config sets
-    /// `output_router_logits`, the routers' loss of
-    /// [`Decoder::forward_balanced`](crate::model::Decoder::forward_balanced) times its coefficient.
+    /// Computes statistics of tokens like [`LanguageModel::token_stats`], and the routers' loss of
+    /// [`LanguageModel::trained_states`].
     ///
     /// # Errors
     /// Fails as [`LanguageModel::token_stats`] does.
@@ -52,29 +63,38 @@ impl LanguageModel {
         rows: &[usize],
         targets: &[u32],
         how: TokenQuestions,
-    ) -> Result<(TokenStats, Option<Tensor>)> {
-        let factor = self.config().mixture.as_ref().map_or(0.0, |mixture| mixture.balance);
-        let (stats, balance) = self.balanced_stats(batch, rows, targets, how, factor != 0.0)?;
-        Ok((stats, balance.map(|balance| balance.affine(factor, 0.0)).transpose()?))
+    ) -> Result<(TokenStats, Option<RouterLoss>)> {
+        let (distinct, places) = distinct(rows);
+        let (hidden, routers) = self.trained_states(batch, Rows::Only(&distinct))?;
+        Ok((self.stats_of(&hidden, &places, targets, how)?, routers))
     }
 
-    fn balanced_stats(
+    /// Computes what the head reads like [`Decoder::forward`](crate::model::Decoder::forward). If the model is a
+    /// mixture of experts whose config sets `output_router_logits`, with a coefficient other than 0, also
+    /// computes its routers' loss.
+    ///
+    /// # Errors
+    /// Fails as [`Decoder::forward`](crate::model::Decoder::forward) does.
+    pub fn trained_states(&self, batch: &Packed, rows: Rows<'_>) -> Result<(Tensor, Option<RouterLoss>)> {
+        let coefficient = self.config().mixture.as_ref().map_or(0.0, |mixture| mixture.balance);
+        if coefficient == 0.0 {
+            return Ok((self.decoder.forward(batch, rows)?, None));
+        }
+        let (hidden, value) = self.decoder.forward_balanced(batch, rows)?;
+        Ok((hidden, value.map(|value| RouterLoss { value, coefficient })))
+    }
+
+    fn stats_of(
         &self,
-        batch: &Packed,
-        rows: &[usize],
+        hidden: &Tensor,
+        places: &[u32],
         targets: &[u32],
         how: TokenQuestions,
-        balanced: bool,
-    ) -> Result<(TokenStats, Option<Tensor>)> {
-        let (distinct, places) = distinct(rows);
-        let (hidden, balance) = match balanced {
-            true => self.decoder.forward_balanced(batch, Rows::Only(&distinct))?,
-            false => (self.decoder.forward(batch, Rows::Only(&distinct))?, None),
-        };
+    ) -> Result<TokenStats> {
         let TokenQuestions { temperature, entropy } = how;
         let soft_cap = self.config().logit_cap;
-        let ask = Ask { rows: &places, targets, temperature, soft_cap, entropy };
-        Ok((self.decoder.token_stats(&hidden, &ask)?, balance))
+        let ask = Ask { rows: places, targets, temperature, soft_cap, entropy };
+        self.decoder.token_stats(hidden, &ask)
     }
 
     /// Computes ln p of `targets`, f32 `[targets]`, like [`LanguageModel::token_stats`].

@@ -3,7 +3,7 @@
 use super::{Kind, Run};
 use crate::report::curves::Curves;
 use crate::report::plot::{Axis, Plot};
-use crate::report::run::plots::{Course, steps};
+use crate::report::run::plots::{BALANCE, Course, ROUTERS, steps};
 
 /// Returns the plots of the metrics that the run has.
 pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
@@ -20,11 +20,15 @@ pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
             "Loss",
             "loss",
             Axis::new(match run.kind {
+                Kind::FineTuned if !run.curves.train("nll_loss").is_empty() => {
+                    "−ln p per token and the routers' loss"
+                }
                 Kind::FineTuned => "−ln p, nats per token",
                 Kind::Labelled => "loss per answer",
                 Kind::Rewarded => "policy loss",
             }),
         ),
+        metric(ROUTERS, "aux_loss", Axis::new(BALANCE)),
         metric("Reward", "reward", Axis::new("mean reward of sampled answers")),
         metric("Spread of rewards", "reward_std", Axis::new("standard deviation")),
         metric(
