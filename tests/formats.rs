@@ -50,6 +50,43 @@ fn data_are_converted_there_and_back() -> Result<()> {
     )
 }
 
+/// Protects: `--output -` is standard output where JSON lines are written, and never a file of that name.
+#[test]
+fn a_dash_is_standard_output() -> Result<()> {
+    let world = World::new()?;
+    let score = "score --model base --data test.jsonl";
+    ensure!(world.run(&format!("{score} --output -"))? == world.run(score)?, "the scores differ");
+    let convert = "data convert --data test.jsonl --to question --output";
+    world.run(&format!("{convert} there.jsonl"))?;
+    ensure!(world.run(&format!("{convert} -"))?.as_bytes() == world.read("there.jsonl")?, "the pairs differ");
+    let cannot = "--output -: cannot be standard output";
+    world
+        .refuses("eval reward --model base --data test.jsonl --output -", &[cannot, "file (--json prints"])?;
+    world.refuses("reward --model base --data train.jsonl --output -", &[cannot, "expected a folder"])?;
+    ensure!(!world.path("-").exists() && !world.path("-.part").exists(), "a file is called -");
+    Ok(())
+}
+
+/// Protects: a chat template sees the time of the machine's own zone, as in transformers: two zones that are 26 hours
+/// apart never have the same date.
+#[cfg(unix)]
+#[test]
+fn templates_see_local_time() -> Result<()> {
+    let world = World::new()?;
+    world.write("base/chat_template.jinja", "{{ raise_exception(strftime_now('the date is %Y-%m-%d')) }}")?;
+    let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    world.write("chat.jsonl", &json!({"messages": turns}).to_string())?;
+    let date = |zone: &str| -> Result<String> {
+        let output = world.command("score --model base --data chat.jsonl")?.env("TZ", zone).output()?;
+        let said = stderr(&output);
+        let (_, rest) = said.split_once("the date is ").with_context(|| said.clone())?;
+        Ok(rest.chars().take(10).collect())
+    };
+    let (east, west) = (date("EAST-14")?, date("WEST12")?);
+    ensure!(east > west && east.starts_with("20"), "{east} in the east, {west} in the west");
+    Ok(())
+}
+
 /// Protects: the two sides of a split share no prompt, lose no record, and are the same with the same seed.
 #[test]
 fn data_are_split_by_prompt() -> Result<()> {

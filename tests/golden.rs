@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::kernels::Ask;
+use pcrm_core::model::config::CLASS_FILE;
 use pcrm_core::model::parameters::parameters;
 use pcrm_core::model::{Checkpoint, Decoder, Head, Loading, ModelConfig, RewardModel, Rows, weights};
 use pcrm_core::{Backend, DType, HostTensor, Packed, Tensor};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::subject::{Subject, every_backend, every_backend_with_bf16};
-use crate::support::{beside, check_norm, shared_data};
+use crate::subject::{Subject, every_backend, every_backend_with_bf16, subjects};
+use crate::support::{beside, check_norm, run_python, shared_data};
 
 const FAMILIES: [&str; 17] = [
     "gemma3",
@@ -36,7 +37,7 @@ const FAMILIES: [&str; 17] = [
     "qwen3-yarn",
 ];
 /// The checkpoints of `make_compact.py`: one for both heads, with the reward head stored among the results.
-const COMPACT: [&str; 21] = [
+const COMPACT: [&str; 22] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -58,6 +59,7 @@ const COMPACT: [&str; 21] = [
     "qwen3_moe",
     "qwen3_moe-window",
     "smollm3",
+    "smollm3-window",
 ];
 const LOGITS: f32 = 5e-5;
 const GRADIENTS: f64 = 1e-4;
@@ -295,6 +297,51 @@ fn every_gradient_of_a_constrained_pair_is_that_of_torch() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Protects: a saved reward model names a class that transformers has, or brings the class, with which
+/// transformers gives the golden scores. Folders of such families without the class are read as before, and the
+/// body's language model does not name it.
+#[test]
+fn a_saved_reward_model_names_a_class_that_loads_it() -> Result<()> {
+    let backend = subjects()?.into_iter().next().context("a backend")?;
+    let root = tempfile::tempdir()?;
+    for (family, brings) in [
+        ("cohere2", true),
+        ("granite", true),
+        ("olmoe", true),
+        ("qwen3_moe-window", false),
+        ("smollm3", false),
+    ] {
+        let case = Case::open(family)?;
+        let (dir, model) = (root.path().join(family), case.reward(&backend)?);
+        fs::create_dir(&dir)?;
+        model.save(&dir)?;
+        let saved = ModelConfig::from_dir(&dir)?;
+        ensure!(saved.claims_head() && saved.unknown_keys.is_empty(), "{family}: {:?}", saved.unknown_keys);
+        ensure!(dir.join(CLASS_FILE).exists() == brings && saved.raw.contains_key("auto_map") == brings);
+        ensure!(
+            !saved.language_json().contains_key("auto_map"),
+            "{family}: the language model names the class"
+        );
+        if !brings {
+            continue;
+        }
+        let class = saved.raw["architectures"][0].as_str().context("a class")?;
+        let named = format!("modeling_reward.{class}");
+        ensure!(saved.raw["auto_map"] == json!({"AutoModelForSequenceClassification": named}));
+        let code = fs::read_to_string(dir.join(CLASS_FILE))?;
+        ensure!(code.contains(&format!("\nclass {class}(GenericForSequenceClassification, ")), "{code}");
+
+        let (older, mut config) = (tempfile::tempdir()?, saved.raw.clone());
+        config.shift_remove("auto_map");
+        fs::copy(dir.join(weights::SINGLE), older.path().join(weights::SINGLE))?;
+        fs::write(older.path().join("config.json"), serde_json::to_vec(&config)?)?;
+        let older = RewardModel::load(&backend, older.path(), DType::F32)?;
+        ensure!(older.tensors()? == model.tensors()?, "{family}: an older folder has other weights");
+    }
+    run_python("golden/models/check_saved_rewards.py", &[root.path().as_os_str()])?;
+    Ok(())
 }
 
 /// Protects: the routers' auxiliary loss is that of transformers, over all rows and layers, for any requested

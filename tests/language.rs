@@ -13,7 +13,7 @@ use crate::subject::{every_backend, every_backend_with_bf16};
 use crate::support::{beside, run_python};
 
 /// A model for each way of naming, tying and storing weights.
-const FAMILIES: [&str; 28] = [
+const FAMILIES: [&str; 29] = [
     "cohere2",
     "gemma",
     "gemma2",
@@ -42,6 +42,7 @@ const FAMILIES: [&str; 28] = [
     "qwen3_moe",
     "qwen3_moe-window",
     "smollm3",
+    "smollm3-window",
 ];
 
 fn sequence() -> Packed {

@@ -178,6 +178,31 @@ fn conversations_are_pairs_and_the_rest_is_refused() -> Result<()> {
     })
 }
 
+/// Protects: the unknown keys of an encoder's config are named, and its known ones, read or not, are not.
+#[test]
+fn unknown_keys_of_encoders_are_named() -> Result<()> {
+    let world = World::new()?;
+    world.write("texts.jsonl", "{\"prompt\": \"what is the sea?\", \"completion\": \"wide\"}\n")?;
+    for name in ["bert", "deberta-v3", "distilbert", "modernbert", "roberta", "xlm-roberta"] {
+        fs::create_dir(world.path(name))?;
+        for entry in fs::read_dir(folder(name))? {
+            let entry = entry?;
+            fs::copy(entry.path(), world.path(name).join(entry.file_name()))?;
+        }
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(folder(name).join("config.json"))?)?;
+        let family = config["model_type"].as_str().context("model_type")?.to_owned();
+        config["alibi"] = json!(true);
+        world.write(&format!("{name}/config.json"), &config.to_string())?;
+        let score = format!("score --model {name} --data texts.jsonl --output {name}.jsonl");
+        let output = world.command(&score)?.output()?;
+        let message = crate::binary::stderr(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        let named = format!("alibi is not a known key of {family}; it is ignored");
+        ensure!(output.status.success() && message.contains(&named), "{name}: {message}");
+        ensure!(message.matches("is not a known key").count() == 1, "{name}: {message}");
+    }
+    Ok(())
+}
+
 /// Protects: `score`, `eval reward`, `judge` and the scoring of `best-of-n` accept an encoder like a decoder,
 /// and give the scores of transformers.
 #[test]

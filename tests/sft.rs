@@ -14,7 +14,7 @@ use pcrm_core::model::parameters::parameters;
 use pcrm_core::model::{Head, LanguageModel, weights};
 use pcrm_rl::objective::sft::{Completions, Sft};
 use pcrm_rl::objective::{Batch, evaluate, gradient};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::binary::World;
 use crate::subject::every_backend;
@@ -120,6 +120,37 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
             "{name}: the weights differ"
         );
     }
+    Ok(())
+}
+
+/// Protects: `pcrm sft` trains on the best of ranked answers, and says so.
+#[test]
+fn ranked_answers_are_trained_on_by_their_best() -> Result<()> {
+    let world = World::new()?;
+    let (mut ranked, mut best) = (String::new(), String::new());
+    for at in 0..16 {
+        let (prompt, good) = (format!("Question {at}: "), format!("Answer {at}."));
+        let row = json!({"prompt": prompt, "responses": ["No.", good, "Answer?"], "scores": [1, 4, 4]});
+        ranked += &format!("{row}\n");
+        best += &format!("{}\n", json!({"prompt": prompt, "completion": good}));
+    }
+    world.write("ranked.jsonl", &ranked)?;
+    world.write("best.jsonl", &best)?;
+    for name in ["ranked", "best"] {
+        let run = format!(
+            "sft --data {name}.jsonl --model base --random-init --batch 4 --max-length 64 --max-steps 3 --threads 1 \
+             --output {name}"
+        );
+        let output = world.command(&run)?.output()?;
+        let message = crate::binary::stderr(&output);
+        ensure!(output.status.success(), "{message}");
+        let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(
+            words.contains("16 records of preferences: the answer ranked best") == (name == "ranked"),
+            "{words}"
+        );
+    }
+    ensure!(world.read("ranked/model.safetensors")? == world.read("best/model.safetensors")?);
     Ok(())
 }
 

@@ -105,6 +105,15 @@ impl AnswerSet {
         Self { origin, prompt, answers: vec![chosen, rejected], comparisons, ranked: None }
     }
 
+    /// Returns the best answer: the first that no other is preferred to.
+    pub fn best(&self) -> Option<&Content> {
+        let beats = |comparison: &Comparison, at: u32| {
+            comparison.verdict == Verdict::Preferred && comparison.rejected == at
+        };
+        let is_best = |at: u32| !self.comparisons.iter().any(|comparison| beats(comparison, at));
+        (0..).zip(&self.answers).find(|(at, _)| is_best(*at)).map(|(_, answer)| answer)
+    }
+
     /// Returns a comparison of this set's answers as a pair.
     ///
     /// # Panics

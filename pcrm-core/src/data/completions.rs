@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use super::asked::{Asked, beside};
 use super::conversation::Content;
 use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
-use super::preference::{AnswerSet, Preference, content_at, read_pair, refuse_template_columns};
+use super::preference::{
+    AnswerSet, Preference, RankedSets, Ties, content_at, read_pair, refuse_template_columns,
+};
 use super::readable::implicit_prompt;
 use super::report::{Origin, ProblemKind, Report};
 use super::schema::{Schema, completion_key};
@@ -34,7 +36,8 @@ impl AsRef<Completion> for Completion {
 ///
 /// Rows have a prompt and a completion (`prompt` and `completion`, `response` or `answer`; `question` and
 /// `answer`; `instruction`, `input` and `output`), a conversation (`messages`, `conversations`) or a `text`.
-/// In preference pairs the chosen answer is the completion; the report contains a note about it.
+/// In preference pairs the chosen answer is the completion, and in ranked records the best one, or the first of
+/// several that are best; the report contains a note about it.
 ///
 /// # Errors
 /// Fails in the same cases as [`load_preferences`](super::preference::load_preferences).
@@ -42,13 +45,19 @@ pub fn load_completions(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
 ) -> Result<(Vec<Completion>, Report)> {
-    load(paths, &options.into(), &mut Completions::default())
+    let ranked = RankedSets::new(Ties::Keep);
+    load(
+        paths,
+        &options.into(),
+        &mut Completions { ranked, chosen: Tally::default(), best: Tally::default() },
+    )
 }
 
-/// Reader of completions that counts those taken from pairs.
-#[derive(Default)]
+/// Reader of completions that counts those taken from preferences.
 struct Completions {
+    ranked: RankedSets,
     chosen: Tally,
+    best: Tally,
 }
 
 impl Reader for Completions {
@@ -60,6 +69,13 @@ impl Reader for Completions {
 
     fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<Completion>>) {
         let Found { schema, record, origin, .. } = found;
+        if schema.is_many() {
+            match self.ranked.read(schema, record, &origin) {
+                Ok(sets) => self.take_best(sets.into_iter().map(|set| (set.origin.clone(), Ok(set))), out),
+                Err(refusal) => out.push((origin, Err(refusal))),
+            }
+            return;
+        }
         let row = read_completion(schema, record, &origin);
         if row.is_ok() && schema.is_pair() {
             self.chosen.add(&origin);
@@ -67,27 +83,65 @@ impl Reader for Completions {
         out.push((origin, row));
     }
 
+    fn end_file(&mut self, out: &mut Vec<ReadRow<Completion>>) -> Result<(), String> {
+        let mut sets = Vec::new();
+        self.ranked.end_file(&mut sets);
+        self.take_best(sets, out);
+        Ok(())
+    }
+
     fn findings(&self) -> Vec<Finding> {
-        if self.chosen.is_empty() {
-            return Vec::new();
+        let note = |code, tally: &Tally, used: &str, advice| {
+            let found = format!("{} of preferences: {used} not used", many(tally.count, "record"));
+            Finding::new(code, Severity::Note, found, advice).tallied(tally)
+        };
+        let mut findings = Vec::new();
+        if !self.chosen.is_empty() {
+            findings.push(note(
+                "chosen_as_completion",
+                &self.chosen,
+                "the chosen answer is the completion, the rejected one is",
+                "To learn from both answers, train on preferences",
+            ));
         }
-        let found = format!(
-            "{} of preferences: the chosen answer is the completion, the rejected one is not used",
-            many(self.chosen.count, "record")
-        );
-        let advice = "To learn from both answers, train on preferences";
-        vec![Finding::new("chosen_as_completion", Severity::Note, found, advice).tallied(&self.chosen)]
+        if !self.best.is_empty() {
+            findings.push(note(
+                "best_as_completion",
+                &self.best,
+                "the answer ranked best (the first of equals) is the completion, the others are",
+                "To learn from all answers, train on preferences",
+            ));
+        }
+        findings
+    }
+}
+
+impl Completions {
+    /// Adds the best answer of each set, with its prompt.
+    fn take_best(
+        &mut self,
+        sets: impl IntoIterator<Item = ReadRow<AnswerSet>>,
+        out: &mut Vec<ReadRow<Completion>>,
+    ) {
+        for (origin, set) in sets {
+            let best = set.and_then(|set| match set.best() {
+                Some(best) => Ok(Completion {
+                    origin: set.origin.clone(),
+                    prompt: set.prompt.clone(),
+                    completion: best.clone(),
+                }),
+                None => Err((ProblemKind::Unranked, "no answer ranks first".to_owned())),
+            });
+            if best.is_ok() {
+                self.best.add(&origin);
+            }
+            out.push((origin, best));
+        }
     }
 }
 
 /// Reads a record whose schema is known.
 fn read_completion(schema: Schema, record: &Record, origin: &Origin) -> Result<Completion, Refusal> {
-    if schema.is_many() {
-        let message = format!(
-            "{schema}: several answers per record; expected one, or pairs as written by `pcrm data convert`"
-        );
-        return Err((ProblemKind::Unsupported, message));
-    }
     if schema.is_pair() {
         let [chosen, _] = answers_of(&read_pair(schema, record, origin.clone())?);
         return Ok(chosen);

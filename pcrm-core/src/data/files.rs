@@ -23,8 +23,8 @@ const STATE: &str = "state.json";
 const SPLITS: &str = "dataset_dict.json";
 
 /// Words in the names of files and folders by which `datasets` and `pcrm data split` distinguish splits, with the
-/// splits.
-pub const SPLIT_WORDS: [(&str, &str); 12] = [
+/// splits; the words of a split are together.
+const SPLIT_WORDS: [(&str, &str); 12] = [
     ("train", "train"),
     ("training", "train"),
     ("test", "test"),
@@ -151,7 +151,7 @@ fn refuse_splits(folder: &Path, files: &[PathBuf]) -> Result<()> {
     let mut splits: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(split) = split_of(&name) {
+        if let [split] = splits_in(&name)[..] {
             splits.entry(split).or_default().push(name);
         }
     }
@@ -173,13 +173,15 @@ fn refuse_splits(folder: &Path, files: &[PathBuf]) -> Result<()> {
     ))
 }
 
-/// Returns the split that a file name contains, or `None` if it contains none or several.
-fn split_of(name: &str) -> Option<&'static str> {
+/// Returns the splits that the name of a file or folder contains as a word: `train` for
+/// `train-00000-of-00002.parquet`.
+pub fn splits_in(name: &str) -> Vec<&'static str> {
     let name = name.to_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphabetic()).collect();
-    let mut found = SPLIT_WORDS.iter().filter(|(word, _)| words.contains(word)).map(|(_, split)| *split);
-    let first = found.next()?;
-    found.all(|split| split == first).then_some(first)
+    let found = SPLIT_WORDS.iter().filter(|(word, _)| words.contains(word));
+    let mut splits: Vec<&str> = found.map(|(_, split)| *split).collect();
+    splits.dedup();
+    splits
 }
 
 fn is_data(name: &str) -> bool {
@@ -250,6 +252,22 @@ mod tests {
                 .to_string()
                 .contains("standard input is not supported")
         );
+    }
+
+    /// Protects: splits are found by whole words, whatever surrounds them, and each is named once.
+    #[test]
+    fn names_contain_splits_as_words() {
+        for (name, splits) in [
+            ("train-00000-of-00002.parquet", &["train"][..]),
+            ("Train2.jsonl", &["train"]),
+            ("train_data", &["train"]),
+            ("eval-test", &["test"]),
+            ("train.test.jsonl", &["train", "test"]),
+            ("held_out.jsonl", &["held_out"]),
+            ("retrained.jsonl", &[]),
+        ] {
+            assert_eq!(splits_in(name), splits, "{name}");
+        }
     }
 
     /// The top folder of a repository holds no data: its subfolders are listed.

@@ -111,6 +111,11 @@ impl RecordLines {
         self.count == 0
     }
 
+    /// Returns the records as JSON lines.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Writes the records in the format that the file's extension names.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod findings;
 mod oasst;
 mod pair;
+mod ranked;
 mod several;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 
 pub(super) use findings::PairFindings;
 pub(super) use pair::{content_at, is_score, read_pair, refuse_template_columns, score_columns};
+pub(super) use ranked::RankedSets;
 
 /// A set with the JSON object that it was read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,8 +87,7 @@ pub fn each_source(
 
 struct Preferences {
     score_margins: bool,
-    sets: several::Sets,
-    posts: oasst::Posts,
+    ranked: RankedSets,
     findings: PairFindings,
 }
 
@@ -105,11 +106,7 @@ impl Reader for Preferences {
             return out.push((origin, Err((ProblemKind::Malformed, message))));
         }
         let read = match schema {
-            Schema::OasstTrees => oasst::read_tree(record, &origin, &mut self.sets),
-            Schema::OasstMessages => self.posts.add(record, &origin).map(|()| Vec::new()),
-            schema if schema.is_many() => {
-                several::read_several(schema, record, &origin, &mut self.sets).map(|set| vec![set])
-            }
+            schema if schema.is_many() => self.ranked.read(schema, record, &origin),
             schema if schema.is_pair() => read_pair(schema, record, origin.clone()).map(|set| vec![set]),
             schema => Err((ProblemKind::Malformed, format!("{schema}; expected a schema of pairs"))),
         };
@@ -128,8 +125,7 @@ impl Reader for Preferences {
 
     fn end_file(&mut self, out: &mut Vec<ReadRow<AnswerSet>>) -> Result<(), String> {
         let mut sets = Vec::new();
-        self.posts.sets(&mut self.sets, &mut sets);
-        self.sets.end_file();
+        self.ranked.end_file(&mut sets);
         for (origin, set) in sets {
             match set {
                 Ok(set) => {
@@ -155,8 +151,7 @@ impl Preferences {
     fn new(options: &ReadOptions) -> Self {
         Self {
             score_margins: options.score_margins,
-            sets: several::Sets::new(options.ties),
-            posts: oasst::Posts::default(),
+            ranked: RankedSets::new(options.ties),
             findings: PairFindings::default(),
         }
     }
@@ -188,7 +183,7 @@ impl Preferences {
         if pair.chosen == pair.rejected {
             return Some((ProblemKind::Identical, "\"chosen\" and \"rejected\" are the same".to_owned()));
         }
-        if pair.verdict == Verdict::Tied && self.sets.ties == Ties::Drop {
+        if pair.verdict == Verdict::Tied && self.ranked.ties() == Ties::Drop {
             let kind = if pair.in_set.is_some() { ProblemKind::TieInSet } else { ProblemKind::Tie };
             return Some((kind, tie_in_words(pair)));
         }

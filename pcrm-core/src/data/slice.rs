@@ -109,16 +109,23 @@ impl Slice {
     /// Fails if the file has to be counted and cannot be read, or if the slice holds no record.
     pub fn range(self, path: &Path, limit: usize) -> Result<Range<u64>> {
         let needs_count = [self.begin, self.end].into_iter().flatten().any(Bound::needs_count);
-        let count = if needs_count { count(path, limit)? } else { u64::MAX >> 1 };
+        let count = if needs_count { Some(count(path, limit)?) } else { None };
         self.range_of(count, path)
     }
 
-    fn range_of(self, count: u64, path: &Path) -> Result<Range<u64>> {
-        let begin = self.begin.map_or(0, |bound| bound.of(count));
-        let end = self.end.map_or(count, |bound| bound.of(count));
+    /// Returns the range in a file of `count` records; `None` if no end depends on their number.
+    fn range_of(self, count: Option<u64>, path: &Path) -> Result<Range<u64>> {
+        let most = count.unwrap_or(u64::MAX >> 1);
+        let begin = self.begin.map_or(0, |bound| bound.of(most));
+        let end = self.end.map_or(most, |bound| bound.of(most));
         if begin >= end {
-            let message = format!("the slice {self} holds no record of {count}");
-            return Err(Error::file(path, message));
+            let of = count.map_or_else(String::new, |count| format!(" of {count} records"));
+            let why = match begin > end {
+                true => "its start is behind its end",
+                false if count == Some(begin) => "it starts behind the last record",
+                false => "its start is at its end",
+            };
+            return Err(Error::file(path, format!("the slice {self}{of} is empty: {why}")));
         }
         Ok(begin..end)
     }
@@ -134,7 +141,7 @@ impl Slice {
         }
         let counts = files.iter().map(|file| count(file, limit)).collect::<Result<Vec<_>>>()?;
         let first = files.first().map_or(Path::new(""), PathBuf::as_path);
-        let range = self.range_of(counts.iter().sum(), first)?;
+        let range = self.range_of(Some(counts.iter().sum()), first)?;
         let (mut found, mut start) = (Vec::new(), 0);
         for (file, count) in files.iter().zip(counts) {
             let inside = range.start.max(start)..range.end.min(start + count);
@@ -168,7 +175,7 @@ mod tests {
 
     fn ranges(text: &str, count: u64) -> Option<Range<u64>> {
         let (_, slice) = Slice::split(text).unwrap()?;
-        slice.range_of(count, Path::new("a")).ok()
+        slice.range_of(Some(count), Path::new("a")).ok()
     }
 
     /// Protects: slices select the records that `datasets.load_dataset` selects.
@@ -193,6 +200,26 @@ mod tests {
         for text in ["a[500]", "a[x:]", "a[:101%]", "[:5]", "a[1:2:3]"] {
             let error = Slice::split(text).unwrap_err().to_string();
             assert!(error.contains("expected one such as [:500]"), "{error}");
+        }
+    }
+
+    /// Protects: an empty slice is called empty, with the number of records only where it was counted.
+    #[test]
+    fn empty_slices_are_called_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.jsonl");
+        fs::write(&file, "{\"a\": 1}\n".repeat(4)).unwrap();
+        for (text, expected) in [
+            ("a[5:2]", "the slice [5:2] is empty: its start is behind its end"),
+            ("a[2:2]", "the slice [2:2] is empty: its start is at its end"),
+            ("a[:0]", "the slice [:0] is empty: its start is at its end"),
+            ("a[-1:1]", "the slice [-1:1] of 4 records is empty: its start is behind its end"),
+            ("a[50%:25%]", "the slice [50%:25%] of 4 records is empty: its start is behind its end"),
+            ("a[5:100%]", "the slice [5:100%] of 4 records is empty: it starts behind the last record"),
+        ] {
+            let (_, slice) = Slice::split(text).unwrap().unwrap();
+            let said = slice.range(&file, 1 << 20).unwrap_err().to_string();
+            assert_eq!(said, format!("{}: {expected}", file.display()));
         }
     }
 

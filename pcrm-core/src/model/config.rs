@@ -1,5 +1,6 @@
 //! `config.json` of a Hugging Face folder, as a decoder's configuration.
 
+mod own_class;
 mod written;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::model::types;
 use crate::quant::Quantisation;
 use crate::tensor::Unary;
 
+pub use self::own_class::CLASS_FILE;
 pub use crate::model::sights::Sight;
 
 /// The input of a layer's feed-forward network.
@@ -258,10 +260,11 @@ impl ModelConfig {
     }
 
     /// Returns whether `architectures` names a model with a head of scores or classes
-    /// (`...ForSequenceClassification`).
+    /// (`...ForSequenceClassification`, `...RewardModel`).
     pub fn claims_head(&self) -> bool {
         let names = self.raw.get("architectures").and_then(Value::as_array).into_iter().flatten();
-        names.filter_map(Value::as_str).any(|name| name.ends_with("ForSequenceClassification"))
+        let mut names = names.filter_map(Value::as_str);
+        names.any(|name| name.ends_with("ForSequenceClassification") || name.ends_with("RewardModel"))
     }
 }
 

@@ -133,27 +133,38 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the window of each layer.
-    pub(super) fn windows(&self, windows: Windows, layers: usize) -> Result<Vec<Option<usize>>> {
+    /// Returns the window of each layer; `turns` tells which layers have rotary positions.
+    pub(super) fn windows(&self, windows: Windows, turns: &[bool]) -> Result<Vec<Option<usize>>> {
+        let layers = turns.len();
         let on = match windows {
             Windows::Never => false,
-            Windows::Switched | Windows::Late | Windows::EveryOther => self.flag("use_sliding_window")?,
+            Windows::Switched | Windows::Late | Windows::EveryOther | Windows::Unrotated => {
+                self.flag("use_sliding_window")?
+            }
             Windows::Everywhere | Windows::AllUnlessListed | Windows::AllButEvery(_) => true,
         };
         let window = match on && !self.value("sliding_window").is_null() {
             true => Some(self.positive("sliding_window")?),
             false => None,
         };
+        if windows == Windows::EveryOther && on && window.is_none() {
+            return Err(self.wrong("sliding_window", "a window, because use_sliding_window is true"));
+        }
         let listed = self.layer_types(layers)?;
         let slides: Vec<bool> = match windows {
             Windows::Never => vec![false; layers],
             Windows::Everywhere | Windows::Switched => vec![window.is_some(); layers],
-            Windows::AllUnlessListed | Windows::Late | Windows::EveryOther | Windows::AllButEvery(_)
+            Windows::AllUnlessListed
+            | Windows::Late
+            | Windows::EveryOther
+            | Windows::Unrotated
+            | Windows::AllButEvery(_)
                 if listed.is_some() =>
             {
                 listed.clone().unwrap_or_default()
             }
             Windows::AllUnlessListed => vec![window.is_some(); layers],
+            Windows::Unrotated => turns.iter().map(|turns| window.is_some() && !turns).collect(),
             Windows::Late | Windows::EveryOther => {
                 let bound = self.value("max_window_layers").as_u64();
                 let bound = bound.ok_or_else(|| self.wrong("max_window_layers", "a number of layers"))?;

@@ -1,8 +1,9 @@
 //! Keys of `config.json`: for each family the keys that are read, the keys with restricted values, and the
 //! keys that do not change scores.
 //!
-//! `config_keys.json` is the table. `scripts/check-config-keys.py` compares it with the config classes of
-//! `transformers`: every field is in the table, with the same default.
+//! `config_keys.json` is the table of decoders, `encoder_keys.json` that of encoders.
+//! `scripts/check-config-keys.py` compares both with the config classes of `transformers`: every field is in the
+//! table, with the same default.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::model::types::shown;
+use crate::model::types::{self, shown};
 
 /// The keys of one family, or of every family.
 #[derive(Debug, Default, Deserialize)]
@@ -36,10 +37,14 @@ pub(super) struct Keys {
 
 const EVERY: &str = "every";
 
-static TABLE: LazyLock<BTreeMap<String, Keys>> = LazyLock::new(|| {
-    let table = serde_json::from_str(include_str!("config_keys.json"));
-    table.expect("the table is part of the program, and a test reads it")
-});
+type Table = BTreeMap<String, Keys>;
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| parsed(include_str!("config_keys.json")));
+static ENCODERS: LazyLock<Table> = LazyLock::new(|| parsed(include_str!("encoder_keys.json")));
+
+fn parsed(table: &str) -> Table {
+    serde_json::from_str(table).expect("the table is part of the program, and a test reads it")
+}
 
 /// The table's rows for one family.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +52,35 @@ pub(super) struct FamilyKeys {
     model_type: &'static str,
     every: &'static Keys,
     own: &'static Keys,
+    /// Keys that change the scores of no family.
+    neutral: &'static Keys,
 }
 
 impl FamilyKeys {
-    /// Returns the keys of the family of this `model_type`.
+    /// Returns the keys of the family of decoders of this `model_type`.
     pub(super) fn of(model_type: &'static str) -> Option<Self> {
-        Some(Self { model_type, every: TABLE.get(EVERY)?, own: TABLE.get(model_type)? })
+        Self::find(&TABLE, model_type)
+    }
+
+    /// Returns the keys of the family of encoders of this `model_type`, and the unknown keys of a config.
+    ///
+    /// # Errors
+    /// Fails if a key of the config has an unsupported value or another type than its own.
+    pub(super) fn of_encoder(
+        model_type: &'static str,
+        raw: &Map<String, Value>,
+        path: &Path,
+    ) -> Result<(Self, Vec<String>)> {
+        let keys = Self::find(&ENCODERS, model_type)
+            .ok_or_else(|| Error::file(path, format!("the keys of {model_type} are not known")))?;
+        let unknown = keys.check(raw, path)?;
+        types::check(raw, path, |key| keys.knows(key))?;
+        Ok((keys, unknown))
+    }
+
+    fn find(table: &'static Table, model_type: &'static str) -> Option<Self> {
+        let (every, own) = (table.get(EVERY)?, table.get(model_type)?);
+        Some(Self { model_type, every, own, neutral: TABLE.get(EVERY)? })
     }
 
     /// Returns a config with every key under its first name, and with defaults for absent keys.
@@ -110,13 +138,12 @@ impl FamilyKeys {
 
     /// Returns whether the table has a key in any row.
     pub(super) fn knows(&self, key: &str) -> bool {
-        [self.own, self.every].iter().any(|keys| {
-            let listed = |list: &[String]| list.iter().any(|known| known == key);
-            keys.read.contains_key(key)
-                || keys.aliases.contains_key(key)
-                || listed(&keys.ignored)
-                || listed(&keys.generation)
-        })
+        let listed = |list: &[String]| list.iter().any(|known| known == key);
+        let named = |keys: &Keys| keys.read.contains_key(key) || keys.aliases.contains_key(key);
+        [self.own, self.every].into_iter().any(named)
+            || [self.own, self.every, self.neutral]
+                .into_iter()
+                .any(|keys| listed(&keys.ignored) || listed(&keys.generation))
     }
 }
 
@@ -131,15 +158,22 @@ mod tests {
         value.as_object().cloned().unwrap_or_default()
     }
 
-    /// Protects: the table has rows for each family and for nothing else, and no key appears twice.
+    /// Protects: the tables have rows for each family and for nothing else, and no key appears twice.
     #[test]
     fn every_family_has_its_keys() {
         let families: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
-        for name in TABLE.keys().filter(|name| *name != EVERY) {
-            assert!(families.contains(&name.as_str()), "{name}");
+        let encoders: Vec<&str> =
+            ["bert", "camembert", "deberta-v2", "distilbert", "modernbert", "roberta", "xlm-roberta"].into();
+        for (table, families) in [(&TABLE, &families), (&ENCODERS, &encoders)] {
+            for name in table.keys().filter(|name| *name != EVERY) {
+                assert!(families.contains(&name.as_str()), "{name}");
+            }
         }
-        for family in families {
-            let keys = FamilyKeys::of(family).unwrap_or_else(|| panic!("no keys of {family}"));
+        let decoders = families.into_iter().map(|family| (family, FamilyKeys::of(family)));
+        for (family, keys) in
+            decoders.chain(encoders.into_iter().map(|family| (family, FamilyKeys::find(&ENCODERS, family))))
+        {
+            let keys = keys.unwrap_or_else(|| panic!("no keys of {family}"));
             let mut all = Vec::new();
             for part in [keys.own, keys.every] {
                 all.extend(

@@ -40,7 +40,7 @@ pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
 pub use decoder::{Decoder, Filled, KeyValueCache};
 pub use encoders::EncoderReward;
-pub use language::{LanguageModel, TokenQuestions};
+pub use language::{LanguageModel, RouterLoss, TokenQuestions};
 pub use loading::{LinearStorage, Loading, Precision, WeightPool};
 pub use lora::LoraConfig;
 pub use outline::Outline;

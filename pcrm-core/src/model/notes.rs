@@ -12,3 +12,10 @@ pub(super) fn say(message: &str) {
         tracing::warn!("{message}");
     }
 }
+
+/// Logs the unknown keys of a config of this family.
+pub(super) fn unknown_keys(keys: &[String], family: &str) {
+    for key in keys {
+        say(&format!("config.json: {key} is not a known key of {family}; it is ignored"));
+    }
+}

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::adoption::Adoption;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::config::ModelConfig;
+use crate::model::config::{CLASS_FILE, ModelConfig};
 use crate::model::decoder::Decoder;
 use crate::model::loading::{self, Headless, Loading};
 use crate::model::lora::peft::{self, AdapterFolder};
@@ -267,8 +267,9 @@ impl RewardModel {
     }
 
     /// Writes `config.json` and `model.safetensors` such that
-    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores. For a model with adapters,
-    /// only the adapters and the head are written, in PEFT's format.
+    /// `AutoModelForSequenceClassification.from_pretrained` gives the same scores, with `trust_remote_code=True`
+    /// for families that `transformers` has no class for: [`CLASS_FILE`] is their class. For a model with
+    /// adapters, only the adapters and the head are written, in PEFT's format.
     ///
     /// # Errors
     /// Fails if the disk is full or not writable.
@@ -277,8 +278,11 @@ impl RewardModel {
             return peft::save(&self.decoder, adapters, dir);
         }
         let head = self.config().family.score_head;
-        let named = |name: &str| if name == SCORE { head.to_owned() } else { name.to_owned() };
+        let named = |name: &str| vec![if name == SCORE { head.to_owned() } else { name.to_owned() }];
         self.decoder.write(&dir.join(weights::SINGLE), named)?;
+        if let Some(code) = self.config().family.class_code() {
+            weights::write(&dir.join(CLASS_FILE), code.as_bytes())?;
+        }
         // Last, so that a folder with a config has the weights too.
         weights::write_json(&dir.join("config.json"), &self.config().reward_json())
     }

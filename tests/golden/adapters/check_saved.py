@@ -22,6 +22,10 @@ transformers.logging.disable_progress_bar()
 TOLERANCE = 1e-5
 
 
+# The default needs strides that tiny experts do not have on some processors.
+EAGER = {"experts_implementation": "eager"}
+
+
 def computed(model, tokens, reward):
     with torch.no_grad():
         if not reward:
@@ -42,15 +46,15 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
     (expected,) = expected.values()
     base = config["base_model_name_or_path"]
     if reward:
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32, **EAGER)
     else:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, **EAGER)
     load = PeftModel.from_pretrained(model, folder / "adapter")
     assert not [n for n, p in load.named_parameters() if p.is_meta], folder.name
     adapted = off(computed(load.base_model.model.eval(), tokens, reward), expected)
     assert adapted < TOLERANCE, f"{folder.name}: with peft off by {adapted}"
     kind = AutoModelForSequenceClassification if reward else AutoModelForCausalLM
-    full, report = kind.from_pretrained(folder / "merged", output_loading_info=True)
+    full, report = kind.from_pretrained(folder / "merged", output_loading_info=True, **EAGER)
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert not report.get(key), f"{folder.name}: {key}: {report[key]}"
     merged = off(computed(full.eval(), tokens, reward), expected)

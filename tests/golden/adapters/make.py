@@ -1,6 +1,6 @@
 """Makes small PEFT adapters of the models in ../models, and their results.
 
-    python make.py OUT_DIR
+    python make.py OUT_DIR [NAME ..]
 
 needs torch, transformers (5.x), peft and safetensors; the committed files came from peft 0.21.2 and transformers 5.24.
 Every folder is written by `save_pretrained` of peft, with random values in A, B and the modules to save, and
@@ -49,6 +49,13 @@ ADAPTERS = {
     ),
     # The head is the embedding; only the head has an adapter.
     "qwen2-tied-head": ("qwen2", LoraConfig(**LANGUAGE, r=3, target_modules=["lm_head", "down_proj"])),
+    # The embedding, which is the head, trained in full as one.
+    "qwen2-tied-embedding": (
+        "qwen2",
+        LoraConfig(
+            **LANGUAGE, r=2, target_modules=["v_proj"], modules_to_save=["embed_tokens"], ensure_weight_tying=True
+        ),
+    ),
     # One layer of two, and modules trained in full.
     "gemma3-layers": (
         "gemma3-linear",
@@ -110,13 +117,13 @@ def make(name, base, config, out):
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: python make.py OUT_DIR")
+    if len(sys.argv) < 2:
+        sys.exit("usage: python make.py OUT_DIR [NAME ..]")
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    for name, (base, config) in ADAPTERS.items():
-        make(name, base, config, Path(sys.argv[1]))
+    for name in sys.argv[2:] or ADAPTERS:
+        make(name, *ADAPTERS[name], Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """Writes greedy.json: greedy continuations of prompts by transformers.generate in float64.
 
-  python dump.py   (torch and transformers; reads ../models)
+  python dump.py [FAMILY ..]   (torch and transformers; reads ../models)
 
 Every golden model continues prompts of several lengths, one at a time (with left padding, eager attention in
 float64 gives NaN for fully masked rows), with the repetition penalty off and on, and with two end tokens. A
 prompt is kept if the two most likely tokens of every step differ by at least 1e-4, so that f32 finds the same
-tokens.
+tokens. Families that are named replace only their own runs.
 """
-import json, pathlib, torch, transformers
+import json, pathlib, sys, torch, transformers
 
 torch.manual_seed(0)
 here = pathlib.Path(__file__).parent
 models = here.parent / "models"
 NEW = 20
 families = ["gemma3", "gemma3-linear", "gpt2", "gpt_neox", "gpt_neox-yarn", "llama", "llama-head-dim", "llama-tied-linear",
-            "llama-yarn", "llama3", "mistral", "mistral-window", "qwen2", "qwen2-window", "qwen3", "qwen3-yarn"]
+            "llama-yarn", "llama3", "mistral", "mistral-window", "qwen2", "qwen2-window", "qwen2_moe-window", "qwen3",
+            "qwen3-yarn", "qwen3_moe-window", "smollm3-window"]
 
 
 def prompts(most):
@@ -45,9 +46,10 @@ def run(model, rows, ends, penalty):
 
 
 golden = []
-for family in families:
+for family in sys.argv[1:] or families:
     folder = models / family
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager",
+                                                              experts_implementation="eager").eval()
     config = model.config.get_text_config()
     most = getattr(config, "n_positions", None) if family == "gpt2" else config.max_position_embeddings
     rows = prompts(most)
@@ -62,4 +64,8 @@ for family in families:
         cases = first if (ends, penalty) == ([2], 1.0) else list(run(model, rows, ends, penalty))
         golden.append({"family": family, "ends": ends, "penalty": penalty, "cases": cases})
         print(family, ends, penalty, len(cases), "of", len(rows))
+if sys.argv[1:]:
+    others = json.loads((here / "greedy.json").read_text())["runs"]
+    golden += [run for run in others if run["family"] not in sys.argv[1:]]
+    golden.sort(key=lambda run: families.index(run["family"]))
 (here / "greedy.json").write_text(json.dumps({"transformers": transformers.__version__, "runs": golden}, separators=(",", ":")) + "\n")

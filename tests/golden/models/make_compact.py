@@ -160,7 +160,9 @@ FAMILIES = {
         sliding_window=8,
         layer_types=["sliding_attention", "full_attention"],
         rope_parameters=dict(
-            full_attention=YARN, sliding_attention=dict(rope_type="default", rope_theta=100.0)
+            full_attention=YARN,
+            # Whatever θ a file of transformers 4 has.
+            sliding_attention=dict(rope_type="default", rope_theta=Olmo3Config.default_theta),
         ),
     ),
     "olmoe": OlmoeConfig(
@@ -218,6 +220,10 @@ FAMILIES = {
     "qwen3_moe": Qwen3MoeConfig(**UNTIED, **MOE, head_dim=6, norm_topk_prob=True),
     "qwen3_moe-window": Qwen3MoeConfig(**UNTIED, **MOE, head_dim=6, use_sliding_window=True, sliding_window=5),
     "smollm3": SmolLM3Config(**RMS, no_rope_layers=[1, 0], attention_bias=True, mlp_bias=True),
+    # The layers without positions have windows: the first and the third.
+    "smollm3-window": SmolLM3Config(
+        **{**RMS, "num_hidden_layers": 3}, no_rope_layers=[0, 1, 0], use_sliding_window=True, sliding_window=5
+    ),
 }
 
 # No implementation that is limited to float32 or ignores the soft cap of attention scores.
@@ -389,8 +395,12 @@ def write_checkpoint(family, config, lm, folder):
         path.write_text(json.dumps(raw, indent=2, sort_keys=True) + "\n")
         weights = internlm2(load_file(folder / "model.safetensors"), config)
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    elif family in ("phi3-long", "glm4", "olmo3", "qwen2_moe-window"):
-        (folder / "config-v4.json").write_text(json.dumps(v4_config(raw), indent=2) + "\n")
+    elif family in ("phi3-long", "glm4", "olmo3", "qwen2_moe-window", "smollm3-window"):
+        v4 = v4_config(raw)
+        (folder / "config-v4.json").write_text(json.dumps(v4, indent=2) + "\n")
+        read = type(config).from_dict(v4)
+        same = all(read.rope_parameters[key] == value for key, value in config.rope_parameters.items())
+        assert same and getattr(read, "layer_types", None) == getattr(config, "layer_types", None), read
     elif family == "gemma":
         raw["hidden_act"] = "gelu"  # as in its first configs
         path.write_text(json.dumps(raw, indent=2) + "\n")

@@ -100,6 +100,73 @@ fn the_chosen_answer_is_the_completion() {
     }
 }
 
+/// Protects: the best of ranked answers is trained on, the first of several that are best, with its prompt; the
+/// report notes it.
+#[test]
+fn the_best_ranked_answer_is_the_completion() {
+    let (asked, said) = (turns(&[("user", "q")]), |said: &str| turns(&[("assistant", said)]));
+    for (row, prompt, completion) in [
+        (json!({"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 3, 2]}), text("q"), text("b")),
+        (json!({"prompt": "q", "responses": ["a", "b", "c"], "scores": [1, 3, 3]}), text("q"), text("b")),
+        (json!({"prompt": "q", "responses": ["a", "b", "c"], "ranks": [3, 2, 1]}), text("q"), text("c")),
+        (json!({"prompt": "q", "responses": ["a", "b"], "scores": [2, 2]}), text("q"), text("a")),
+        (
+            json!({"prompt": "q", "completions": [{"text": "a", "score": 0.5}, {"text": "b", "score": 0.7}]}),
+            text("q"),
+            text("b"),
+        ),
+        (
+            json!({"prompt": [turn("user", "q")], "responses": ["a", "b"], "ranks": [2, 1]}),
+            asked.clone(),
+            said("b"),
+        ),
+        (json!({"prompt": "q", "chosen": ["a", "b"], "rejected": ["c", "d"]}), asked.clone(), said("a")),
+    ] {
+        let (rows, report) = read(std::slice::from_ref(&row)).unwrap();
+        assert_eq!(rows.len(), 1, "{row}");
+        assert_eq!((rows[0].prompt.as_ref(), &rows[0].completion), (Some(&prompt), &completion), "{row}");
+        let notes: Vec<_> = report.findings.iter().map(|finding| (finding.code, finding.count)).collect();
+        assert!(notes.contains(&("best_as_completion", Some(1))), "{row}: {notes:?}");
+        assert_eq!((report.kept, report.rows), (1, 1), "{row}");
+    }
+    let said = read(&[json!({"prompt": "q", "responses": ["a"], "scores": [1]})]).unwrap_err().to_string();
+    assert!(said.contains("fewer than two answers"), "{said}");
+}
+
+/// Protects: the best answers of OpenAssistant's trees and messages are trained on, after the path from the root.
+#[test]
+fn the_best_replies_of_open_assistant_are_completions() {
+    fn post(id: &str, parent: &str, text: &str, role: &str, rank: u64) -> Value {
+        json!({"message_id": id, "parent_id": parent, "text": text, "role": role, "rank": rank})
+    }
+    let messages = [
+        json!({"message_id": "1", "parent_id": null, "text": "q", "role": "prompter"}),
+        post("2", "1", "a", "assistant", 1),
+        post("3", "1", "b", "assistant", 0),
+        post("4", "3", "and?", "prompter", 0),
+        post("5", "4", "x", "assistant", 0),
+        post("6", "4", "y", "assistant", 1),
+    ];
+    let with = |post: &Value, replies: Vec<Value>| {
+        let mut post = post.clone();
+        post["replies"] = Value::from(replies);
+        post
+    };
+    let leaf = |at: usize| with(&messages[at], Vec::new());
+    let asked_on = with(&messages[3], vec![leaf(4), leaf(5)]);
+    let root = with(&messages[0], vec![leaf(1), with(&messages[2], vec![asked_on])]);
+    let expected = [
+        (turns(&[("user", "q")]), turns(&[("assistant", "b")])),
+        (turns(&[("user", "q"), ("assistant", "b"), ("user", "and?")]), turns(&[("assistant", "x")])),
+    ];
+    for file in [messages.to_vec(), vec![json!({"message_tree_id": "1", "prompt": root})]] {
+        let (rows, report) = read(&file).unwrap();
+        let found: Vec<_> = rows.into_iter().map(|row| (row.prompt.unwrap(), row.completion)).collect();
+        assert_eq!(found, expected, "{file:?}");
+        assert_eq!((report.findings[0].code, report.findings[0].count), ("best_as_completion", Some(2)));
+    }
+}
+
 /// Protects: empty completions, columns for templates and unknown layouts are refused with a message, and
 /// mixed files are refused.
 #[test]

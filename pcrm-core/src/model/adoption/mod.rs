@@ -183,10 +183,7 @@ impl<'a> Adoption<'a> {
 
     /// Logs unknown config keys and unused tensors.
     pub fn finish(self) {
-        for key in &self.config.unknown_keys {
-            let family = self.config.family.model_type;
-            notes::say(&format!("config.json: {key} is not a known key of {family}; it is ignored"));
-        }
+        notes::unknown_keys(&self.config.unknown_keys, self.config.family.model_type);
         const BUFFERS: [&str; 5] = ["inv_freq", "attn.bias", "attention.bias", "masked_bias", "position_ids"];
         let heads = [self.stored(self.config.family.language_head), self.stored(SCORE)];
         let unused = |name: &&str| {

@@ -1,7 +1,6 @@
 //! `config.json` of an encoder.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -9,21 +8,8 @@ use super::families::{FAMILIES, Family};
 use crate::error::{Error, Result};
 use crate::model::disguise;
 use crate::model::fields::Fields;
-use crate::model::types;
+use crate::model::keys::FamilyKeys;
 use crate::tensor::Unary;
-
-/// Defaults of absent keys.
-static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
-    let defaults = [
-        ("is_decoder", Value::from(false)),
-        ("max_position_embeddings", Value::from(512)),
-        ("layer_norm_eps", Value::from(1e-12)),
-        ("hidden_act", Value::from("gelu")),
-        ("activation", Value::from("gelu")),
-        ("type_vocab_size", Value::from(2)),
-    ];
-    defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-});
 
 /// The configuration of an encoder of the BERT family.
 #[derive(Debug, Clone)]
@@ -49,6 +35,8 @@ pub struct BertConfig {
     pub activation: Unary,
     /// The number of token types.
     pub token_types: usize,
+    /// Keys of the file that are unknown: neither read nor known to leave scores unchanged.
+    pub unknown_keys: Vec<String>,
 }
 
 impl BertConfig {
@@ -67,22 +55,17 @@ impl BertConfig {
 
     /// Reads a config; errors name `path`.
     pub(in crate::model) fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
-        let mut full = raw.clone();
-        for (key, default) in DEFAULTS.iter() {
-            full.entry(key.clone()).or_insert_with(|| default.clone());
-        }
-        let fields = Fields::new(raw, &full, path, |key| DEFAULTS.get(key).unwrap_or(&Value::Null));
         let name = raw.get("model_type").and_then(Value::as_str);
         let family = name.and_then(|name| FAMILIES.iter().find(|family| family.model_type == name));
         let family = family.ok_or_else(|| {
             let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+            let fields = Fields::new(raw, raw, path, |_| &Value::Null);
             fields.wrong("model_type", &format!("an encoder, one of {}", known.join(", ")))
         })?;
+        let (keys, unknown_keys) = FamilyKeys::of_encoder(family.model_type, raw, path)?;
+        let full = keys.complete(raw, path)?;
+        let fields = Fields::new(raw, &full, path, |key| keys.default(key));
         let [width, layers, heads, ffn, activation] = family.keys;
-        types::check(raw, path, |_| true)?;
-        fields.refuse("is_decoder", !fields.flag("is_decoder")?)?;
-        let kind = raw.get("position_embedding_type").and_then(Value::as_str);
-        fields.refuse("position_embedding_type", kind.is_none_or(|kind| kind == "absolute"))?;
         let config = Self {
             family,
             vocabulary: fields.positive("vocab_size")?,
@@ -92,9 +75,10 @@ impl BertConfig {
             ffn: fields.positive(ffn)?,
             max_positions: fields.positive("max_position_embeddings")?,
             first_position: 0,
-            norm_eps: fields.number("layer_norm_eps")?,
+            norm_eps: family.norm_eps.map_or(Ok(1e-12), |key| fields.number(key))?,
             activation: fields.activation(activation)?,
-            token_types: fields.positive("type_vocab_size")?,
+            token_types: family.token_types.map_or(Ok(1), |_| fields.positive("type_vocab_size"))?,
+            unknown_keys,
         };
         if !config.width.is_multiple_of(config.heads) {
             let message = format!("{} heads do not divide a width of {}", config.heads, config.width);

@@ -9,6 +9,8 @@ pub(super) struct Family {
     pub prefix: &'static str,
     /// The config keys of width, layers, heads, feed-forward width and activation.
     pub keys: [&'static str; 5],
+    /// The config key of ε of the norms; `None`: 1e-12, whatever the config says.
+    pub norm_eps: Option<&'static str>,
     /// True if positions are counted from `pad_token_id` + 1 instead of 0.
     pub after_padding: bool,
     /// The embedding of token types; its first row is added to all tokens.
@@ -33,6 +35,7 @@ const BERT: Family = Family {
     model_type: "bert",
     prefix: "bert.",
     keys: ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"],
+    norm_eps: Some("layer_norm_eps"),
     after_padding: false,
     token_types: Some("embeddings.token_type_embeddings"),
     layers: "encoder.layer.",
@@ -54,6 +57,7 @@ pub(super) const FAMILIES: [Family; 5] = [
         model_type: "distilbert",
         prefix: "distilbert.",
         keys: ["dim", "n_layers", "n_heads", "hidden_dim", "activation"],
+        norm_eps: None,
         after_padding: false,
         token_types: None,
         layers: "transformer.layer.",

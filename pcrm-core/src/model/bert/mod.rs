@@ -18,7 +18,7 @@ use crate::kernels::{Attention, Mask, PlannedTree};
 use crate::model::encoders::EncoderWeights;
 use crate::model::layers::{Embedding, Linear, Norm};
 use crate::model::lora::Noise;
-use crate::model::{Rows, select};
+use crate::model::{Rows, notes, select};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
 
@@ -53,6 +53,7 @@ impl Bert {
     /// ones), and if a weight is missing or has another shape.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         let config = BertConfig::from_dir(dir)?;
+        notes::unknown_keys(&config.unknown_keys, config.model_type());
         let weights = loading::open(backend, &config, dir, compute)?;
         loading::body(config, &weights)
     }

@@ -30,9 +30,9 @@ impl Decoder {
         Ok(tensors)
     }
 
-    /// Writes the weights of [`Decoder::tensors`] to a safetensors file under the names that `named` returns,
+    /// Writes the weights of [`Decoder::tensors`] to a safetensors file, each under all names that `named` returns,
     /// reading one tensor at a time from the device.
-    pub(in crate::model) fn write(&self, path: &Path, named: impl Fn(&str) -> String) -> Result<()> {
+    pub(in crate::model) fn write(&self, path: &Path, named: impl Fn(&str) -> Vec<String>) -> Result<()> {
         let mut parameters = BTreeMap::new();
         let mut entries = Vec::new();
         for parameter in self.stored() {
@@ -41,9 +41,10 @@ impl Decoder {
             if parameter.transposed {
                 shape.reverse();
             }
-            let name = named(&parameter.name);
-            entries.push(Entry { name: name.clone(), dtype: tensor.dtype(), shape });
-            parameters.insert(name, parameter);
+            for name in named(&parameter.name) {
+                entries.push(Entry { name: name.clone(), dtype: tensor.dtype(), shape: shape.clone() });
+                parameters.insert(name, parameter.clone());
+            }
         }
         weights::save_streamed(path, entries, |name| {
             let missing = || Error::invalid(name, "is not a parameter of the model");

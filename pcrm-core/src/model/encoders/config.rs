@@ -9,6 +9,7 @@ use super::head::{HeadShape, Pooling};
 use super::modernbert::ModernBertConfig;
 use crate::error::{Error, Result};
 use crate::model::bert::BertConfig;
+use crate::model::keys::FamilyKeys;
 use crate::model::{Outline, disguise, quantised};
 use crate::tensor::Unary;
 use crate::text::PairForm;
@@ -18,6 +19,8 @@ use crate::text::PairForm;
 pub struct EncoderConfig {
     pub(super) kind: Kind,
     pub(super) head: HeadShape,
+    /// Keys of the file that are unknown: neither read nor known to leave scores unchanged.
+    pub(super) unknown_keys: Vec<String>,
     raw: Map<String, Value>,
 }
 
@@ -42,22 +45,24 @@ impl EncoderConfig {
         let text = disguise::read_text(&path)?;
         let raw: Map<String, Value> =
             serde_json::from_str(&text).map_err(|error| Error::file(&path, error))?;
-        let kind = raw.get("model_type").and_then(Value::as_str);
-        let (kind, head) = match kind {
+        let name = raw.get("model_type").and_then(Value::as_str);
+        let (kind, head, unknown_keys) = match name {
             Some("deberta-v2") => {
-                let config = DebertaConfig::from_json(&raw, &path)?;
+                let (keys, unknown) = FamilyKeys::of_encoder("deberta-v2", &raw, &path)?;
+                let config = DebertaConfig::from_json(&raw, keys, &path)?;
                 let head = config.head.clone();
-                (Kind::Deberta(config), head)
+                (Kind::Deberta(config), head, unknown)
             }
             Some("modernbert") => {
-                let config = ModernBertConfig::from_json(&raw, &path)?;
+                let (keys, unknown) = FamilyKeys::of_encoder("modernbert", &raw, &path)?;
+                let config = ModernBertConfig::from_json(&raw, keys, &path)?;
                 let head = config.head.clone();
-                (Kind::ModernBert(config), head)
+                (Kind::ModernBert(config), head, unknown)
             }
             Some(name) if BertConfig::is_family(name) => {
                 let config = BertConfig::from_json(&raw, &path)?;
-                let head = bert_head(name);
-                (Kind::Bert(config), head)
+                let (head, unknown) = (bert_head(name), config.unknown_keys.clone());
+                (Kind::Bert(config), head, unknown)
             }
             _ => return Ok(None),
         };
@@ -69,7 +74,7 @@ impl EncoderConfig {
             let message = format!("names {labels} labels; a reward model has one");
             return Err(Error::file(&path, message));
         }
-        Ok(Some(Self { kind, head, raw }))
+        Ok(Some(Self { kind, head, unknown_keys, raw }))
     }
 
     /// Returns the numbering of tokens with their types.

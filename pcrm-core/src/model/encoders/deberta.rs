@@ -1,7 +1,6 @@
 //! DeBERTa v2 and v3 (He et al., arXiv 2006.03654 and 2111.09543): BERT's layers with disentangled attention.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -11,25 +10,12 @@ use super::head::{HeadShape, Pooling, activated};
 use super::weights::EncoderWeights;
 use crate::error::{Error, Result};
 use crate::model::fields::Fields;
+use crate::model::keys::FamilyKeys;
 use crate::model::layers::{Embedding, Linear, Norm};
 use crate::model::lora::Noise;
-use crate::model::{Rows, select, types};
+use crate::model::{Rows, select};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
-
-/// Default values of missing keys.
-static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
-    let defaults = [
-        ("hidden_act", Value::from("gelu")),
-        ("pooler_hidden_act", Value::from("gelu")),
-        ("max_position_embeddings", Value::from(512)),
-        ("layer_norm_eps", Value::from(1e-7)),
-        ("relative_attention", Value::from(false)),
-        ("position_biased_input", Value::from(true)),
-        ("share_att_key", Value::from(false)),
-    ];
-    defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-});
 
 /// The shape of a DeBERTa model.
 #[derive(Debug, Clone)]
@@ -55,13 +41,9 @@ pub(super) struct DebertaConfig {
 
 impl DebertaConfig {
     /// Reads a config; errors name `path`.
-    pub fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
-        let mut full = raw.clone();
-        for (key, default) in DEFAULTS.iter() {
-            full.entry(key.clone()).or_insert_with(|| default.clone());
-        }
-        types::check(raw, path, |_| true)?;
-        let fields = Fields::new(raw, &full, path, |key| DEFAULTS.get(key).unwrap_or(&Value::Null));
+    pub fn from_json(raw: &Map<String, Value>, keys: FamilyKeys, path: &Path) -> Result<Self> {
+        let full = keys.complete(raw, path)?;
+        let fields = Fields::new(raw, &full, path, |key| keys.default(key));
         let (width, heads) = (fields.positive("hidden_size")?, fields.positive("num_attention_heads")?);
         if !width.is_multiple_of(heads) {
             return Err(fields.wrong("num_attention_heads", &format!("a divisor of {width}, the width")));

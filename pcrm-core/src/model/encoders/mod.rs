@@ -20,7 +20,7 @@ use self::config::Kind;
 use self::deberta::Deberta;
 use self::head::Head;
 use self::modernbert::ModernBert;
-use super::{Bert, Outline, Rows};
+use super::{Bert, Outline, Rows, notes};
 use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -65,6 +65,7 @@ impl EncoderReward {
         weights.compute = DType::F32;
         let head = Head::read(&config.head, config.width(), &weights)?;
         weights.finish();
+        notes::unknown_keys(&config.unknown_keys, config.outline().model_type);
         Ok(Self { config, body, head })
     }
 

@@ -2,7 +2,6 @@
 //! local attention.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
@@ -12,32 +11,13 @@ use super::{check_tokens, queries};
 use crate::error::Result;
 use crate::kernels::{Attention, Mask, PlannedTree};
 use crate::model::fields::Fields;
+use crate::model::keys::FamilyKeys;
 use crate::model::layers::{Embedding, Linear, Norm};
 use crate::model::lora::Noise;
 use crate::model::rope::{Angles, Rope, Scaling};
-use crate::model::{Rows, select, types};
+use crate::model::{Rows, select};
 use crate::tensor::{Tensor, Unary};
 use crate::tree::Packed;
-
-/// Default values of missing keys.
-static DEFAULTS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
-    let defaults = [
-        ("hidden_activation", Value::from("gelu")),
-        ("max_position_embeddings", Value::from(8192)),
-        ("norm_eps", Value::from(1e-5)),
-        ("norm_bias", Value::from(false)),
-        ("attention_bias", Value::from(false)),
-        ("mlp_bias", Value::from(false)),
-        ("classifier_bias", Value::from(false)),
-        ("classifier_activation", Value::from("gelu")),
-        ("classifier_pooling", Value::from("cls")),
-        ("global_attn_every_n_layers", Value::from(3)),
-        ("local_attention", Value::from(128)),
-        ("global_rope_theta", Value::from(160_000.0)),
-        ("local_rope_theta", Value::from(10_000.0)),
-    ];
-    defaults.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-});
 
 /// The shape of a ModernBERT model.
 #[derive(Debug, Clone)]
@@ -63,13 +43,9 @@ pub(super) struct ModernBertConfig {
 
 impl ModernBertConfig {
     /// Reads a config; errors name `path`.
-    pub fn from_json(raw: &Map<String, Value>, path: &Path) -> Result<Self> {
-        let mut full = raw.clone();
-        for (key, default) in DEFAULTS.iter() {
-            full.entry(key.clone()).or_insert_with(|| default.clone());
-        }
-        types::check(raw, path, |_| true)?;
-        let fields = Fields::new(raw, &full, path, |key| DEFAULTS.get(key).unwrap_or(&Value::Null));
+    pub fn from_json(raw: &Map<String, Value>, keys: FamilyKeys, path: &Path) -> Result<Self> {
+        let full = keys.complete(raw, path)?;
+        let fields = Fields::new(raw, &full, path, |key| keys.default(key));
         let (width, heads) = (fields.positive("hidden_size")?, fields.positive("num_attention_heads")?);
         if !width.is_multiple_of(2 * heads) {
             return Err(fields.wrong("num_attention_heads", &format!("heads of an even width in {width}")));
@@ -93,7 +69,11 @@ impl ModernBertConfig {
             mlp_bias: fields.flag("mlp_bias")?,
             activation: fields.activation("hidden_activation")?,
             local: local(&fields)?,
-            reach: fields.positive("local_attention")? / 2,
+            // In transformers, this key sets the other to twice its number.
+            reach: match fields.states("sliding_window") {
+                true => fields.positive("sliding_window")?,
+                false => fields.positive("local_attention")? / 2,
+            },
             thetas: [
                 theta(&fields, "full_attention", "global_rope_theta")?,
                 theta(&fields, "sliding_attention", "local_rope_theta")?,
@@ -253,5 +233,43 @@ impl ModernBert {
         let up = layer.up.forward(&layer.norm.forward(&x)?, Noise::NONE)?;
         let gated = activated(&up.narrow(1, 0, ffn)?, activation)?.mul(&up.narrow(1, ffn, ffn)?)?;
         x.add(&layer.down.forward(&gated, Noise::NONE)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Protects: the reach of local attention is half its width, or the number of `sliding_window`, which
+    /// transformers sets last; unknown keys are reported, and unsupported values refused.
+    #[test]
+    fn local_attention_reaches_as_far_as_in_transformers() -> Result<()> {
+        let path = Path::new("config.json");
+        let read = |changes: Value| -> Result<(usize, Vec<String>)> {
+            let mut raw = json!({
+                "model_type": "modernbert", "vocab_size": 60, "hidden_size": 16, "intermediate_size": 8,
+                "num_hidden_layers": 3, "num_attention_heads": 2
+            });
+            for (key, value) in changes.as_object().into_iter().flatten() {
+                raw[key] = value.clone();
+            }
+            let raw = raw.as_object().cloned().unwrap_or_default();
+            let (keys, unknown) = FamilyKeys::of_encoder("modernbert", &raw, path)?;
+            Ok((ModernBertConfig::from_json(&raw, keys, path)?.reach, unknown))
+        };
+        assert_eq!(read(json!({}))?, (64, vec![]));
+        assert_eq!(read(json!({"local_attention": 6, "alibi": 1}))?, (3, vec!["alibi".to_owned()]));
+        assert_eq!(read(json!({"local_attention": 6, "sliding_window": 10}))?.0, 10);
+        for (change, expected) in [
+            (json!({"is_decoder": true}), "is_decoder is true; expected false"),
+            (json!({"pruned_heads": {"0": [1]}}), "pruned_heads is {\"0\":[1]}; expected {} or null"),
+            (json!({"sliding_window": "4"}), "sliding_window is \"4\"; expected a whole number"),
+        ] {
+            let error = read(change).map(drop).map_err(|error| error.to_string()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        Ok(())
     }
 }

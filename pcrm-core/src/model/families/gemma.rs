@@ -2,7 +2,8 @@
 
 use super::llama::{LLAMA, LLAMA_KEYS};
 use crate::model::family::{
-    AttentionScale, Bias, Biases, EmbeddingScale, Every, Family, Keys, NormKind, Positions, QkNorms, Windows,
+    AttentionScale, Bias, Biases, EmbeddingScale, Every, Family, Keys, NormKind, Positions, QkNorms, Theta,
+    Windows,
 };
 
 pub(super) const GEMMA: Family = Family {
@@ -33,7 +34,7 @@ pub(super) const GEMMA3: Family = Family {
     model_type: "gemma3_text",
     classifier: "Gemma3TextForSequenceClassification",
     language_model: "Gemma3ForCausalLM",
-    positions: Positions::LocalRotary { theta: "rope_local_base_freq" },
+    positions: Positions::LocalRotary { theta: Theta::Key("rope_local_base_freq") },
     windows: Windows::AllButEvery(Every::Key("sliding_window_pattern")),
     score_cap: None,
     qk_norms: Some(QkNorms::ByHead(["self_attn.q_norm", "self_attn.k_norm"])),

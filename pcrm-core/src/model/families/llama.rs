@@ -2,7 +2,7 @@
 
 use crate::model::family::{
     AttentionScale, Bias, Biases, EmbeddingScale, Every, Family, Gated, HeadDim, Keys, LogitScale, Mlp,
-    NormKind, Pairs, Parallel, Positions, QkNorms, Qkv, Windows,
+    NormKind, Pairs, Parallel, Positions, QkNorms, Qkv, Theta, Windows,
 };
 use crate::model::parameters::SCORE;
 
@@ -105,6 +105,7 @@ pub(super) const SMOLLM3: Family = Family {
     classifier: "SmolLM3ForSequenceClassification",
     language_model: "SmolLM3ForCausalLM",
     positions: Positions::RotaryInSome { list: "no_rope_layers", every: "no_rope_layer_interval" },
+    windows: Windows::Unrotated,
     ..LLAMA
 };
 
@@ -137,7 +138,8 @@ pub(super) const OLMO3: Family = Family {
     model_type: "olmo3",
     classifier: "Olmo3ForSequenceClassification",
     language_model: "Olmo3ForCausalLM",
-    positions: Positions::LocalRotary { theta: "rope_theta" },
+    // `rope_theta` is that of layers without a window: transformers consumes the key for them.
+    positions: Positions::LocalRotary { theta: Theta::Number(500_000) },
     windows: Windows::AllButEvery(Every::Number(4)),
     ..OLMO2
 };

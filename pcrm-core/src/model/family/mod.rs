@@ -4,16 +4,17 @@ mod experts;
 mod sight;
 
 pub use experts::{ExpertLayers, Experts, Normalised, SharedExpert};
-pub use sight::{Every, Pairs, Positions, Windows};
+pub use sight::{Every, Pairs, Positions, Theta, Windows};
 
 /// One family of decoders.
 #[derive(Debug)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The class that the config of a reward model names.
+    /// The class that the config of a reward model names. vLLM goes by the name, and finds the body for one that
+    /// it does not have.
     pub classifier: &'static str,
-    /// True if `transformers` has that class, so that it loads a reward model of the family.
+    /// True if `transformers` has that class. Otherwise a saved folder has it, see [`Family::class_code`].
     pub scored_by_transformers: bool,
     /// The class as which `transformers` loads the language model.
     pub language_model: &'static str,

@@ -2,8 +2,8 @@
 
 /// The layers with a sliding window; a `sliding_window` of null means that no layer has one.
 ///
-/// `layer_types` of the config overrides the rule of `AllUnlessListed`, `Late`, `EveryOther` and `AllButEvery`.
-/// `transformers` does not read it for the others, so a list that contradicts them is refused.
+/// `layer_types` of the config overrides the rule of `AllUnlessListed`, `Late`, `EveryOther`, `Unrotated` and
+/// `AllButEvery`. `transformers` does not read it for the others, so a list that contradicts them is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
     /// No layer.
@@ -18,6 +18,8 @@ pub enum Windows {
     Late,
     /// With `use_sliding_window`, the first, third, fifth.. of the layers before `max_window_layers`.
     EveryOther,
+    /// With `use_sliding_window`, the layers without rotary positions.
+    Unrotated,
     /// All but every n-th layer.
     AllButEvery(Every),
 }
@@ -27,6 +29,15 @@ pub enum Windows {
 pub enum Every {
     /// A fixed number.
     Number(usize),
+    /// The number of this key.
+    Key(&'static str),
+}
+
+/// θ of rotary positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theta {
+    /// A fixed number.
+    Number(u32),
     /// The number of this key.
     Key(&'static str),
 }
@@ -54,8 +65,8 @@ pub enum Positions {
     RotaryInWindows,
     /// Rotary, over whole heads, with separate angles for layers with a window.
     LocalRotary {
-        /// The key of θ for layers with a window, in the format of transformers 4.
-        theta: &'static str,
+        /// θ for layers with a window if `rope_parameters` names none for them.
+        theta: Theta,
     },
     /// Rotary, over the first dimensions of a head: the share `partial_rotary_factor` of the rotary section.
     PartialRotary {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::config::LoraConfig;
-use super::{Adapters, Values, adapt, language_module, peft_config, trainer_notes};
+use super::{Adapters, Values, adapt, language_module, peft_config, targets, trainer_notes};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::checkpoint::Checkpoint;
@@ -144,6 +144,13 @@ impl AdapterFolder {
     pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
         let shape = base.config();
+        if targets::parts_tied(&self.config, shape, base.heads()) {
+            let message = "modules_to_save names the embedding or lm_head without ensure_weight_tying: PEFT trained \
+                           one apart from the other, but the base model has one matrix for both \
+                           (tie_word_embeddings); merge the adapter in Python with peft's merge_and_unload, which \
+                           unties them";
+            return Err(Error::file(self.dir.join(CONFIG), message));
+        }
         let mut stored: BTreeMap<String, HostTensor> = BTreeMap::new();
         let mut unread = Vec::new();
         for name in checkpoint.names() {
@@ -154,6 +161,7 @@ impl AdapterFolder {
                 None => unread.push(name.to_owned()),
             }
         }
+        one_table(&mut stored, shape).map_err(|error| Error::file(&self.dir, error))?;
         let adapted = adapt(base, self.config.clone(), base_dir, seed, Values::Stored(&mut stored)).map_err(
             |error| {
                 let message = format!("does not fit its base model: {error}");
@@ -231,6 +239,23 @@ fn own_name(stored: &str, shape: &ModelConfig) -> Option<String> {
     })
 }
 
+/// Drops the language-model head that PEFT stores beside the embedding that it is tied to.
+///
+/// # Errors
+/// Fails if the two differ.
+fn one_table(stored: &mut BTreeMap<String, HostTensor>, shape: &ModelConfig) -> Result<()> {
+    let name = shape.family.language_head;
+    let head = if shape.tied { stored.remove(name) } else { None };
+    let Some(head) = head else { return Ok(()) };
+    let embedding = format!("{}.weight", shape.family.embedding);
+    if stored.get(&embedding).is_some_and(|table| *table != head) {
+        let message = format!("differs from {embedding}; expected equal values: the base model ties the two");
+        return Err(Error::invalid(name, message));
+    }
+    stored.insert(embedding, head);
+    Ok(())
+}
+
 /// Returns PEFT's name of a parameter.
 fn peft_name(own: &str, shape: &ModelConfig) -> String {
     match own.strip_prefix(language_module(shape)).filter(|rest| rest.starts_with('.')) {
@@ -246,7 +271,14 @@ fn peft_name(own: &str, shape: &ModelConfig) -> String {
 pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path) -> Result<()> {
     let shape = decoder.config();
     let config = peft_config::json(adapters, shape, decoder.heads())?;
-    decoder.write(&dir.join(WEIGHTS), |name| peft_name(name, shape))?;
+    let embedding = format!("{}.weight", shape.family.embedding);
+    let tied = shape.tied && decoder.heads().contains(&Head::Language);
+    decoder.write(&dir.join(WEIGHTS), |name| {
+        let mut names = vec![peft_name(name, shape)];
+        // PEFT reads the embedding under both names.
+        names.extend((tied && name == embedding).then(|| peft_name(shape.family.language_head, shape)));
+        names
+    })?;
     trainer_notes::write(dir, shape, decoder.quantisation())?;
     // Last, so that a folder with a config has the weights too.
     weights::write_json(&dir.join(CONFIG), &config)
@@ -259,5 +291,7 @@ pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path)
 pub(in crate::model) fn saved(dir: &Path, shape: &ModelConfig) -> Result<BTreeMap<String, HostTensor>> {
     let checkpoint = Checkpoint::open_file(dir, WEIGHTS)?;
     let own = checkpoint.names().filter_map(|name| Some((own_name(name, shape)?, name)));
-    own.map(|(own, name)| Ok((own, checkpoint.read(name)?))).collect()
+    let mut own = own.map(|(own, name)| Ok((own, checkpoint.read(name)?))).collect::<Result<_>>()?;
+    one_table(&mut own, shape)?;
+    Ok(own)
 }

@@ -89,24 +89,22 @@ fn saved(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<BTr
     let scalar = heads.iter().filter(|head| matches!(head, Head::Score | Head::Value));
     let mut saved: BTreeSet<String> =
         scalar.filter_map(|head| head.parameter(shape)).map(|parameter| parameter.name).collect();
+    if parts_tied(config, shape, heads) {
+        let message = "names the embedding or lm_head, which are one (tie_word_embeddings): set \
+                       ensure_weight_tying (--lora-ensure-weight-tying) to train them as one, or leave them out";
+        return Err(Error::invalid("modules_to_save", message));
+    }
     for module in config.modules_to_save.iter().flatten().map(String::as_str) {
         let mut found = false;
         for parameter in parameters(shape, heads) {
-            let own = match parameter.name == shape.family.language_head {
-                true => format!("{LANGUAGE_HEAD}.weight"),
-                false => parameter.name.clone(),
-            };
-            let mut parts = own.rmatch_indices('.').map(|(dot, _)| &own[..dot]);
-            if parts.any(|prefix| prefix.ends_with(module)) {
+            if covers(module, &parameter.name, shape) {
                 saved.insert(parameter.name);
                 found = true;
             }
         }
-        let tied = shape.tied && LANGUAGE_HEAD.ends_with(module) && heads.contains(&Head::Language);
-        if tied {
-            let message = "names lm_head, which is the embedding (tie_word_embeddings): name the embedding, \
-                           with ensure_weight_tying";
-            return Err(Error::invalid("modules_to_save", message));
+        if shape.tied && LANGUAGE_HEAD.ends_with(module) && heads.contains(&Head::Language) {
+            saved.insert(format!("{}.weight", shape.family.embedding));
+            found = true;
         }
         // PEFT lists both for every classifier.
         if !found && !["classifier", "score"].contains(&module) {
@@ -114,14 +112,25 @@ fn saved(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> Result<BTr
             return Err(Error::invalid("modules_to_save", message));
         }
     }
-    let embedding = format!("{}.weight", shape.family.embedding);
-    let splits = shape.tied && heads.contains(&Head::Language) && saved.contains(&embedding);
-    if splits && !config.ensure_weight_tying {
-        let message = "names the embedding, which is also the language-model head (tie_word_embeddings): set \
-                       ensure_weight_tying to train both as one";
-        return Err(Error::invalid("modules_to_save", message));
-    }
     Ok(saved)
+}
+
+/// Returns whether a module of `modules_to_save` is or contains that of a parameter.
+fn covers(module: &str, parameter: &str, shape: &ModelConfig) -> bool {
+    let own = match parameter == shape.family.language_head {
+        true => format!("{LANGUAGE_HEAD}.weight"),
+        false => parameter.to_owned(),
+    };
+    own.rmatch_indices('.').any(|(dot, _)| own[..dot].ends_with(module))
+}
+
+/// Returns whether a configuration trains the embedding or the language-model head apart from the other, although
+/// the model has one matrix for both.
+pub(super) fn parts_tied(config: &LoraConfig, shape: &ModelConfig, heads: &[Head]) -> bool {
+    let embedding = format!("{}.weight", shape.family.embedding);
+    let named = |module: &String| LANGUAGE_HEAD.ends_with(module) || covers(module, &embedding, shape);
+    let tied = shape.tied && heads.contains(&Head::Language);
+    tied && !config.ensure_weight_tying && config.modules_to_save.iter().flatten().any(named)
 }
 
 /// The rules of a configuration, compiled.

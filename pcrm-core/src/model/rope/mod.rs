@@ -8,6 +8,7 @@ use std::f64::consts::PI;
 pub(super) use self::angles::Angles;
 use self::section::Section;
 use crate::error::Result;
+use crate::model::family::Theta;
 use crate::model::fields::Fields;
 use crate::tree::SequenceTree;
 
@@ -121,7 +122,7 @@ impl Ropes {
     pub fn whole(fields: &Fields<'_>, dim: usize, max_positions: usize) -> Result<Self> {
         let section = Section::of_model(fields)?;
         refuse_share(fields, section.share()?)?;
-        Ok(Self::alike(section.rope("rope_theta", dim, max_positions)?, section.unread()))
+        Ok(Self::alike(section.rope(Theta::Key("rope_theta"), dim, max_positions)?, section.unread()))
     }
 
     /// Reads the positions like [`Ropes::whole`], for heads that rotate partially: `partial_rotary_factor`
@@ -131,7 +132,7 @@ impl Ropes {
     /// Fails as [`Ropes::whole`] does, and if the share is invalid.
     pub fn partial(
         fields: &Fields<'_>,
-        [share_key, theta]: [&str; 2],
+        [share_key, theta]: [&'static str; 2],
         dim: usize,
         max_positions: usize,
     ) -> Result<Self> {
@@ -144,22 +145,22 @@ impl Ropes {
             return Err(fields.wrong(share_key, "more than 0, at most 1"));
         }
         let turning = (dim as f64 * share) as usize;
-        Ok(Self::alike(section.rope(theta, turning, max_positions)?, section.unread()))
+        Ok(Self::alike(section.rope(Theta::Key(theta), turning, max_positions)?, section.unread()))
     }
 
     /// Reads the angles of layers with full attention and of layers with a window: `full_attention` and
     /// `sliding_attention` of `rope_parameters` (transformers 5); or `rope_theta` with `rope_scaling`, and
-    /// the key `local` without it (transformers 4).
+    /// `local` without it (transformers 4).
     ///
     /// # Errors
     /// Fails as [`Ropes::whole`] does.
-    pub fn by_layer(fields: &Fields<'_>, local: &str, dim: usize, max_positions: usize) -> Result<Self> {
+    pub fn by_layer(fields: &Fields<'_>, local: Theta, dim: usize, max_positions: usize) -> Result<Self> {
         let [far, near] = Section::by_layer(fields)?;
         for section in [&far, &near] {
             refuse_share(fields, section.share()?)?;
         }
         Ok(Self {
-            far: Some(far.rope("rope_theta", dim, max_positions)?),
+            far: Some(far.rope(Theta::Key("rope_theta"), dim, max_positions)?),
             near: Some(near.rope(local, dim, max_positions)?),
             unread: [far.unread(), near.unread()].concat(),
         })

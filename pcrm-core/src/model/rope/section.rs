@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{Rope, Scaling};
 use crate::error::{Error, Result};
+use crate::model::family::Theta;
 use crate::model::fields::Fields;
+use crate::model::notes;
 use crate::model::types::shown;
 
 const ORIGINAL: &str = "original_max_position_embeddings";
@@ -96,20 +98,35 @@ impl<'a> Section<'a> {
         Ok([of(LAYERS[0], scaling)?, of(LAYERS[1], None)?])
     }
 
-    /// Returns the angles of `dim` dimensions; `theta` is the key of θ if the section has none.
-    pub fn rope(&self, theta: &str, dim: usize, max_positions: usize) -> Result<Rope> {
+    /// Returns the angles of `dim` dimensions; `theta` is θ if the section has none.
+    pub fn rope(&self, theta: Theta, dim: usize, max_positions: usize) -> Result<Rope> {
         if dim == 0 || !dim.is_multiple_of(2) {
             let message = format!("{dim} rotated dimensions per head; expected an even number, at least 2");
             return Err(self.fields.error(&message));
         }
-        let theta = match self.entries.contains_key("rope_theta") {
-            true => self.number("rope_theta")?,
-            false => self.fields.number(theta)?,
+        let theta = match theta {
+            _ if self.entries.contains_key("rope_theta") => self.number("rope_theta")?,
+            Theta::Key(key) => self.fields.number(key)?,
+            Theta::Number(theta) => self.fixed(f64::from(theta))?,
         };
         if theta <= 0.0 {
             return Err(self.fields.error(&format!("rope_theta is {theta}; expected a positive number")));
         }
         Ok(Rope { theta, dim, scaling: self.scaling(theta, dim, max_positions)? })
+    }
+
+    /// Returns θ of a section that `rope_theta` beside it does not reach, and warns of another one there.
+    fn fixed(&self, theta: f64) -> Result<f64> {
+        if self.fields.states("rope_theta") && self.fields.number("rope_theta")? != theta {
+            let message = format!(
+                "rope_theta is {}; as in transformers 5, layers with a window rotate by {theta} instead \
+                 ({}.rope_theta overrides it)",
+                self.fields.value("rope_theta"),
+                self.key
+            );
+            notes::say(&self.fields.error(&message).to_string());
+        }
+        Ok(theta)
     }
 
     /// Returns the share of a head's dimensions that rotate; `None` if the section has none.
