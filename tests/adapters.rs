@@ -15,13 +15,14 @@ use crate::subject::{Subject, every_backend, every_backend_with_bf16};
 use crate::support::{beside, check_norm, run_python};
 
 /// The adapters in `golden/adapters`, made with PEFT.
-const ADAPTERS: [&str; 8] = [
+const ADAPTERS: [&str; 9] = [
     "gemma3-layers",
     "gpt2-patterns",
     "gpt_neox-reward",
     "llama-default",
     "olmo2-reward",
     "phi3-fused",
+    "qwen2-tied-embedding",
     "qwen2-tied-head",
     "qwen3-reward",
 ];
@@ -88,8 +89,8 @@ fn expected(name: &str) -> Result<(Vec<u32>, Vec<f32>)> {
 }
 
 /// Protects: adapters saved by PEFT compute what PEFT computes: selected by name, pattern and layer, on
-/// Conv1D, on a tied head, and beside modules trained in full. This also holds for merged weights, before and
-/// after saving.
+/// Conv1D, on a tied head, and beside modules trained in full, a tied embedding among them. This also holds for
+/// merged weights, before and after saving.
 #[test]
 fn adapters_of_peft_compute_the_same_alone_and_merged() -> Result<()> {
     every_backend(|backend| {
@@ -180,6 +181,7 @@ fn peft_loads_what_is_saved() -> Result<()> {
     let root = tempfile::tempdir()?;
     let ids: Vec<u32> = vec![5, 9, 31, 7, 44, 12, 8, 33];
     let (dense, sparse) = (["gpt2", "qwen2"], ["qwen2_moe", "qwen2_moe"]);
+    let tied = json!({"r": 2, "modules_to_save": ["embed_tokens"], "ensure_weight_tying": true});
     let all = json!({"r": 3, "lora_alpha": 7, "use_rslora": true, "target_modules": "all-linear"});
     let names = json!({"r": 2, "target_modules": ["q_proj", "gate_proj", "up_proj", "down_proj"]});
     let cases = [
@@ -188,6 +190,7 @@ fn peft_loads_what_is_saved() -> Result<()> {
         ("pattern", dense, json!({"target_modules": ".*(c_fc|up_proj|q_proj)", "lora_dropout": 0.2, "r": 2})),
         ("experts-all-linear", sparse, all),
         ("experts-names", sparse, names),
+        ("tied-embedding", ["qwen2", "qwen2"], tied),
     ];
     for (name, bases, fields) in cases {
         let (language, reward) = trained(&backend, bases, fields)?;
@@ -335,6 +338,54 @@ fn dropout_is_drawn_by_step() -> Result<()> {
     })
 }
 
+/// Protects: a matrix that is embedding and head is trained as one with `ensure_weight_tying`. A new adapter
+/// without it is refused with the option, and one that PEFT trained is not: setting the key would change it.
+#[test]
+fn a_tied_embedding_is_trained_as_one() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let (how, base_dir) = (Loading::masters(&backend, DType::F32), beside("golden/models/qwen2"));
+    let base = LanguageModel::load_as(&base_dir, how)?;
+    for module in ["embed_tokens", "lm_head"] {
+        let fields = json!({"r": 2, "modules_to_save": [module]});
+        let said = base.with_adapters(config(fields)?, &base_dir, 0).map(drop);
+        let said = said.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(said.contains("ensure_weight_tying (--lora-ensure-weight-tying)"), "{module}: {said:?}");
+        let fields = json!({"r": 2, "modules_to_save": [module], "ensure_weight_tying": true});
+        let model = base.with_adapters(config(fields)?, &base_dir, 0)?.trainable();
+        let whole = |(name, _): &(&str, &pcrm_core::Tensor)| !name.contains(".lora_");
+        let trained = model.trained();
+        let names: Vec<&str> = trained.iter().filter(whole).map(|(name, _)| name).collect();
+        ensure!(names == ["model.embed_tokens.weight"], "{module}: {names:?}");
+        let dir = tempfile::tempdir()?;
+        model.save(dir.path())?;
+        model.restore_from(dir.path())?;
+    }
+    let golden = folder("qwen2-tied-embedding");
+    let changed = |change: &dyn Fn(&mut Value, &mut BTreeMap<String, HostTensor>) -> Result<()>| {
+        let dir = tempfile::tempdir()?;
+        let mut settings = serde_json::from_str(&fs::read_to_string(golden.join("adapter_config.json"))?)?;
+        let mut tensors = weights::load_file(&golden.join("adapter_model.safetensors"))?;
+        change(&mut settings, &mut tensors)?;
+        fs::write(dir.path().join("adapter_config.json"), settings.to_string())?;
+        weights::save(&dir.path().join("adapter_model.safetensors"), &tensors)?;
+        let loaded = LanguageModel::load_adapter(dir.path(), Some(&base_dir), how, 0).map(drop);
+        anyhow::Ok(loaded.err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    let said = changed(&|settings, _| {
+        settings["ensure_weight_tying"] = json!(false);
+        Ok(())
+    })?;
+    ensure!(said.contains("merge_and_unload, which unties them") && !said.contains("--lora"), "{said:?}");
+    let said = changed(&|_, tensors| {
+        let head = tensors.get_mut("base_model.model.lm_head.weight").context("lm_head")?;
+        *head = HostTensor::f32(head.shape(), vec![0.5; head.shape().iter().product()])?;
+        Ok(())
+    })?;
+    ensure!(said.contains("lm_head.weight: differs from model.embed_tokens.weight"), "{said:?}");
+    ensure!(changed(&|_, _| Ok(()))?.is_empty());
+    Ok(())
+}
+
 /// Protects: adapters that do not fit and unsupported configurations are refused by name.
 #[test]
 fn adapters_that_do_not_fit_are_refused() -> Result<()> {
@@ -435,6 +486,16 @@ fn merging_makes_a_full_model() -> Result<()> {
     ensure!(world.read("merged/tokenizer.json")? == world.read("base/tokenizer.json")?);
     world.run("merge adapter --base base --output again")?;
     ensure!(world.read("again/model.safetensors")? == world.read("merged/model.safetensors")?);
+    // The adapter's own tokenizer comes with its named chat templates.
+    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        std::fs::copy(world.path("base").join(name), world.path("adapter").join(name))?;
+    }
+    std::fs::create_dir(world.path("adapter/additional_chat_templates"))?;
+    world.write("adapter/additional_chat_templates/rag.jinja", "{{ documents }}")?;
+    world.run("merge adapter --output own")?;
+    ensure!(world.read("own/tokenizer.json")? == world.read("base/tokenizer.json")?);
+    ensure!(world.read("own/additional_chat_templates/rag.jinja")? == b"{{ documents }}");
+    world.refuses("merge adapter --data-revision v2 --output other", &["unexpected", "--data-revision"])?;
     world.run("score --model merged --data test.jsonl --output scored.jsonl")?;
     // The adapter is scored itself, and its evaluation does not use the base model's cached scores.
     world.run("score --model adapter --data test.jsonl --output by-adapter.jsonl")?;

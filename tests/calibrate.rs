@@ -1,7 +1,6 @@
 //! Constraints fitted to evidence: `pcrm calibrate`, and runs that fit their own constraint.
 
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,7 @@ use pcrm_core::data::preference::{ReadOptions, load_preferences};
 use pcrm_core::text::Tokenizer;
 use serde_json::{Value, json};
 
-use crate::binary::{World, stderr};
+use crate::binary::{World, send, stderr};
 use crate::support::{check_close, check_intervals};
 
 const OPTIONS: &str = "--model base --data train.jsonl --max-steps 15 --batch 8 --learning-rate 1e-3";
@@ -99,7 +98,7 @@ fn an_interrupted_cross_fit_goes_on() -> Result<()> {
     let world = World::new()?;
     fs::create_dir(world.path("tmp"))?;
     let calibrate = "calibrate --model base --data train.jsonl --epochs 2 --batch 8 --learning-rate 1e-3 \
-                     --folds 4 --bootstrap 100 --output bound.json --json";
+                     --folds 6 --bootstrap 100 --output bound.json --json";
     let judged = || -> usize {
         let files = fs::read_dir(world.path("cache/pcrm/crossfit")).into_iter().flatten().flatten();
         files.filter(|file| file.path().extension().is_some_and(|ext| ext == "margins")).count()
@@ -110,7 +109,7 @@ fn an_interrupted_cross_fit_goes_on() -> Result<()> {
         ensure!(begun.elapsed() < Duration::from_secs(120), "no fold was judged in two minutes");
         std::thread::sleep(Duration::from_millis(2));
     }
-    ensure!(Command::new("kill").args(["-INT", &child.id().to_string()]).status()?.success(), "kill failed");
+    send("INT", &child)?;
     let output = child.wait_with_output()?;
     let message = stderr(&output);
     ensure!(output.status.code() == Some(130) && message.contains("same command to continue"), "{message}");
@@ -240,6 +239,10 @@ fn beta2_may_be_fitted_too() -> Result<()> {
     world.run("reward --model base --data train.jsonl --max-steps 2 --constraint bound.json --output rm")?;
     world.run(&format!("{calibrate} --beta2 0.001 --output other.json"))?;
     ensure!(world.read("other.json")? != world.read("bound.json")?, "--beta2 has no effect");
+    // It also replaces the β2 of an unfitted form.
+    let of_form = calibrate.replace("asked.json", "calibrated");
+    world.run(&format!("{of_form} --beta2 fitted --output form.json"))?;
+    ensure!(world.read("form.json")? == world.read("bound.json")?, "calibrated keeps its own β2");
     Ok(())
 }
 
@@ -277,7 +280,7 @@ fn wrong_calibrations_are_refused() -> Result<()> {
     let world = World::new()?;
     world
         .write("one.jsonl", &"{\"prompt\": \"a\", \"chosen\": \" b\", \"rejected\": \" c d\"}\n".repeat(5))?;
-    let cases: [(&str, &[&str]); 11] = [
+    let cases: [(&str, &[&str]); 15] = [
         (
             "--data train.jsonl --constraint fixed",
             &["--constraint fixed", "no beta1, beta2 and beta3", "length_ratio"],
@@ -294,6 +297,10 @@ fn wrong_calibrations_are_refused() -> Result<()> {
             &["--judge", "--agreement-field", "cannot be used"],
         ),
         ("--data train.jsonl --eval-data test.jsonl", &["--eval-data", "nothing is evaluated"]),
+        ("--data train.jsonl --constraint learned --beta2 fitted", &["--beta2 has no effect on learned"]),
+        ("--data train.jsonl --collective-timeout 5", &["--collective-timeout has no effect"]),
+        ("--data train.jsonl --judge base --lanes 4", &["--lanes has no effect", "with --judge"]),
+        ("--data train.jsonl --temperature --random-init", &["--random-init has no effect", "--temperature"]),
         ("--data one.jsonl", &["all 5 pairs fall into one of 5 folds", "several prompts"]),
     ];
     for (arguments, parts) in cases {
@@ -325,6 +332,8 @@ fn a_temperature_divides_the_head() -> Result<()> {
         })
         .collect();
     world.write("noisy.jsonl", &noisy)?;
+    fs::create_dir(world.path("base/additional_chat_templates"))?;
+    world.write("base/additional_chat_templates/rag.jinja", "{{ documents }}")?;
     world.run("reward --model base --data train.jsonl --max-steps 30 --learning-rate 1e-3 --output rm")?;
     let calibrate = "calibrate --temperature --model rm --data noisy.jsonl --bootstrap 100";
     let told = json_of(&world.run(&format!("{calibrate} --output scaled --json"))?)?;
@@ -377,6 +386,7 @@ fn a_temperature_divides_the_head() -> Result<()> {
         let (old, new) = (of(&unscaled)?, of(&config)?);
         ensure!((old / temperature - new).abs() < 1e-9 * (1.0 + new.abs()), "{name}: {old} became {new}");
     }
+    ensure!(world.read("scaled/additional_chat_templates/rag.jinja")? == b"{{ documents }}");
     let card = String::from_utf8(world.read("scaled/README.md")?)?;
     ensure!(card.contains("divided by a temperature") && card.contains(&format!("{temperature}")), "{card}");
     world.refuses(&format!("{calibrate} --output scaled"), &["already holds a model"])?;

@@ -387,6 +387,11 @@ fn benchmarks_print_the_fields_of_the_peer() -> Result<()> {
         }
         ensure!(line["job"] == job && line["pairs_per_s"].as_f64() > Some(0.0), "{line}");
     }
+    // As scripts/gpu-bench trains a large model.
+    let adapters = "--lora-r 2 --lora-target-modules all-linear --gradient-checkpointing";
+    let options = format!("--model base --data train.jsonl --steps 1 --warmup 0 --batch 4 --json {adapters}");
+    let line: Value = serde_json::from_str(&world.run(&format!("bench reward {options}"))?)?;
+    ensure!(line["pairs_per_s"].as_f64() > Some(0.0), "{line}");
     let peak: Value = serde_json::from_str(&world.run("bench gemm --seconds 0.2 --json")?)?;
     ensure!(peak["gflop_per_s"].as_f64() > Some(0.1), "{peak}");
     Ok(())

@@ -97,7 +97,13 @@ fn comparisons_are_put_together() -> Result<()> {
             &["was measured with another --probability-field (\"p\"", now, "name another --output"],
         )?;
     }
-    Ok(())
+    // Losses against two columns are not put into one table.
+    let other = known.replace("--output q", "--output r");
+    world.run(&format!("{other} --seed 1 --probability-field q"))?;
+    world.refuses(
+        "eval comparisons q r --output x",
+        &["q and r were measured against", "(\"p\" and \"q\")", "one --probability-field"],
+    )
 }
 
 /// Protects: impossible comparisons are refused before anything is trained.

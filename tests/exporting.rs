@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
+use crate::hub::VARIABLES;
 use crate::support::run_python;
 
 const TOKEN: &str = "hf_secret";
@@ -31,6 +32,10 @@ struct Stored {
     private: bool,
     /// Statuses to answer with, each once, by a part of the request's path.
     failures: Vec<(&'static str, u16)>,
+    /// Statuses and messages with which to refuse to create the repository, each once.
+    uncreated: Vec<(u16, &'static str)>,
+    /// True if the repository is there.
+    exists: bool,
     /// True to give every part of a large file its own address.
     in_parts: bool,
 }
@@ -106,6 +111,13 @@ fn serve(stream: TcpStream, endpoint: &str, stored: &Mutex<Stored>) -> Result<()
 fn answer(stored: &mut Stored, endpoint: &str, path: &str, body: &[u8]) -> Result<(u16, String, Value)> {
     let fine = |value: Value| Ok((200, String::new(), value));
     let lines = || body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    if path == "/api/models/acme/rm" && stored.exists {
+        return fine(json!({"id": "acme/rm"}));
+    }
+    if path == "/api/repos/create" && !stored.uncreated.is_empty() {
+        let (status, message) = stored.uncreated.remove(0);
+        return Ok((status, String::new(), json!({"error": message})));
+    }
     if path == "/api/repos/create" {
         let asked: Value = serde_json::from_slice(body)?;
         ensure!(asked["name"] == "rm" && asked["organization"] == "acme", "{asked}");
@@ -223,7 +235,7 @@ fn trained(world: &World) -> Result<()> {
 
 fn push(world: &World, hub: &UploadHub, arguments: &str) -> Result<Command> {
     let mut command = world.command(&format!("export rm --push acme/rm {arguments}"))?;
-    for variable in ["HF_TOKEN", "HF_HUB_CACHE", "http_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+    for variable in VARIABLES {
         command.env_remove(variable);
     }
     command.env("HF_ENDPOINT", &hub.endpoint).env("HF_HOME", world.path("hf")).env("HF_TOKEN", TOKEN);
@@ -409,6 +421,38 @@ fn an_upload_is_resumed() -> Result<()> {
     Ok(())
 }
 
+/// Protects: a token that may write to one existing repository, and create none, uploads to it. A refusal counts if
+/// the repository cannot be read, and a busy Hub is asked again.
+#[test]
+fn an_existing_repository_need_not_be_created() -> Result<()> {
+    let world = World::new()?;
+    trained(&world)?;
+    let looked = "GET /api/models/acme/rm".to_owned();
+    let rights = "You don't have the rights to create a model under the namespace \"acme\"";
+    for (status, message) in [(401, "no scope"), (402, "pay"), (403, rights), (409, "You already created it")]
+    {
+        let uncreated = vec![(status, message)];
+        let hub = UploadHub::start(Stored { uncreated, exists: true, ..Stored::default() })?;
+        succeeds(push(&world, &hub, "")?)?;
+        let stored = hub.stored();
+        ensure!(stored.files.contains_key("model.safetensors"), "{status}: {:?}", stored.requests);
+        ensure!(stored.requests.contains(&looked) == (status != 409), "{status}: {:?}", stored.requests);
+    }
+    let hub = UploadHub::start(Stored { uncreated: vec![(403, rights)], ..Stored::default() })?;
+    refused(push(&world, &hub, "")?, &["refuses to write to acme/rm", "status 403", rights])?;
+    let asked = hub.stored().requests.clone();
+    ensure!(asked == ["POST /api/repos/create", &looked], "{asked:?}");
+
+    let busy = (409, "Cannot create repo: another conflicting operation is in progress");
+    let hub = UploadHub::start(Stored { uncreated: vec![busy, busy], ..Stored::default() })?;
+    let said = succeeds(push(&world, &hub, "")?)?;
+    ensure!(said.contains("another conflicting operation is in progress; trying again"), "{said}");
+    let stored = hub.stored();
+    let created = stored.requests.iter().filter(|request| request.ends_with("/api/repos/create")).count();
+    ensure!(created == 3 && stored.files.contains_key("model.safetensors"), "{:?}", stored.requests);
+    Ok(())
+}
+
 /// Protects: a dry run sends nothing; the message for a missing or wrong token explains where to get one.
 #[test]
 fn nothing_is_sent_without_leave() -> Result<()> {
@@ -426,6 +470,45 @@ fn nothing_is_sent_without_leave() -> Result<()> {
     wrong.env("HF_TOKEN", "hf_other");
     refused(wrong, &["does not accept the token", "401", "Invalid credentials", "/settings/tokens"])?;
     ensure!(hub.stored().files.is_empty());
+    Ok(())
+}
+
+/// Protects: named chat templates are shared with the tokenizer.
+#[test]
+fn named_chat_templates_are_shared() -> Result<()> {
+    let world = World::new()?;
+    let template = "additional_chat_templates/rag.jinja";
+    std::fs::create_dir(world.path("base/additional_chat_templates"))?;
+    world.write(&format!("base/{template}"), "{{ documents }}")?;
+    trained(&world)?;
+    world.run("export rm --output out")?;
+    for folder in ["rm", "out"] {
+        ensure!(world.read(&format!("{folder}/{template}"))? == b"{{ documents }}", "{folder}");
+    }
+    Ok(())
+}
+
+/// Protects: the class that a reward model brings is in the run's folder, on its card, and shared with it.
+#[test]
+fn the_class_of_a_reward_model_is_shared() -> Result<()> {
+    let world = World::new()?;
+    let config = String::from_utf8(world.read("base/config.json")?)?.replace("\"llama\"", "\"granite\"");
+    world.write("base/config.json", &config)?;
+    trained(&world)?;
+    world.run("export rm --output out")?;
+    for folder in ["rm", "out"] {
+        let text = |name: &str| -> Result<String> {
+            Ok(String::from_utf8(world.read(&format!("{folder}/{name}"))?)?)
+        };
+        let class = "GraniteForSequenceClassification";
+        ensure!(text("modeling_reward.py")?.contains(&format!("\nclass {class}(")), "{folder}");
+        ensure!(text("config.json")?.contains(&format!("\"modeling_reward.{class}\"")), "{folder}");
+        let card = text("README.md")?;
+        ensure!(
+            card.contains("trust_remote_code=True") && card.contains("library_name: transformers"),
+            "{card}"
+        );
+    }
     Ok(())
 }
 

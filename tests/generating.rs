@@ -56,6 +56,11 @@ fn answers_are_the_same_however_they_are_made() -> Result<()> {
     };
     run("", "a.jsonl")?;
     let want = world.read("a.jsonl")?;
+    ensure!(run("", "-")?.as_bytes() == want && !world.path("-").exists(), "- is not standard output");
+    for option in ["--resume", "--report"] {
+        world
+            .refuses(&format!("generate {SAMPLE} {option} --output -"), &[option, "found standard output"])?;
+    }
     for (at, options) in ["--rows 1", "--cache-tokens 256", "--threads 1"].iter().enumerate() {
         run(options, &format!("b{at}.jsonl"))?;
         ensure!(world.read(&format!("b{at}.jsonl"))? == want, "the answers differ with {options}");

@@ -27,6 +27,7 @@ mod freezing; // trained and frozen parameters, copies and handles
 mod fuzzing; // the entries of the fuzz targets on a small seeded corpus
 mod generating; // the commands that sample answers, as users run them
 mod golden; // logits, scores and every gradient against PyTorch, for every family
+mod hall; // processes that are threads, and exchange through memory
 mod holding; // a folder belongs to one run, and its records describe its model
 mod hostile; // malicious files: wrong types, huge sizes, escape sequences, pipes
 mod hub; // models and data by repository names, from a local hub
@@ -43,6 +44,8 @@ mod malformed; // malformed and huge files
 mod online; // on-policy training: ratios of 1, resumed runs, rewards that rise
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod options; // unusable options, refused before anything is made; resuming and extending
+mod orphans; // processes that end with their parent, even one that was killed as it started them
+mod overlap; // gradients exchanged in buckets during the backward pass: the same bits, sent in time
 mod own_pairs; // studies on files of pairs: other prompts held out per seed, measures, refusals
 mod packing; // packed, prefix-shared batches against separate sequences
 mod planted; // a known preference, and tiny runs that learn it
@@ -59,6 +62,7 @@ mod reports; // output for people: pages, TensorBoard events, model cards
 mod resuming; // stopped, killed and damaged runs end like undisturbed ones
 mod rewards; // a saved reward model as the reward of a policy's answers
 mod rollout; // samples have the log-probabilities of training and do not depend on the batch
+mod routers; // the routers' loss of mixtures of experts in training, against transformers
 mod scheduling; // bounds that change over training
 mod scorers; // scoring encoders, compared with transformers
 mod selecting; // limits, slices, tables and standard input

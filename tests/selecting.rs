@@ -49,6 +49,7 @@ fn tables_and_slices_give_the_scores_of_their_rows() -> Result<()> {
     let score = "score --model base --data";
     world.refuses(&format!("{score} test.jsonl[5]"), &["[5] is not a slice", "[:500]"])?;
     world.refuses(&format!("{score} test.jsonl[60:]"), &["test.jsonl", "holds no record"])?;
+    world.refuses(&format!("{score} test.jsonl[5:2]"), &["[5:2] is empty: its start is behind its end"])?;
     world.refuses(&format!("{score} absent.jsonl[:5]"), &["absent.jsonl"])?;
     world.refuses(&format!("{score} test.jsonl --limit 0"), &["--limit", "positive"])?;
     Ok(())

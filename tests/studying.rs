@@ -1,14 +1,13 @@
 //! Studies as users run them: `pcrm study` and `pcrm data world`.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::binary::{World, stderr};
+use crate::binary::{World, send, stderr};
 
 const RECIPE: &str = r#"
 title = "A tiny study"
@@ -89,9 +88,9 @@ fn ended_after(world: &World, runs: usize, signal: &str) -> Result<Option<i32>> 
         ensure!(began.elapsed() < Duration::from_secs(120), "{runs} runs were not done in two minutes");
         std::thread::sleep(Duration::from_millis(5));
     }
-    ensure!(Command::new("kill").args([signal, &child.id().to_string()]).status()?.success(), "kill failed");
+    send(signal, &child)?;
     let output = child.wait_with_output()?;
-    if signal == "-INT" {
+    if signal == "INT" {
         ensure!(stderr(&output).contains("rerun the same command to continue"), "{}", stderr(&output));
     }
     Ok(output.status.code())
@@ -114,8 +113,8 @@ fn a_study_is_killed_and_ends_the_same() -> Result<()> {
     for name in SHOWN {
         ensure!(String::from_utf8(world.read(&format!("whole/{name}"))?)?.contains("tomorrow"), "{name}");
     }
-    ensure!(ended_after(&world, 3, "-KILL")?.is_none());
-    ensure!(ended_after(&world, 16, "-INT")? == Some(130));
+    ensure!(ended_after(&world, 3, "KILL")?.is_none());
+    ensure!(ended_after(&world, 16, "INT")? == Some(130));
     let again = world.command("study tiny.toml --jobs 2 --output killed")?.output()?;
     ensure!(again.status.success() && stderr(&again).contains("runs are done"), "{}", stderr(&again));
     for name in SHOWN {
@@ -256,6 +255,58 @@ fn difference(apart: &[f64], number: &dyn Fn(f64, bool) -> String) -> Result<Str
     let half = StudentsT::new(0.0, 1.0, n - 1.0)?.inverse_cdf(0.975) * deviation / n.sqrt();
     let star = if mean.abs() > half { " *" } else { "" };
     Ok(format!("{} [{}, {}]{star}", number(mean, true), number(mean - half, true), number(mean + half, true)))
+}
+
+/// Protects: all runs of a study read the commit of a model of the Hub that the study began with, and the study
+/// records it: a branch that moves between two calls does not mix two models in one report.
+#[test]
+fn a_study_keeps_the_commit_of_its_model() -> Result<()> {
+    const RECIPE: &str = r#"
+title = "On the Hub"
+question = "Which commit?"
+hypotheses = ["The first one."]
+primary = { figure = "log_loss", words = "log loss" }
+baseline = "bt"
+worlds = ["questions"]
+full = { seeds = 2, pairs = 60, answers = 1 }
+quick = { seeds = 1, pairs = 60, answers = 1 }
+[[arm]]
+name = "bt"
+reward = { constraint = "none", max-steps = 1 }
+[[arm]]
+name = "fixed"
+reward = { constraint = "fixed", max-steps = 1 }
+"#;
+    let world = World::new()?;
+    world.write("hub.toml", RECIPE)?;
+    let cached = world.path("hf/hub/models--acme--nano");
+    let (first, second) = ("a".repeat(40), "b".repeat(40));
+    for commit in [&first, &second] {
+        let folder = cached.join("snapshots").join(commit);
+        std::fs::create_dir_all(&folder)?;
+        for entry in std::fs::read_dir(world.path("base"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
+        }
+    }
+    std::fs::create_dir(cached.join("refs"))?;
+    let run = |seeds: u64, main: &str| -> Result<Value> {
+        std::fs::write(cached.join("refs/main"), main)?;
+        let study = "study hub.toml --data train.jsonl --model acme/nano --output out --seeds";
+        let mut command = world.command(&format!("{study} {seeds}"))?;
+        command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", world.path("hf")).env_remove("HF_HUB_CACHE");
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        let record = serde_json::from_slice::<Value>(&world.read("out/study-options.json")?)?;
+        ensure!(record["inputs"]["--model acme/nano"] == format!("commit {first}"), "{record}");
+        let place = format!("out/train/seed-{}/rm-bt/manifest.json", seeds - 1);
+        Ok(serde_json::from_slice(&world.read(&place)?)?)
+    };
+    for (seeds, main) in [(1, &first), (2, &second)] {
+        let manifest = run(seeds, main)?;
+        ensure!(manifest["model"].as_str().is_some_and(|model| model.contains(&first)), "{manifest}");
+    }
+    Ok(())
 }
 
 /// Protects: mistakes in a recipe and in the options of its runs are found before anything runs, and named by

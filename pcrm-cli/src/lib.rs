@@ -33,6 +33,7 @@ mod interrupt;
 mod left_out;
 mod machine;
 mod numbers;
+mod output;
 mod page;
 mod paragraph;
 mod plugins;
@@ -42,6 +43,7 @@ mod progress;
 mod quantize;
 mod record;
 mod report;
+mod revision;
 #[cfg(feature = "serve")]
 mod serve;
 mod study;
@@ -67,6 +69,7 @@ use crate::commands::bench::BenchVerb;
 use crate::commands::constraint::ConstraintVerb;
 use crate::commands::data::DataVerb;
 use crate::commands::eval::EvalVerb;
+use crate::commands::online;
 
 #[derive(Debug, Parser)]
 #[command(name = "pcrm", version, about = "Train reward models whose scores can be trusted", long_about = ABOUT)]
@@ -109,13 +112,13 @@ enum Verb {
     /// Compare constraints over several seeds
     Compare(Box<commands::compare::CompareArgs>),
     /// Train a policy on its own answers with a critic (PPO)
-    Ppo(Box<commands::online::PpoArgs>),
+    Ppo(Box<online::PpoArgs>),
     /// Train a policy on its own answers with group-relative rewards (GRPO and variants)
-    Grpo(Box<commands::online::GrpoArgs>),
+    Grpo(Box<online::GrpoArgs>),
     /// Train a policy on its own answers, each compared with the mean of the others (RLOO)
-    Rloo(Box<commands::online::RlooArgs>),
+    Rloo(Box<online::RlooArgs>),
     /// Train a policy on pairs of its own answers (online DPO), optionally with bounded margins
-    OnlineDpo(Box<commands::online::OnlineDpoArgs>),
+    OnlineDpo(Box<online::OnlineDpoArgs>),
     /// Start several processes of a training command on this machine
     Launch(commands::launch::LaunchArgs),
     /// Print the memory, exchanged bytes and time of a step on several GPUs before training
@@ -250,6 +253,7 @@ fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
 }
 
 fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
+    usage::usage(output::check(command, matches))?;
     match &cli.verb {
         Verb::Inspect(args) => return Ok(commands::inspect::run(args)),
         Verb::Launch(args) => return commands::launch::run(args).map(ExitCode::from),
@@ -262,12 +266,10 @@ fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
         Verb::Compare(args) => commands::compare::run(args, command, matches),
         Verb::Report(args) => commands::report::run(args),
         Verb::Study(args) => commands::study::run(args, command),
-        Verb::Ppo(args) => commands::online::ppo(args, &resolved("ppo", command, matches)),
-        Verb::OnlineDpo(args) => {
-            commands::online::online_dpo(args, &resolved("online-dpo", command, matches))
-        }
-        Verb::Grpo(args) => commands::online::grpo(args, &resolved("grpo", command, matches)),
-        Verb::Rloo(args) => commands::online::rloo(args, &resolved("rloo", command, matches)),
+        Verb::Ppo(args) => online::ppo(args, &resolved("ppo", command, matches)),
+        Verb::OnlineDpo(args) => online::online_dpo(args, &resolved("online-dpo", command, matches)),
+        Verb::Grpo(args) => online::grpo(args, &resolved("grpo", command, matches)),
+        Verb::Rloo(args) => online::rloo(args, &resolved("rloo", command, matches)),
         Verb::BestOfN(args) => commands::best_of_n::run(args),
         Verb::Generate(args) => commands::generate::run(args),
         Verb::Judge(args) => commands::judge::run(args),

@@ -65,7 +65,7 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use host::{HostData, HostTensor};
 pub use kernels::{Attention, Kernels, Mask, PlannedTree};
-pub use params::{Gradients, Params};
+pub use params::{Gradients, Params, Ready};
 pub use tensor::Tensor;
 pub use tree::{Packed, SequenceTree};
 // The crates that submitting a plugin needs, in the versions that this crate collects with.

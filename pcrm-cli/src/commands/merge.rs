@@ -9,12 +9,13 @@ use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::{LanguageModel, Loading, RewardModel};
 use pcrm_core::registry::{self, BackendPlugin};
-use pcrm_core::text::Tokenizer;
+use pcrm_core::text::{Tokenizer, tokenizer};
 use pcrm_core::{DType, Device};
 
-use crate::hub::{Hub, Weights};
+use crate::hub::Weights;
 use crate::plugins;
 use crate::progress::say;
+use crate::revision::RevisionArgs;
 use crate::usage::usage;
 
 /// Options of `pcrm merge`.
@@ -32,7 +33,7 @@ pub struct MergeArgs {
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     #[command(flatten)]
-    hub: Hub,
+    revision: RevisionArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -57,12 +58,12 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let held = FolderLock::take(&args.output).context("--output")?;
     args.check_output(held.was_left())?;
     sweep_own(&args.output)?;
-    let tokenizer =
-        [args.adapter.as_path(), &base].into_iter().find(|dir| dir.join("tokenizer.json").exists());
-    match tokenizer {
+    let of_tokenizer =
+        [args.adapter.as_path(), &base].into_iter().find(|dir| dir.join(tokenizer::TOKENIZER).exists());
+    match of_tokenizer {
         // The model's config.json, which an adapter lacks, decides the tokenizer class.
         Some(dir) if dir == base => Tokenizer::from_dir(dir)?.save_to(&args.output)?,
-        Some(dir) => copy_tokenizer(dir, &args.output)?,
+        Some(dir) => tokenizer::copy_files(dir, &args.output)?,
         None => say("neither the adapter nor its base has a tokenizer; none is written"),
     }
     // Written after the tokenizer: a folder with a model counts as complete.
@@ -77,20 +78,6 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     held.still_there().context("--output")?;
     let kind = if reward { "reward model" } else { "language model" };
     say(&format!("{}: a {kind} merged with its base {}", args.output.display(), base.display()));
-    Ok(())
-}
-
-/// Copies the tokenizer files of a folder without a model.
-fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(from).with_context(|| from.display().to_string())? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let wanted = name.to_str().is_some_and(pcrm_core::text::tokenizer::is_tokenizer_file);
-        if wanted && entry.path().is_file() {
-            let bytes = std::fs::read(entry.path()).with_context(|| entry.path().display().to_string())?;
-            pcrm_core::model::weights::write(&to.join(&name), &bytes)?;
-        }
-    }
     Ok(())
 }
 
@@ -119,13 +106,13 @@ impl MergeArgs {
     /// Returns the folder of the base: the one given by the option, else the one named by the adapter.
     fn base_dir(&self, folder: &AdapterFolder) -> Result<PathBuf> {
         if let Some(base) = &self.base {
-            return self.hub.model("--base", base, Weights::Read);
+            return self.revision.hub().model("--base", base, Weights::Read);
         }
         match folder.base() {
             Ok(base) => Ok(base),
             // Not a local path, so a Hub repository.
             Err(_) => {
-                let hub = self.hub.or_revision(folder.base_revision());
+                let hub = self.revision.hub().or_revision(folder.base_revision());
                 hub.model("base_model_name_or_path", Path::new(folder.base_name()?), Weights::Read)
             }
         }

@@ -18,6 +18,7 @@ use crate::dataset::{length, say_beyond_training, spare_inputs};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;
+use crate::output::Output;
 use crate::progress::{bar, say};
 use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
@@ -35,10 +36,10 @@ pub struct ScoreArgs {
     /// texts (text; prompt and completion; messages)
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
-    /// Write to this JSONL file [default: standard output]: every row, in order, with chosen_score and
-    /// rejected_score, or score; null and the reason as left_out if a row cannot be scored
+    /// Write to this JSONL file, or to standard output for - [default: -]: every row, in order, with
+    /// chosen_score and rejected_score, or score; null and the reason as left_out if a row cannot be scored
     #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<Output>,
     /// Also write the scored token ids
     #[arg(long)]
     ids: bool,
@@ -76,7 +77,8 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let backend = args.machine.open()?;
     let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
-    args.output.iter().try_for_each(|output| spare_inputs("--output", output, &data))?;
+    let output = args.output.as_ref().and_then(Output::file);
+    output.iter().try_for_each(|output| spare_inputs("--output", output, &data))?;
     let (model, tokenizer) = args.machine.trained(backend.as_ref(), &dir, args.storage.for_model(&dir))?;
     let outline = model.outline();
     let max_length = usage(length(args.max_length, outline.max_positions, outline))?;
@@ -146,7 +148,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     }
     say_beyond_training(outline, lengths.into_iter());
     let scored = report.kept - too_long;
-    match &args.output {
+    match output {
         Some(path) => {
             sweep(folder_of(path))?;
             weights::write(path, &lines)?;

@@ -37,7 +37,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         ("device", args.machine.device.to_string()),
         ("dtype", args.machine.dtype.to_string()),
     ];
-    // Loading and computing run on different threads.
+    // Models are loaded on other threads than they compute on, one at a time.
     let backend = Mutex::new(backend);
     let load: Load = Box::new(move |name, dir| {
         let Ok(backend) = backend.lock() else { bail!("the backend is unusable: an earlier load panicked") };
@@ -71,6 +71,8 @@ fn load(
     range: Option<&Range>,
 ) -> Result<Model> {
     let (model, tokenizer) = machine.trained(backend, dir, storage.for_model(dir))?;
+    // The thread that computes may read the weights before this thread's copies to a GPU have ended.
+    backend.synchronize()?;
     let most = length(max_length, model.outline().max_positions, model.outline())?;
     let sha = digest::with_base(dir)?;
     let range = range.cloned().or_else(|| Range::of(model.outline(), dir));
@@ -100,6 +102,7 @@ impl ServeArgs {
 
     /// Returns the names and folders of the models.
     fn names(&self) -> Result<Vec<(String, PathBuf)>> {
+        let hub = self.revision.hub();
         let mut names = Vec::new();
         let mut seen = BTreeSet::new();
         for given in &self.model {
@@ -108,7 +111,7 @@ impl ServeArgs {
                 Some((name, dir)) if !Path::new(given).exists() => (Some(name), Path::new(dir)),
                 _ => (None, Path::new(given.as_str())),
             };
-            let found = self.hub.model_or_adapter("--model", dir, Weights::Read)?;
+            let found = hub.model_or_adapter("--model", dir, Weights::Read)?;
             let own = || match dir.file_name() {
                 // The name of a repository includes its owner.
                 Some(_) if !dir.exists() => dir.display().to_string(),

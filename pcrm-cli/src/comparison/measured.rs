@@ -15,6 +15,9 @@ use pcrm_rl::pairs::Pairs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The measure that is taken against known probabilities.
+const CROSS_ENTROPY: &str = "cross_entropy";
+
 /// The measures of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -30,10 +33,14 @@ pub struct Measured {
     pub pairs: usize,
     /// The measures, under the names of [`pcrm_eval::comparison::MEASURES`].
     pub measures: BTreeMap<String, f64>,
+    /// The column of known probabilities that the scores were measured against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability_field: Option<String>,
 }
 
 impl Measured {
-    /// Measures a trained model on its held-out pairs.
+    /// Measures a trained model on its held-out pairs; `known` are their probabilities with the name of their
+    /// column.
     ///
     /// # Errors
     /// Fails if a score is not finite.
@@ -44,7 +51,7 @@ impl Measured {
         constraint: &Value,
         eval: &Pairs,
         scores: &[(f32, f32)],
-        probabilities: Option<&[f64]>,
+        known: Option<(&str, &[f64])>,
     ) -> Result<Self> {
         let score = |((pair, bound), (chosen, rejected)): ((EncodedPair<'_>, &f32), &(f32, f32))| PairScore {
             chosen: f64::from(*chosen),
@@ -81,8 +88,8 @@ impl Measured {
                 ("temperature", scaled.temperature),
             ]);
         }
-        if let Some(known) = probabilities {
-            measures.insert("cross_entropy", cross_entropy(&margins, known)?);
+        if let Some((_, probabilities)) = known {
+            measures.insert(CROSS_ENTROPY, cross_entropy(&margins, probabilities)?);
         }
         Ok(Self {
             label: label.to_owned(),
@@ -91,6 +98,7 @@ impl Measured {
             question,
             pairs: scores.len(),
             measures: measures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            probability_field: known.map(|(column, _)| column.to_owned()),
         })
     }
 
@@ -98,6 +106,12 @@ impl Measured {
     pub fn held_out(&self) -> Option<String> {
         let files = self.question.get("eval-data")?;
         files.as_array().is_some_and(|files| !files.is_empty()).then(|| files.to_string())
+    }
+
+    /// Returns the column of the probabilities that the scores were measured against, if they were: an inner
+    /// `None` if the file is from before columns were recorded.
+    pub fn known_by(&self) -> Option<Option<&str>> {
+        self.measures.contains_key(CROSS_ENTROPY).then_some(self.probability_field.as_deref())
     }
 
     /// Refuses measures of a run with other options or data.

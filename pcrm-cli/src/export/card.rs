@@ -5,6 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use pcrm_core::model::ModelConfig;
+use pcrm_core::model::config::CLASS_FILE;
+use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_rl::metrics;
 use serde_json::{Value, json};
 
@@ -39,7 +42,7 @@ pub fn shared(
     let path = run.join(CARD);
     let text = match path.exists() {
         true => fs::read_to_string(&path).with_context(|| path.display().to_string())?,
-        false => short(run, is_reward(run, adapter)?)?,
+        false => short(run, is_reward(run, adapter)?, adapter)?,
     };
     let (front, body) = split(&text);
     let figures = figures(run, step)?;
@@ -54,19 +57,37 @@ pub fn shared(
     Ok(format!("---\n{front}---\n\n{}\n", body.trim()))
 }
 
-/// Returns a short card: a title and one sentence.
-fn short(run: &Path, reward: bool) -> Result<String> {
+/// Returns a short card: a title and one sentence. It names a library only if that loads the model.
+fn short(run: &Path, reward: bool, adapter: bool) -> Result<String> {
+    let library = match reward && !scored_by_transformers(run, adapter) {
+        true => "",
+        false => "library_name: transformers\n",
+    };
     let (pipeline, tag, sort) = match reward {
         true => ("text-classification", "reward-model", "reward model"),
         false => ("text-generation", "pcrm-policy", "language model"),
     };
     let name = serde_json::to_string(&name_of(run))?;
     Ok(format!(
-        "---\nlibrary_name: transformers\npipeline_tag: {pipeline}\ntags:\n- {tag}\n- pcrm\n---\n\n\
+        "---\n{library}pipeline_tag: {pipeline}\ntags:\n- {tag}\n- pcrm\n---\n\n\
          # {}\n\nA {sort}, trained with pcrm {}.\n",
         name.trim_matches('"'),
         env!("CARGO_PKG_VERSION")
     ))
+}
+
+/// Returns true if transformers loads the run's reward model: by a class for its family, which is that of its config,
+/// or of its base's for an adapter, or by the run's own class. A family that cannot be told counts as one without.
+fn scored_by_transformers(run: &Path, adapter: bool) -> bool {
+    if !adapter && run.join(CLASS_FILE).is_file() {
+        return true;
+    }
+    let dir = match adapter {
+        true => AdapterFolder::open(run).and_then(|folder| folder.base()),
+        false => Ok(run.to_path_buf()),
+    };
+    let config = dir.and_then(|dir| ModelConfig::from_dir(&dir));
+    config.is_ok_and(|config| config.family.scored_by_transformers)
 }
 
 /// Splits a card into the lines of its front matter and its body.
@@ -208,6 +229,48 @@ mod tests {
         let named = with(&origins(Some("acme/nano"), &["acme/pairs"]));
         assert!(named.contains("base_model: \"acme/nano\"\nbase_model_relation: adapter"), "{named}");
         assert!(named.ends_with("datasets:\n- \"acme/pairs\"\n- \"acme/mine\""), "{named}");
+    }
+
+    /// Protects: the short card of a reward model, and of an adapter, names a library only for families of which
+    /// transformers has a class of reward models, and for a folder with its own; that of a language model always does.
+    #[test]
+    fn a_short_card_names_the_library_that_loads_the_model() {
+        let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models"));
+        let own = std::cell::Cell::new(false);
+        let of = |family: &str, class: &str, adapter: bool| {
+            let run = tempfile::tempdir().unwrap();
+            if own.get() {
+                fs::write(run.path().join(CLASS_FILE), "class Own").unwrap();
+            }
+            let text = fs::read_to_string(golden.join(family).join("config.json")).unwrap();
+            let mut config: Value = serde_json::from_str(&text).unwrap();
+            config["architectures"] = json!([class]);
+            let base = if adapter { run.path().join("base") } else { run.path().to_path_buf() };
+            fs::create_dir_all(&base).unwrap();
+            fs::write(base.join("config.json"), config.to_string()).unwrap();
+            if adapter {
+                let config = json!({"peft_type": "LORA", "task_type": "SEQ_CLS", "r": 2, "lora_alpha": 4,
+                    "target_modules": "all-linear", "base_model_name_or_path": base});
+                fs::write(run.path().join("adapter_config.json"), config.to_string()).unwrap();
+            }
+            let origins = origins(None, &[]);
+            let paths = Paths::of(run.path(), &origins);
+            let card = shared(run.path(), &origins, &paths, None, adapter).unwrap();
+            card.lines().find_map(|line| line.strip_prefix("library_name: ").map(str::to_owned))
+        };
+        let (transformers, peft) = (Some("transformers".to_owned()), Some("peft".to_owned()));
+        assert_eq!(of("llama", "LlamaForSequenceClassification", false), transformers);
+        assert_eq!(of("llama", "LlamaForSequenceClassification", true), peft);
+        for (family, name) in [("granite", "Granite"), ("cohere2", "Cohere2"), ("olmoe", "Olmoe")] {
+            let class = format!("{name}ForSequenceClassification");
+            assert_eq!(of(family, &class, false), None, "{family}");
+            assert_eq!(of(family, &class, true), None, "{family}");
+            assert_eq!(of(family, &format!("{name}ForCausalLM"), false), transformers, "{family}");
+            own.set(true);
+            assert_eq!(of(family, &class, false), transformers, "{family}");
+            assert_eq!(of(family, &class, true), None, "{family}");
+            own.set(false);
+        }
     }
 
     /// Protects: only the sentence about the page, which is not shared, is removed.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::checkpoint;
+use pcrm_core::model::config::CLASS_FILE;
 use pcrm_core::model::lora::TRAINER_NOTES;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::weights;
@@ -20,7 +21,7 @@ use serde_json::{Map, Value};
 
 use self::origins::Origins;
 use self::paths::Paths;
-use crate::hub::{Content, Entry, commit_of, is_repository, repository_of};
+use crate::hub::{CachedPath, Content, Entry, is_repository};
 
 const ADAPTER: &str = "adapter_model.safetensors";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -143,7 +144,8 @@ fn is_shared(name: &str, adapter: bool) -> bool {
         return true;
     }
     let kept = [config, "generation_config.json", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"];
-    kept.contains(&name) || (!adapter && name == weights::INDEX) || is_tokenizer_file(name)
+    let of_model = [weights::INDEX, CLASS_FILE];
+    kept.contains(&name) || (!adapter && of_model.contains(&name)) || is_tokenizer_file(name)
 }
 
 fn is_templates(path: &Path) -> bool {
@@ -171,9 +173,8 @@ fn cleaned(path: &Path, name: &str, origins: &Origins, paths: &Paths) -> Result<
             if name == ADAPTER_CONFIG && !(is_repository(&named.to_string_lossy()) && base.is_null()) =>
         {
             // The weights that the adapter was trained on, whatever the branch holds later.
-            let own = repository_of(&named).filter(|(_, own)| base == *own);
-            if let Some(commit) = own.and_then(|_| commit_of(&named)) {
-                after.insert("revision".to_owned(), commit.into());
+            if let Some(own) = CachedPath::of(&named).filter(|own| base == own.repository) {
+                after.insert("revision".to_owned(), own.commit.into());
             }
             after.insert("base_model_name_or_path".to_owned(), base);
         }

@@ -8,7 +8,7 @@ use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_rl::manifest;
 use serde_json::Value;
 
-use crate::hub::{Kind, is_repository, repository_of};
+use crate::hub::{CachedPath, Kind, is_repository};
 
 /// The longest chain of local runs to follow to a base model.
 const LONGEST: usize = 8;
@@ -47,8 +47,8 @@ impl Origins {
             let folder = AdapterFolder::open(run)?;
             let name = folder.base_name().ok();
             paths.extend(name.map(str::to_owned));
-            named = name.and_then(|name| match repository_of(Path::new(name)) {
-                Some((Kind::Model, name)) => Some(name),
+            named = name.and_then(|name| match CachedPath::of(Path::new(name)) {
+                Some(CachedPath { kind: Kind::Model, repository, .. }) => Some(repository),
                 _ => Some(name.to_owned()).filter(|name| is_repository(name) && !Path::new(name).exists()),
             });
         }
@@ -86,8 +86,8 @@ fn base_of(record: &Value) -> Option<String> {
             return None;
         }
         let model = PathBuf::from(record["model"].as_str()?);
-        if let Some((Kind::Model, name)) = repository_of(&model) {
-            return Some(name);
+        if let Some(CachedPath { kind: Kind::Model, repository, .. }) = CachedPath::of(&model) {
+            return Some(repository);
         }
         record = self::record(&model).ok().filter(|record| !record.is_null())?;
     }
@@ -95,7 +95,9 @@ fn base_of(record: &Value) -> Option<String> {
 }
 
 fn dataset(path: &str) -> Option<String> {
-    repository_of(Path::new(path)).filter(|(kind, _)| *kind == Kind::Dataset).map(|(_, name)| name)
+    CachedPath::of(Path::new(path))
+        .filter(|cached| cached.kind == Kind::Dataset)
+        .map(|cached| cached.repository)
 }
 
 fn datasets(paths: &[String]) -> Vec<String> {

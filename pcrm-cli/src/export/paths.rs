@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::origins::Origins;
-use crate::hub::repository_of;
+use crate::hub::CachedPath;
 
 /// Characters that end a path in a text.
 const ENDS: &str = " \t\r\n\"'`<>|()[]{},;";
@@ -91,8 +91,8 @@ impl Paths {
 
 /// Returns the name that replaces a path.
 fn name(path: &str) -> String {
-    if let Some((_, repository)) = repository_of(Path::new(path)) {
-        return repository;
+    if let Some(cached) = CachedPath::of(Path::new(path)) {
+        return cached.repository;
     }
     let last = path.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next();
     last.unwrap_or_default().to_owned()

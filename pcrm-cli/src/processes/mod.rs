@@ -21,6 +21,9 @@ use crate::{plugins, progress};
 /// The default number of lanes of a run with several processes, if they can share that many equally.
 const LANES: usize = 8;
 
+/// The default time that a process has to answer, in seconds.
+const TIMEOUT: u64 = 600;
+
 /// Options for runs with several processes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Several processes")]
@@ -31,11 +34,16 @@ pub struct ProcessArgs {
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lanes: Option<usize>,
     /// End all processes if one does not answer for this long
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = positive::<u64>)]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT, value_parser = positive::<u64>)]
     collective_timeout: u64,
 }
 
 impl ProcessArgs {
+    /// Returns the options, each with whether it differs from its default.
+    pub fn changed(&self) -> [(&'static str, bool); 2] {
+        [("lanes", self.lanes.is_some()), ("collective-timeout", self.collective_timeout != TIMEOUT)]
+    }
+
     /// Returns the number of lanes.
     pub fn lanes(&self) -> usize {
         let world = launched().ok().flatten().map_or(1, |launched| launched.world);

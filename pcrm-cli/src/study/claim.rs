@@ -18,7 +18,8 @@ const MARKER: &str = "study-options.json";
 struct Marker {
     title: String,
     quick: bool,
-    /// Digests of data and of the model by option, such as `--data pairs.jsonl`.
+    /// Digests of data and of a local model, and commits of models of the Hub, by option, such as
+    /// `--data pairs.jsonl`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     inputs: BTreeMap<String, String>,
 }
@@ -64,6 +65,16 @@ impl Claim {
         Ok(Self { path, found, marker })
     }
 
+    /// Returns the digests and commits by option.
+    pub fn inputs(&self) -> &BTreeMap<String, String> {
+        &self.marker.inputs
+    }
+
+    /// Adds inputs to the record.
+    pub fn add(&mut self, inputs: impl Iterator<Item = (String, String)>) {
+        self.marker.inputs.extend(inputs);
+    }
+
     /// Writes the record if it is new.
     ///
     /// # Errors
@@ -90,8 +101,8 @@ fn is_empty(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the digests of data and of a local model, by option. A repository of the Hub has none: every run
-/// fetches it by itself.
+/// Returns the digests of data and of a local model, by option. Of a repository of the Hub the commit is recorded
+/// instead ([`HubModels`](super::models::HubModels)).
 fn digests(data: &OwnData) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for file in &data.files {

@@ -3,6 +3,7 @@
 
 mod claim;
 mod collect;
+mod models;
 pub mod recipes;
 mod runner;
 mod write;
@@ -24,6 +25,7 @@ use crate::paragraph::paragraph;
 use crate::progress::say;
 use crate::usage::usage;
 use claim::Claim;
+use models::HubModels;
 use runner::Runner;
 pub use write::Written;
 
@@ -100,12 +102,14 @@ impl Chosen {
     pub fn play(&self, output: &Path) -> Result<Played> {
         let held = FolderLock::take(output).context("--output")?;
         sweep_own(output)?;
-        let claim = Claim::of(output, &self.recipe, self.quick)?;
+        let mut claim = Claim::of(output, &self.recipe, self.quick)?;
         say(&self.introduction());
+        let models = HubModels::of(&self.plan, claim.inputs())?;
+        claim.add(models.inputs());
         let Self { recipe, quick, seeds, plan, left_out, .. } = self;
         let worlds = collect::worlds(recipe, plan)?;
         let study = write::Study { recipe, quick: *quick, seeds: *seeds, plan, left_out, worlds };
-        let mut runner = Runner::new(output, plan, self.jobs)?;
+        let mut runner = Runner::new(output, plan, &models, self.jobs)?;
         claim.record()?;
         let ended = runner.run(|state| study.write(output, state).map(drop));
         let written = study.write(output, runner.state())?;

@@ -16,7 +16,8 @@ use pcrm_rl::checkpoint;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use self::place::{begun, last_words, placed, remove, wait_for};
+use self::place::{begun, last_words, own_log, placed, remove, wait_for};
+use super::models::HubModels;
 use super::stopped;
 use crate::interrupt;
 use crate::progress::say;
@@ -66,6 +67,7 @@ struct Mark {
 pub struct Runner<'a> {
     output: &'a Path,
     plan: &'a StudyPlan,
+    models: &'a HubModels,
     at_once: usize,
     stages: Vec<Stage>,
     state: State,
@@ -101,7 +103,7 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// Fails if a job was run with other options or its mark cannot be read.
-    pub fn new(output: &'a Path, plan: &'a StudyPlan, at_once: usize) -> Result<Self> {
+    pub fn new(output: &'a Path, plan: &'a StudyPlan, models: &'a HubModels, at_once: usize) -> Result<Self> {
         let mut stages = vec![Stage::Waiting; plan.jobs.len()];
         for (job, stage) in plan.jobs.iter().zip(&mut stages) {
             let path = mark_of(output, job);
@@ -123,10 +125,9 @@ impl<'a> Runner<'a> {
                 *stage = Stage::Done;
             }
         }
-        let mut runner =
-            Self { output, plan, at_once, stages, state: State::default(), interrupted: interrupt::flag()? };
-        runner.state.done = runner.stages.iter().map(|stage| *stage == Stage::Done).collect();
-        Ok(runner)
+        let done = stages.iter().map(|stage| *stage == Stage::Done).collect();
+        let state = State { done, ..State::default() };
+        Ok(Self { output, plan, models, at_once, stages, state, interrupted: interrupt::flag()? })
     }
 
     /// Returns the progress of the jobs.
@@ -206,23 +207,23 @@ impl<'a> Runner<'a> {
     fn start(&mut self, at: usize) -> Result<Process> {
         let job = &self.plan.jobs[at];
         let place = self.output.join(&job.name);
+        let options = self.output.join(JOBS).join(format!("{}.toml", job.name));
+        fs::create_dir_all(whole::folder_of(&options)).context("--output")?;
+        fs::create_dir_all(whole::folder_of(&place)).context("--output")?;
+        let log = options.with_extension("log");
+        let messages = own_log(&log)?;
         let is_folder = place.extension().is_none_or(|ending| ending != "jsonl" && ending != "json");
-        let resume = job.resumes && is_folder && begun(&place)?;
         if is_folder {
             wait_for(&place)?;
         }
+        let resume = job.resumes && is_folder && begun(&place)?;
         if !resume {
             // Remove the remains of an interrupted run that cannot be resumed.
             remove(&place)?;
             remove(&place.with_extension("jsonl.part"))?;
         }
-        let options = self.output.join(JOBS).join(format!("{}.toml", job.name));
-        fs::create_dir_all(whole::folder_of(&options)).context("--output")?;
-        fs::create_dir_all(whole::folder_of(&place)).context("--output")?;
-        let text = toml::to_string(&placed(&job.options, self.output))?;
+        let text = toml::to_string(&placed(&self.models.pinned(&job.options), self.output))?;
         whole::write(&options, text.as_bytes())?;
-        let log = options.with_extension("log");
-        let messages = fs::File::create(&log).with_context(|| log.display().to_string())?;
         let mut command = Command::new(std::env::current_exe().context("the path of this program")?);
         command.args(&job.verb).arg("--config").arg(&options).args(resume.then_some("--resume"));
         command

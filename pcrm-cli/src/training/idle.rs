@@ -6,13 +6,14 @@ use clap::{Args, Command};
 use super::{StepArgs, TrainingArgs};
 
 impl TrainingArgs {
-    /// Refuses options of the loss, the steps and the adapters that differ from their defaults; `by` is the
-    /// option with which nothing is trained.
+    /// Refuses options of the loss, the steps, the adapters, the processes and the first weights that differ from
+    /// their defaults; `by` is the option with which nothing is trained.
     ///
     /// # Errors
     /// Fails with the name of the first such option.
     pub fn trains_nothing(&self, by: &str) -> Result<()> {
         let given = self.loss.changed().into_iter().chain(self.steps.changed()).chain(self.lora.changed());
+        let given = given.chain(self.steps.processes.changed()).chain([("random-init", self.random_init)]);
         for (name, changed) in given {
             ensure!(!changed, "--{name} has no effect: nothing is trained with {by}");
         }
@@ -91,8 +92,8 @@ mod tests {
         typed.training.trains_nothing("--judge").err().map(|error| error.to_string())
     }
 
-    /// Protects: every option under the headings Loss, Steps and LoRA is refused where nothing is trained,
-    /// except those that say how data are read and how much is computed at once.
+    /// Protects: every option under the headings Loss, Steps, LoRA and Several processes is refused where nothing
+    /// is trained, except those that say how data are read and how much is computed at once; so are random weights.
     #[test]
     fn options_of_training_are_refused() {
         assert_eq!(refusal(""), None);
@@ -101,8 +102,9 @@ mod tests {
         let mut tried = 0;
         for arg in command.get_arguments() {
             let Some(name) = arg.get_long() else { continue };
-            let in_training = ["Loss", "Steps", "LoRA"].contains(&arg.get_help_heading().unwrap_or_default());
-            if !in_training || ["ties", "micro-tokens"].contains(&name) {
+            let in_training = ["Loss", "Steps", "LoRA", "Several processes"]
+                .contains(&arg.get_help_heading().unwrap_or_default());
+            if !(in_training || name == "random-init") || ["ties", "micro-tokens"].contains(&name) {
                 continue;
             }
             let possible = arg.get_possible_values();
@@ -121,6 +123,6 @@ mod tests {
             assert_eq!(refusal(&format!("--{name} {value} {more}")), Some(expected));
             tried += 1;
         }
-        assert!(tried > 30, "{tried}");
+        assert!(tried > 33, "{tried}");
     }
 }

@@ -33,6 +33,10 @@ pub struct LoraArgs {
     /// included
     #[arg(long, value_name = "MODULE", requires = "lora_r", num_args = 1..)]
     lora_modules_to_save: Vec<String>,
+    /// Train an embedding of --lora-modules-to-save and the language-model head as one, if the model has one matrix
+    /// for both
+    #[arg(long, requires = "lora_r")]
+    lora_ensure_weight_tying: bool,
     /// Scale adapters by ALPHA / sqrt(N) (rsLoRA)
     #[arg(long, requires = "lora_r")]
     use_rslora: bool,
@@ -78,6 +82,7 @@ impl LoraArgs {
             use_rslora: self.use_rslora,
             target_modules,
             modules_to_save: (!saved.is_empty()).then(|| saved.clone()),
+            ensure_weight_tying: self.lora_ensure_weight_tying,
             ..LoraConfig::default()
         })
     }

@@ -8,6 +8,7 @@ mod lora;
 mod loss;
 pub mod policy;
 pub mod reward;
+mod routers;
 mod source;
 mod unread;
 
@@ -29,6 +30,7 @@ pub use self::completions::{CompletionReading, shortfall as completion_shortfall
 pub use self::data::{Encoded, encoded, held_out};
 pub use self::lora::LoraArgs;
 pub use self::loss::LossArgs;
+pub use self::routers::RouterArgs;
 pub use self::source::{Fetched, Source};
 use crate::dataset::Reading;
 use crate::hub::Hub;
@@ -177,6 +179,7 @@ impl TrainingArgs {
             quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
+            router_aux_loss_coef: None,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -32,6 +32,7 @@ pub struct Source<'a> {
     pub quantise: Option<Quantisation>,
     pub checkpointing: Checkpointing,
     pub weights: WeightType,
+    pub router_aux_loss_coef: Option<f64>,
     pub hub: &'a Hub,
     pub machine: &'a Machine,
 }
@@ -44,16 +45,20 @@ pub struct Fetched {
 }
 
 impl Source<'_> {
-    /// Refuses a type of weights together with adapters, and quantised weights without.
+    /// Refuses a type of weights together with adapters, quantised weights without, and a coefficient below 0.
     ///
     /// # Errors
-    /// Fails for these combinations.
+    /// Fails for these options.
     fn check(&self) -> Result<()> {
         ensure!(
             self.lora.is_none() || self.weights == WeightType::F32,
             "--weights {}: adapters are trained in f32, on a base in the type of --dtype",
             self.weights
         );
+        if let Some(coefficient) = self.router_aux_loss_coef {
+            let fits = coefficient >= 0.0 && coefficient.is_finite();
+            ensure!(fits, "--router-aux-loss-coef {coefficient}: expected a number from 0 up");
+        }
         let trains_adapters = self.lora.is_some() || AdapterFolder::is_alone(self.model);
         if let Some(method) = self.quantise.filter(|_| !trains_adapters) {
             bail!(
@@ -101,6 +106,7 @@ impl Source<'_> {
             lora: self.lora.clone(),
             checkpointing: self.checkpointing,
             weights: self.weights,
+            router_aux_loss_coef: self.router_aux_loss_coef,
             quantise: self.quantise,
             pool: None,
         }
@@ -132,6 +138,7 @@ impl Source<'_> {
             ("random-init", json!(self.random_init)),
             ("lora", json!(self.lora)),
             ("quantize", json!(self.quantise)),
+            ("router-aux-loss-coef", json!(self.router_aux_loss_coef)),
         ];
         Ok(shared.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect())
     }

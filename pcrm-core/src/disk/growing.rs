@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::leads_to;
 use super::sealed;
 use super::whole::{folder_of, sync_dir};
 use crate::error::{Error, Result};
@@ -35,25 +36,20 @@ impl GrowingFile {
     /// process writes them.
     pub fn open(path: &Path, origins: &Origins, group: usize, resume: bool) -> Result<Self> {
         let (lines, notes) = (beside(path, "part"), beside(path, "part.json"));
-        if path.exists() {
-            return Err(Error::file(path, "already exists; expected a new file"));
-        }
-        let begun = lines.exists();
+        let mut file = loop {
+            absent(path)?;
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false);
+            let opened = options.open(&lines).map_err(Error::io(&lines))?;
+            if let Some(file) = locked(path, opened)? {
+                break file;
+            }
+        };
+        // Nothing was decided before the lock: until then, another process could write or finish these lines.
+        let begun = file.metadata().map_err(Error::io(&lines))?.len() > 0;
         if begun && !resume {
             let message = "left by a stopped run; pass --resume to continue it, or remove it";
             return Err(Error::file(&lines, message));
-        }
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&lines).map_err(Error::io(&lines))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::file(&lines, "another process is writing it"));
-            }
-            Err(TryLockError::Error(error)) => {
-                tracing::warn!("{}: cannot be locked ({error})", lines.display())
-            }
         }
         if begun && notes.exists() {
             let (found, _): (Origins, _) = sealed::read(&notes)?;
@@ -97,14 +93,46 @@ impl GrowingFile {
     /// Renames the file to its final name.
     ///
     /// # Errors
-    /// Fails if the disk fails.
+    /// Fails if the disk fails, if the file was deleted or replaced, or if one of the final name was made.
     pub fn finish(self) -> Result<()> {
         let (lines, notes) = (beside(&self.path, "part"), beside(&self.path, "part.json"));
         self.file.sync_all().map_err(Error::io(&lines))?;
+        if !leads_to(&lines, &self.file) {
+            return Err(Error::file(&lines, "was deleted or replaced during the run"));
+        }
+        absent(&self.path)?;
         fs::rename(&lines, &self.path).map_err(Error::io(&self.path))?;
         fs::remove_file(&notes).map_err(Error::io(&notes))?;
         sync_dir(folder_of(&self.path))
     }
+}
+
+/// Refuses a final file that exists.
+fn absent(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => Err(Error::file(path, "already exists; expected a new file")),
+        false => Ok(()),
+    }
+}
+
+/// Locks the opened lines of `path`. Returns `None` if they were finished or removed since they were opened, so that
+/// the file is no longer the one of their name.
+fn locked(path: &Path, file: File) -> Result<Option<File>> {
+    let lines = beside(path, "part");
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::file(&lines, "another process is writing it")),
+        Err(TryLockError::Error(error)) => tracing::warn!("{}: cannot be locked ({error})", lines.display()),
+    }
+    if !leads_to(&lines, &file) {
+        return Ok(None);
+    }
+    // Finished before these lines were made.
+    if path.exists() && file.metadata().map_err(Error::io(&lines))?.len() == 0 {
+        fs::remove_file(&lines).map_err(Error::io(&lines))?;
+        return Ok(None);
+    }
+    Ok(Some(file))
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -174,6 +202,60 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "a1\na2\nb1\nb2\nc1\nc2\n");
         let names = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(names, 1, "temporary files remain");
+        Ok(())
+    }
+
+    /// Protects: a process that opened lines before another one finished them leaves the finished file alone, and so
+    /// does one that made new lines after that.
+    #[test]
+    fn lines_that_were_finished_meanwhile_stay_whole() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("temp"))?;
+        let path = dir.path().join("out.jsonl");
+        let lines = beside(&path, "part");
+        let opened = || {
+            let mut options = OpenOptions::new();
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&lines)
+                .map_err(Error::io(&lines))
+        };
+        let mut file = GrowingFile::open(&path, &origins(1), 1, false)?;
+        file.append("a\n")?;
+        let early = opened()?;
+        file.finish()?;
+        assert!(locked(&path, early)?.is_none(), "the finished file is taken for lines");
+        assert!(locked(&path, opened()?)?.is_none(), "new lines beside the finished file");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\n");
+        assert!(!lines.exists());
+        Ok(())
+    }
+
+    /// Protects: the final name gets the lines of this run alone, and no file of that name is replaced.
+    #[test]
+    fn other_files_are_not_taken_for_the_lines() -> Result<()> {
+        let dir = tempfile::tempdir().map_err(Error::io("temp"))?;
+        let path = dir.path().join("out.jsonl");
+        let lines = beside(&path, "part");
+        let begun = || -> Result<GrowingFile> {
+            let mut file = GrowingFile::open(&path, &origins(1), 1, true)?;
+            file.append("a\n")?;
+            Ok(file)
+        };
+        let write = |path: &Path| fs::write(path, "of another\n").map_err(Error::io(path));
+        let said = |file: GrowingFile| file.finish().err().map(|error| error.to_string()).unwrap_or_default();
+        let file = begun()?;
+        write(&path)?;
+        assert!(said(file).contains("already exists"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "of another\n");
+        fs::remove_file(&path).map_err(Error::io(&path))?;
+        let file = begun()?;
+        fs::remove_file(&lines).map_err(Error::io(&lines))?;
+        write(&lines)?;
+        assert!(said(file).contains("was deleted or replaced"));
+        assert!(!path.exists() && lines.exists());
         Ok(())
     }
 

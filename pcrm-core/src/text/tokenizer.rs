@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokenizers::{Tokenizer as HfTokenizer, TruncationDirection};
 
-pub use self::files::{TOKENIZER, is_tokenizer_file};
+pub use self::files::{TOKENIZER, copy_files, is_tokenizer_file};
 pub use self::pairs::PairForm;
 pub use self::spans::Span;
 pub use self::truncated::TruncatedTokenizer;

@@ -56,6 +56,13 @@ pub struct CalibrateArgs {
     training: TrainingArgs,
 }
 
+/// The default number of parts of the prompts.
+const FOLDS: usize = 5;
+/// The default number of bootstrap samples.
+const BOOTSTRAP: usize = 1000;
+/// The default confidence level.
+const LEVEL: f64 = 0.95;
+
 /// The source of evidence and its weighting.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evidence")]
@@ -68,19 +75,19 @@ struct EvidenceArgs {
     /// instead of using judges
     #[arg(long, value_name = "COLUMN")]
     agreement_field: Option<String>,
-    /// Set β2 of the curve: a number above 0, or `fitted` to fit it with the others (small: bounds rise
+    /// Set β2 of the curves: a number above 0, or `fitted` to fit it with the others (small: bounds rise
     /// steeply where s is near 0; large: bounds are nearly linear in s) [default: the constraint's own]
     #[arg(long, value_name = "X|fitted")]
     beta2: Option<String>,
     /// Split the prompts into N parts: judges of a part, and curves evaluated on it, are fitted on the other
     /// parts
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = FOLDS)]
     folds: usize,
     /// Draw N bootstrap samples of prompts
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = BOOTSTRAP)]
     bootstrap: usize,
     /// Set the confidence level of intervals
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(long, value_name = "P", default_value_t = LEVEL)]
     level: f64,
 }
 
@@ -120,7 +127,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let Encoded { train: sets, sources, warnings, .. } = training.encoded(&tokenizer, pad, max_length)?;
     let judges = Judges { training, evidence, options: &options, tokenizer: &tokenizer };
     let (judges, sets, wins) = judges.wins(sets)?;
-    let priors = priors(&training.machine, Some(&training.model))?;
+    let priors = priors(&training.machine, (!training.random_init).then_some(&training.model))?;
     for form in &mut forms {
         form.unfitted.settle(&priors).with_context(|| format!("--constraint {}", form.name))?;
     }
@@ -160,6 +167,11 @@ impl CalibrateArgs {
             self.training.eval_data.is_empty(),
             "--eval-data: has no effect, as nothing is evaluated; --eval-split leaves out the prompts that pcrm \
              reward holds out"
+        );
+        let waits = ("collective-timeout", true);
+        ensure!(
+            !self.training.steps.processes.changed().contains(&waits),
+            "--collective-timeout has no effect: judges are trained by one process"
         );
         let untrained = [
             (self.temperature, "--temperature"),

@@ -121,6 +121,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         measures: measures(&fitted),
         form,
         scored_by_transformers: model.config().family.scored_by_transformers,
+        own_class: model.decoder().adapters().is_none() && model.config().family.class_code().is_some(),
         ..Card::default()
     };
     card::write(&args.output, &card)?;
@@ -146,7 +147,6 @@ fn check(args: &CalibrateArgs) -> Result<()> {
         args.report.is_none(),
         "--report: --temperature writes no page; run `pcrm eval reward` on the model it writes"
     );
-    ensure!(!args.training.random_init, "--random-init: expected a trained reward model");
     check_output(&args.output)
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use pcrm_core::disk::sealed;
 use pcrm_rl::fingerprint::Fingerprint;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::comparison::Measured;
@@ -13,52 +12,35 @@ use crate::comparison::Measured;
 /// The file of a run's measures, in its folder.
 const MEASURED: &str = "measured.json";
 
-/// The measures of a run, and the column of known probabilities that they were taken against. The column decides
-/// no weights, so it is no part of what identifies the run itself.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Kept {
-    /// The measures.
-    #[serde(flatten)]
-    pub measured: Measured,
-    /// The value of `--probability-field`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probability_field: Option<String>,
+/// Returns the measures in a folder, or `None` if there are none; refuses those of a run with other options
+/// or data, and those against another column of known probabilities. The column decides no weights, so it is
+/// no part of what identifies the run itself.
+///
+/// # Errors
+/// Fails with the first option that differs, or if the file cannot be read or does not match its own hash.
+pub fn read(dir: &Path, question: &Fingerprint, probability_field: Option<&str>) -> Result<Option<Measured>> {
+    let path = dir.join(MEASURED);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (measured, _): (Measured, _) = sealed::read(&path)?;
+    measured.answers(question, dir)?;
+    ensure!(
+        measured.probability_field.as_deref() == probability_field,
+        "{}: was measured with another --probability-field ({}, now {}); name another --output",
+        dir.display(),
+        json!(measured.probability_field),
+        json!(probability_field)
+    );
+    Ok(Some(measured))
 }
 
-impl Kept {
-    /// Returns the measures in a folder, or `None` if there are none; refuses those of a run with other options
-    /// or data, and those against another column.
-    ///
-    /// # Errors
-    /// Fails with the first option that differs, or if the file cannot be read or does not match its own hash.
-    pub fn read(
-        dir: &Path,
-        question: &Fingerprint,
-        probability_field: Option<&str>,
-    ) -> Result<Option<Measured>> {
-        let path = dir.join(MEASURED);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let (kept, _): (Self, _) = sealed::read(&path)?;
-        kept.measured.answers(question, dir)?;
-        ensure!(
-            kept.probability_field.as_deref() == probability_field,
-            "{}: was measured with another --probability-field ({}, now {}); name another --output",
-            dir.display(),
-            json!(kept.probability_field),
-            json!(probability_field)
-        );
-        Ok(Some(kept.measured))
-    }
-
-    /// Writes the measures to a run's folder.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be written.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        Ok(sealed::write(&dir.join(MEASURED), self)?)
-    }
+/// Writes the measures to a run's folder.
+///
+/// # Errors
+/// Fails if the file cannot be written.
+pub fn write(measured: &Measured, dir: &Path) -> Result<()> {
+    Ok(sealed::write(&dir.join(MEASURED), measured)?)
 }
 
 #[cfg(test)]
@@ -74,16 +56,17 @@ mod tests {
             "label": "none", "seed": 3, "constraint": {"kind": "none"}, "question": {"data": "a"},
             "pairs": 7, "measures": {"accuracy": 0.1},
         });
-        let measured: Measured = serde_json::from_value(old.clone()).unwrap();
-        let read = |field: Option<&str>| Kept::read(dir.path(), &measured.question, field);
-        assert_eq!(read(None).unwrap(), None);
+        let mut measured: Measured = serde_json::from_value(old.clone()).unwrap();
+        let question = measured.question.clone();
+        let found = |field: Option<&str>| read(dir.path(), &question, field);
+        assert_eq!(found(None).unwrap(), None);
         sealed::write(&dir.path().join(MEASURED), &old).unwrap();
-        assert_eq!(read(None).unwrap().as_ref(), Some(&measured));
-        let kept = Kept { measured: measured.clone(), probability_field: Some("p".to_owned()) };
-        kept.write(dir.path()).unwrap();
-        assert_eq!(read(Some("p")).unwrap().as_ref(), Some(&measured));
+        assert_eq!(found(None).unwrap().as_ref(), Some(&measured));
+        measured.probability_field = Some("p".to_owned());
+        write(&measured, dir.path()).unwrap();
+        assert_eq!(found(Some("p")).unwrap().as_ref(), Some(&measured));
         for (other, shown) in [(Some("q"), "(\"p\", now \"q\")"), (None, "(\"p\", now null)")] {
-            let refused = read(other).unwrap_err().to_string();
+            let refused = found(other).unwrap_err().to_string();
             assert!(refused.contains(&format!("another --probability-field {shown}; name")), "{refused}");
         }
     }

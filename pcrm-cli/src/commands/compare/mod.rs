@@ -21,7 +21,6 @@ use crate::training::TrainingArgs;
 use crate::training::reward::{self, KeepArgs, RewardArgs};
 use crate::usage::usage;
 use arm::Arm;
-use kept::Kept;
 use probabilities::Probabilities;
 
 /// Options of `pcrm compare`.
@@ -100,27 +99,19 @@ fn one(
     let dir = args.output.join(format!("{}-{seed}", arm.label));
     let run = reward_args(args, arm, seed, dir.clone())?;
     let question = reward::question(&run)?;
-    if let Some(measured) = Kept::read(&dir, &question, args.probability_field.as_deref())? {
+    if let Some(measured) = kept::read(&dir, &question, args.probability_field.as_deref())? {
         tidy(&dir)?;
         say(&format!("already measured: {}", dir.display()));
         return Ok(measured);
     }
     let trained = reward::train(&run, resolved)?;
     let (eval, scores) = trained.scored(run.training.options()?.trainer.micro_tokens)?;
-    let probabilities = probabilities.map(|known| known.of(eval.pairs())).transpose()?;
-    let measured = Measured::new(
-        &arm.label,
-        seed,
-        question,
-        &trained.constraint,
-        eval,
-        &scores,
-        probabilities.as_deref(),
-    )?;
-    let kept = Kept { measured, probability_field: args.probability_field.clone() };
-    kept.write(&dir)?;
+    let known = probabilities.map(|known| known.of(eval.pairs())).transpose()?;
+    let known = args.probability_field.as_deref().zip(known.as_deref());
+    let measured = Measured::new(&arm.label, seed, question, &trained.constraint, eval, &scores, known)?;
+    kept::write(&measured, &dir)?;
     tidy(&dir)?;
-    Ok(kept.measured)
+    Ok(measured)
 }
 
 /// Removes the checkpoints and the temporary files of a killed process.

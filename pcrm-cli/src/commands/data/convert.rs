@@ -12,7 +12,9 @@ use pcrm_core::data::schema::Schema;
 
 use crate::columns::ColumnArgs;
 use crate::dataset::spare_inputs;
+use crate::output::Output;
 use crate::progress::say;
+use crate::terminal;
 
 /// Options of `pcrm data convert`.
 #[derive(Debug, Args)]
@@ -26,9 +28,9 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     to: Schema,
     /// Write this file; the extension sets the format: .jsonl or .json, optionally with .gz or .zst, or
-    /// .parquet
+    /// .parquet; - writes JSON lines to standard output
     #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    output: Output,
     #[command(flatten)]
     columns: ColumnArgs,
 }
@@ -49,12 +51,15 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         "--to {}: cannot be written; expected one of {known}",
         args.to.name()
     );
-    Form::of(&args.output)?;
+    let output = args.output.file();
+    if let Some(path) = output {
+        Form::of(path)?;
+        spare_inputs("--output", path, &args.data)?;
+    }
     ensure!(
         !args.columns.score_margins,
         "--score-margins has no effect here: scores are written as they are"
     );
-    spare_inputs("--output", &args.output, &args.data)?;
     let options = args.columns.options(Ties::Keep)?;
     let mut lines = RecordLines::default();
     let mut losses: BTreeMap<Loss, usize> = BTreeMap::new();
@@ -90,7 +95,10 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
         })
         .collect();
     ensure!(!lines.is_empty(), "no pair can be written as {}\n{}", args.to.name(), messages.join("\n"));
-    lines.write(&args.output)?;
+    match output {
+        Some(path) => lines.write(path)?,
+        None => terminal::result(&String::from_utf8_lossy(lines.as_bytes()))?,
+    }
     messages.iter().for_each(|line| say(line));
     for (loss, count) in &losses {
         say(&format!("lost in {count} of {} pairs: {loss}", lines.len()));
@@ -98,6 +106,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     if losses.is_empty() && refused.is_empty() {
         say("nothing was lost");
     }
-    say(&format!("{} pairs written as {} to {}", lines.len(), args.to.name(), args.output.display()));
+    let place = output.map_or("standard output".to_owned(), |path| path.display().to_string());
+    say(&format!("{} pairs written as {} to {place}", lines.len(), args.to.name()));
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::numbers::share;
 use crate::training::policy::{self, PreferenceArgs};
 use crate::training::reward::KeepArgs;
-use crate::training::{DPO_RATE, Fetched, LoraArgs, Source, StepArgs};
+use crate::training::{DPO_RATE, Fetched, LoraArgs, RouterArgs, Source, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm dpo`.
@@ -60,6 +60,8 @@ pub struct DpoArgs {
     #[command(flatten)]
     pub steps: StepArgs,
     #[command(flatten)]
+    pub routers: RouterArgs,
+    #[command(flatten)]
     pub lora: LoraArgs,
     #[command(flatten)]
     pub keeping: KeepArgs,
@@ -95,6 +97,7 @@ impl DpoArgs {
             quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
+            router_aux_loss_coef: self.routers.router_aux_loss_coef,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -28,7 +28,8 @@ pub struct EvalComparisonsArgs {
 /// seed. Constraints that some folder lacks are left out and reported.
 ///
 /// # Errors
-/// Fails if a file cannot be read, fewer than two constraints are in common, or a run counts twice.
+/// Fails if a file cannot be read, fewer than two constraints are in common, a run counts twice, or the runs were
+/// measured against the probabilities of different columns.
 pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
     let mut all = Vec::new();
     for dir in &args.from {
@@ -44,7 +45,7 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
             serde_json::from_str(&fs::read_to_string(&path).with_context(at)?).with_context(at)?;
         all.push(one);
     }
-    let once = distinct(&args.from, &all);
+    let once = distinct(&args.from, &all).and_then(|()| one_column(&args.from, &all));
     let (whole, left_out) = in_common(all);
     ensure!(
         whole.labels.len() > 1,
@@ -83,6 +84,30 @@ fn distinct(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
                     run.seed
                 );
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that all runs with known probabilities were measured against one column.
+///
+/// # Errors
+/// Fails with the columns of two runs that differ in them.
+fn one_column(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
+    let shown = |column: Option<&str>| column.map_or("unknown".to_owned(), |column| format!("{column:?}"));
+    let mut first = None;
+    for (dir, one) in from.iter().zip(all) {
+        for column in one.runs.iter().filter_map(Measured::known_by) {
+            let (other, before) = *first.get_or_insert((dir, column));
+            ensure!(
+                before == column,
+                "{} and {} were measured against the probabilities of different columns ({} and {}); compare with \
+                 one --probability-field",
+                other.display(),
+                dir.display(),
+                shown(before),
+                shown(column)
+            );
         }
     }
     Ok(())
@@ -154,6 +179,7 @@ mod tests {
             question: Fingerprint::new(),
             pairs: 10,
             measures: BTreeMap::new(),
+            probability_field: None,
         };
         Comparison {
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
@@ -170,6 +196,33 @@ mod tests {
         assert!(said.starts_with("one and two both have the run of b with seed 0"), "{said}");
         all[1].runs.iter_mut().for_each(|run| run.seed = 1);
         assert!(distinct(&from, &all).is_ok());
+    }
+
+    /// Protects: losses against the probabilities of different columns are not put into one table; runs without
+    /// known probabilities have no such loss, and mix with all.
+    #[test]
+    fn known_probabilities_are_of_one_column() {
+        let from = ["one", "two"].map(PathBuf::from);
+        let with = |columns: [Option<&str>; 2]| {
+            let of = |column: Option<&str>| {
+                let mut one = comparison(&["a", "b"]);
+                for run in one.runs.iter_mut().filter(|_| column.is_some()) {
+                    run.measures.insert("cross_entropy".to_owned(), 0.5);
+                    run.probability_field = column.filter(|name| !name.is_empty()).map(str::to_owned);
+                }
+                one
+            };
+            one_column(&from, &columns.map(of)).map_err(|error| error.to_string())
+        };
+        assert_eq!(with([Some("p"), Some("p")]), Ok(()));
+        assert_eq!(with([Some("p"), None]), Ok(()));
+        assert_eq!(with([Some(""), Some("")]), Ok(()));
+        let said = with([Some("p"), Some("q")]).unwrap_err();
+        assert!(
+            said.starts_with("one and two were measured") && said.contains("(\"p\" and \"q\")"),
+            "{said}"
+        );
+        assert!(with([Some(""), Some("q")]).unwrap_err().contains("(unknown and \"q\")"));
     }
 
     /// Protects: one label for two constraints is refused, unless a run fitted their numbers.

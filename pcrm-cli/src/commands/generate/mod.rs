@@ -4,7 +4,7 @@ mod chat;
 mod page;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -21,6 +21,7 @@ use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
 use crate::numbers::positive;
+use crate::output::Output;
 use crate::progress::{Bar, bar, say};
 use crate::usage::usage;
 use crate::{report, terminal};
@@ -37,9 +38,10 @@ pub struct GenerateArgs {
     /// Sample N answers to each prompt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     samples: usize,
-    /// Write to this JSONL file [default: standard output]: a line per answer, in the order of prompts
+    /// Write to this JSONL file, or to standard output for - [default: -]: a line per answer, in the order of
+    /// prompts
     #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    output: Option<Output>,
     /// Continue the interrupted run beside --output
     #[arg(long, requires = "output")]
     resume: bool,
@@ -109,7 +111,8 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     origins.insert("score-with".to_owned(), rewards::identity(&specs)?);
     let of_prompts = digest_of(&prompts, rows.iter().map(|row| &asked[*row]))?;
     origins.insert("prompts".to_owned(), json!(of_prompts));
-    let file = args.output.as_ref().map(|path| GrowingFile::open(path, &origins, args.samples, args.resume));
+    let output = args.file();
+    let file = output.map(|path| GrowingFile::open(path, &origins, args.samples, args.resume));
     let file = file.transpose()?;
     let begun = file.as_ref().map_or(0, GrowingFile::groups).min(prompts.len());
     let decode = |ids: &[u32]| policy.text(ids);
@@ -141,7 +144,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     }
     let progress = match ran {
         Err(pcrm_rl::Error::Interrupted(message)) => {
-            let kept = match &args.output {
+            let kept = match output {
                 Some(_) => "; --resume continues",
                 None => "",
             };
@@ -164,7 +167,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
             count => format!("; {count} were cut off at --max-tokens {}", sampling.max_tokens),
         }
     ));
-    if let Some(path) = &args.output {
+    if let Some(path) = output {
         say(&format!("answers: {}", path.display()));
         let page = page::path(path);
         if args.report && report::write(&page, page::document(path, &policy)) {
@@ -182,20 +185,26 @@ fn ends(policy: &Policy, ids: &std::collections::BTreeSet<u32>) -> String {
 }
 
 impl GenerateArgs {
+    /// Returns the file of the answers, or `None` for standard output.
+    fn file(&self) -> Option<&Path> {
+        self.output.as_ref().and_then(Output::file)
+    }
+
     fn check(&self) -> Result<()> {
         self.sampling.check()?;
         if !self.chat {
             self.prompts.check()?;
         }
-        let page = self.output.as_deref().map(page::path).filter(|_| self.report);
+        let file = self.file();
+        for (option, given) in [("--resume", self.resume), ("--report", self.report)] {
+            ensure!(!given || file.is_some(), "{option}: expected a file as --output, found standard output");
+        }
+        let page = file.map(page::path).filter(|_| self.report);
         ensure!(
-            page.is_none() || page != self.output,
+            page.is_none() || page.as_deref() != file,
             "--output: the page of --report would replace the answers; expected a name that does not end in .html"
         );
-        ensure!(
-            self.output.as_ref() != Some(&self.model),
-            "--output: is the model's folder; expected a file"
-        );
+        ensure!(file != Some(self.model.as_path()), "--output: is the model's folder; expected a file");
         Ok(())
     }
 }

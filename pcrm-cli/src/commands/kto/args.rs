@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::numbers::{real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
-use crate::training::{CompletionReading, DPO_RATE, Fetched, LoraArgs, Source, StepArgs};
+use crate::training::{CompletionReading, DPO_RATE, Fetched, LoraArgs, RouterArgs, Source, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm kto`.
@@ -52,6 +52,8 @@ pub struct KtoArgs {
     pub reading: CompletionReading,
     #[command(flatten)]
     pub steps: StepArgs,
+    #[command(flatten)]
+    pub routers: RouterArgs,
     #[command(flatten)]
     pub lora: LoraArgs,
     #[command(flatten)]
@@ -108,6 +110,7 @@ impl KtoArgs {
             quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
+            router_aux_loss_coef: self.routers.router_aux_loss_coef,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::numbers::{positive, real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
-use crate::training::{Fetched, LoraArgs, Source, StepArgs};
+use crate::training::{Fetched, LoraArgs, RouterArgs, Source, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options shared by all algorithms.
@@ -70,6 +70,8 @@ pub struct OnlineArgs {
     pub columns: ColumnArgs,
     #[command(flatten)]
     pub steps: StepArgs,
+    #[command(flatten)]
+    pub routers: RouterArgs,
     #[command(flatten)]
     pub lora: LoraArgs,
     #[command(flatten)]
@@ -133,6 +135,7 @@ impl OnlineArgs {
             quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
+            router_aux_loss_coef: self.routers.router_aux_loss_coef,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, real};
 use crate::quantize::QuantizeArgs;
+use crate::revision::RevisionArgs;
 use crate::serve::{Close, Connections, Dialect};
 use crate::usage::usage;
 
@@ -38,7 +38,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub storage: QuantizeArgs,
     #[command(flatten)]
-    pub hub: Hub,
+    pub revision: RevisionArgs,
     #[command(flatten)]
     pub machine: Machine,
 }
@@ -122,7 +122,7 @@ pub struct Batching {
     /// Compute at most N texts at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive::<usize>)]
     pub max_batch_requests: usize,
-    /// Wait N milliseconds for more texts before computing a batch
+    /// Wait N milliseconds for more texts before computing a batch that is not full
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub batch_wait: u64,
 }

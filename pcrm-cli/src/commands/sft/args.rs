@@ -10,7 +10,7 @@ use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::share;
 use crate::training::reward::KeepArgs;
-use crate::training::{CompletionReading, Fetched, LoraArgs, SFT_RATE, Source, StepArgs};
+use crate::training::{CompletionReading, Fetched, LoraArgs, RouterArgs, SFT_RATE, Source, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm sft`.
@@ -45,6 +45,8 @@ pub struct SftArgs {
     #[command(flatten)]
     pub steps: StepArgs,
     #[command(flatten)]
+    pub routers: RouterArgs,
+    #[command(flatten)]
     pub lora: LoraArgs,
     #[command(flatten)]
     pub keeping: KeepArgs,
@@ -74,6 +76,7 @@ impl SftArgs {
             quantise: self.lora.quantise(&self.model),
             checkpointing: self.steps.checkpointing(),
             weights: self.steps.weights,
+            router_aux_loss_coef: self.routers.router_aux_loss_coef,
             hub: &self.hub,
             machine: &self.machine,
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Error;
+use pcrm_core::model::config::CLASS_FILE;
 use pcrm_core::model::family::Family;
 use pcrm_core::registry::{self, ConstraintPlugin};
 use pcrm_eval::table::percents;
@@ -134,6 +135,7 @@ impl Record<'_> {
             measures: measures(run),
             form: self.form.clone(),
             scored_by_transformers: self.family.scored_by_transformers,
+            own_class: self.args.output.join(CLASS_FILE).is_file(),
             ..Card::default()
         }
     }

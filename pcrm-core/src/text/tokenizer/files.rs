@@ -88,6 +88,15 @@ pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
+/// Copies all files of a tokenizer to another folder, unchanged.
+///
+/// # Errors
+/// Fails if `from` has no `tokenizer.json`, or if a file cannot be read or written.
+pub fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    let files = read(from)?;
+    write(to, files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())))
+}
+
 /// Reads a JSON file of the folder, if it exists.
 ///
 /// # Errors

@@ -163,10 +163,13 @@ fn files_are_saved_unchanged() {
     let to = tempfile::tempdir().unwrap();
     let to = to.path().join("new/folder");
     tokenizer.save_to(&to).unwrap();
+    let copied = tempfile::tempdir().unwrap();
+    copy_files(from.path(), copied.path()).unwrap();
     let mut names: Vec<&str> = tokenizer.files().map(|(name, _)| name).collect();
     for name in &names {
-        let saved = std::fs::read(to.join(name)).unwrap();
-        assert_eq!(saved, std::fs::read(from.path().join(name)).unwrap(), "{name}");
+        let [want, saved, copied] =
+            [from.path(), &to, copied.path()].map(|dir| std::fs::read(dir.join(name)).unwrap());
+        assert_eq!((&saved, &copied), (&want, &want), "{name}");
     }
     names.sort_unstable();
     assert_eq!(

@@ -1,0 +1,29 @@
+//! `--revision` of commands that fetch models and read no data.
+
+use clap::Args;
+
+use crate::hub::Hub;
+
+/// The revision of models.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Hugging Face Hub")]
+pub struct RevisionArgs {
+    /// Fetch the model at this branch, tag or commit, if it is a repository (org/name)
+    #[arg(long, value_name = "REV", default_value = RevisionArgs::MAIN)]
+    revision: String,
+}
+
+impl RevisionArgs {
+    /// The branch that is fetched by default.
+    pub const MAIN: &str = "main";
+
+    /// Returns the options that name this revision.
+    pub fn of(revision: &str) -> Self {
+        Self { revision: revision.to_owned() }
+    }
+
+    /// Returns the options with which models are fetched.
+    pub fn hub(&self) -> Hub {
+        Hub { revision: self.revision.clone(), data_revision: self.revision.clone() }
+    }
+}
