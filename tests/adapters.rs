@@ -361,7 +361,8 @@ fn a_tied_embedding_is_trained_as_one() -> Result<()> {
         model.restore_from(dir.path())?;
     }
     let golden = folder("qwen2-tied-embedding");
-    let changed = |change: &dyn Fn(&mut Value, &mut BTreeMap<String, HostTensor>) -> Result<()>| {
+    type Tensors = BTreeMap<String, HostTensor>;
+    let changed = |change: &dyn Fn(&mut Value, &mut Tensors) -> Result<()>| {
         let dir = tempfile::tempdir()?;
         let mut settings = serde_json::from_str(&fs::read_to_string(golden.join("adapter_config.json"))?)?;
         let mut tensors = weights::load_file(&golden.join("adapter_model.safetensors"))?;

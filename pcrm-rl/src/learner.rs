@@ -124,7 +124,7 @@ enum Optimiser {
     /// All moments by parameter, in a run with one lane.
     Whole(optim::Optimiser),
     /// This process's slice, in a run with several lanes.
-    Sliced(SlicedAdamW),
+    Sliced(Box<SlicedAdamW>),
 }
 
 impl Optimiser {
@@ -165,7 +165,8 @@ impl<M: Trainable> Learner<M> {
             true => {
                 let collective = std::sync::Arc::clone(lanes.collective());
                 let (adamw, bytes) = (config.adamw, config.bucket_bytes);
-                Optimiser::Sliced(SlicedAdamW::with_buckets(adamw, model.params(), collective, bytes)?)
+                let made = SlicedAdamW::with_buckets(adamw, model.params(), collective, bytes)?;
+                Optimiser::Sliced(Box::new(made))
             }
         };
         let schedule = Schedule {

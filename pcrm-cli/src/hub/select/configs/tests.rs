@@ -67,7 +67,7 @@ fn one_of_several_configs_must_be_named() -> Result<()> {
     let all = repository();
     let train = |name: &str, file: &str| config(name, &[("train", &[file])]);
     let (a, b) = (train("a", "code/a.jsonl"), train("b", "code/b.jsonl"));
-    assert_eq!(data_files(&all, &[b.clone()], None)?, list(&["code/b.jsonl"]));
+    assert_eq!(data_files(&all, std::slice::from_ref(&b), None)?, list(&["code/b.jsonl"]));
     let named = Config { name: "default".to_owned(), ..b.clone() };
     assert_eq!(data_files(&all, &[a.clone(), named.clone()], None)?, list(&["code/b.jsonl"]));
     let marked = Config { default: true, ..a.clone() };
@@ -88,8 +88,8 @@ fn one_of_several_splits_of_a_config_must_be_named() -> Result<()> {
     let all = repository();
     let two = config("two", &[("train_sft", &["train.jsonl"]), ("test_sft", &["test.jsonl"])]);
     let one = Config { default: true, ..config("one", &[("evaluation", &["test.jsonl"])]) };
-    assert_eq!(data_files(&all, &[one.clone()], None)?, list(&["test.jsonl"]));
-    let said = data_files(&all, &[two.clone()], None).unwrap_err().to_string();
+    assert_eq!(data_files(&all, std::slice::from_ref(&one), None)?, list(&["test.jsonl"]));
+    let said = data_files(&all, std::slice::from_ref(&two), None).unwrap_err().to_string();
     assert!(said.contains("name one of train_sft, test_sft (org/name:train_sft)"), "{said}");
     let said = data_files(&all, &[one, two], Some("two")).unwrap_err().to_string();
     assert!(said.contains("name one of two/train_sft, two/test_sft (org/name:two/train_sft)"), "{said}");
