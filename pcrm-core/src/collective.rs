@@ -1,7 +1,8 @@
 //! The processes of one run, and exchanges of tensors and bytes in which all of them take part.
 //!
 //! Every process calls the same operations in the same order, and each operation returns when its result is
-//! complete, except those that are started and waited for later ([`Exchange`]). If another process is gone, the operation fails, and the error names the process if it is known.
+//! complete, except those that are started and waited for later ([`Exchange`]). If another process is gone, the
+//! operation fails, and the error names the process if it is known.
 
 use std::fmt::Debug;
 use std::sync::Arc;
