@@ -13,10 +13,10 @@ use pcrm_core::{Collective, Error, HostTensor, Tensor};
 /// The longest time that a process waits for the others.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a process has brought to an operation: its rank, what it called, and bytes.
+/// The part of one process in an operation: its rank, the operation it called, and its bytes.
 type Brought = (usize, String, Vec<u8>);
 
-/// What the processes have brought to each operation, by its number.
+/// The parts of all processes in each operation, by its number.
 #[derive(Debug, Default)]
 struct Hall {
     brought: Mutex<HashMap<u64, Vec<Brought>>>,

@@ -77,7 +77,7 @@ fn short(run: &Path, reward: bool, adapter: bool) -> Result<String> {
 }
 
 /// Returns true if transformers loads the run's reward model: by a class for its family, which is that of its config,
-/// or of its base's for an adapter, or by the run's own class. A family that cannot be told counts as one without.
+/// or of its base for an adapter, or by the run's own class. Returns false if the family is unknown.
 fn scored_by_transformers(run: &Path, adapter: bool) -> bool {
     if !adapter && run.join(CLASS_FILE).is_file() {
         return true;

@@ -166,7 +166,7 @@ impl Repo {
     }
 }
 
-/// What a path in a cache of repositories tells, be it this cache or another.
+/// A path inside a cache of repositories, this one or another, in its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CachedPath {
     /// The kind of the repository.
