@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 /// The keys under which an object may hold its records.
 pub(super) const LIST_KEYS: &[&str] = &["data", "rows", "records", "examples", "instances", "items", "train"];
 
-/// The elements of an array. As with [`Lines`](super::lines::Lines), an [`Error::Line`] is about one element
-/// unless the iteration ends with it.
+/// The elements of an array. As with [`Lines`](super::lines::Lines), an [`Error::Line`] is about one element,
+/// and any other error ends the iteration.
 pub(super) struct Elements {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
@@ -32,42 +32,57 @@ enum State {
     Ended,
 }
 
-/// Returns the offset of the first record in a text that begins with `head`: after the bracket of an array or
-/// of an object's list. Returns `None` if the text is neither.
-///
-/// # Errors
-/// Fails with a message if another list of objects comes before that list.
-pub(super) fn list_begins(head: &[u8]) -> Result<Option<usize>, String> {
-    let Some(first) = head.iter().position(|byte| !byte.is_ascii_whitespace()) else { return Ok(None) };
-    match head[first] {
-        b'[' => Ok(Some(first + 1)),
-        b'{' => {
-            let (mut scan, mut key, mut begins) = (Scan::default(), &head[..0], 0);
-            let mut before_it: Option<&[u8]> = None;
-            for (at, byte) in head.iter().enumerate().skip(first) {
-                let before = (scan.depth, scan.in_string);
-                scan.feed(*byte);
-                match (before, *byte) {
-                    ((1, false), b'"') => begins = at + 1,
-                    ((1, true), b'"') if !scan.in_string => key = &head[begins..at],
-                    ((1, false), b',') => key = &head[..0],
-                    ((1, false), b'[') => {
-                        let element = head[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace());
-                        match (element == Some(&b'{'), is_list_key(key), before_it) {
-                            (true, true, None) => return Ok(Some(at + 1)),
-                            (true, true, Some(other)) => return Err(two_lists(other, key)),
-                            (true, false, _) => before_it = before_it.or(Some(key)),
-                            (false, ..) => {}
-                        }
+/// Where the records of a text begin, as far as its beginning tells.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// The text is neither an array nor an object with a list.
+    Elsewhere,
+    /// At this offset, after the bracket of an array.
+    Inside(usize),
+    /// At this offset, after the bracket of an object's list, or nowhere because there are two lists. This holds
+    /// only if nothing follows the object: otherwise the object is a record that has a list.
+    IfAlone(Result<usize, String>),
+}
+
+/// Finds the first record in a text that begins with `head`.
+pub(super) fn list_begins(head: &[u8]) -> Begins {
+    let first = head.iter().position(|byte| !byte.is_ascii_whitespace());
+    match first.map(|at| (at, head[at])) {
+        Some((at, b'[')) => Begins::Inside(at + 1),
+        Some((at, b'{')) => list_in_object(head, at),
+        _ => Begins::Elsewhere,
+    }
+}
+
+/// Finds the list in the object that begins at the offset `first`.
+fn list_in_object(head: &[u8], first: usize) -> Begins {
+    let (mut scan, mut key, mut begins) = (Scan::default(), &head[..0], 0);
+    let (mut list, mut before_it) = (None, None);
+    for (at, byte) in head.iter().enumerate().skip(first) {
+        let before = (scan.depth, scan.in_string);
+        scan.feed(*byte);
+        match (before, *byte) {
+            ((1, false), b'"') => begins = at + 1,
+            ((1, true), b'"') if !scan.in_string => key = &head[begins..at],
+            ((1, false), b',') => key = &head[..0],
+            ((1, false), b'[') if list.is_none() => {
+                let element = head[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace());
+                match (element == Some(&b'{'), is_list_key(key)) {
+                    (true, true) => {
+                        list = Some(before_it.map_or(Ok(at + 1), |other| Err(two_lists(other, key))));
                     }
-                    _ if scan.depth == 0 => return Ok(None),
-                    _ => {}
+                    (true, false) => before_it = before_it.or(Some(key)),
+                    (false, _) => {}
                 }
             }
-            Ok(None)
+            _ if scan.depth == 0 => {
+                let alone = head[at + 1..].iter().all(u8::is_ascii_whitespace);
+                return list.filter(|_| alone).map_or(Begins::Elsewhere, Begins::IfAlone);
+            }
+            _ => {}
         }
-        _ => Ok(None),
     }
+    list.map_or(Begins::Elsewhere, Begins::IfAlone)
 }
 
 /// Returns the error for a file with two lists of objects, which is refused as ambiguous.
@@ -100,7 +115,7 @@ fn is_list_key(key: &[u8]) -> bool {
 }
 
 impl Elements {
-    /// Reads the elements after the offset found by [`list_begins`]; `prefix` is the text before them,
+    /// Reads the elements after the offset that [`list_begins`] found; `prefix` is the text before them,
     /// already read from `reader`.
     pub(super) fn behind(
         prefix: &[u8],
@@ -121,6 +136,12 @@ impl Elements {
     fn end(&mut self, error: Error) -> Error {
         self.state = State::Ended;
         error
+    }
+
+    /// Ends the iteration with a fault of the text as a whole.
+    fn fault(&mut self, line: u64, message: impl std::fmt::Display) -> Error {
+        let error = Error::file(&self.path, format!("line {line}: {message}"));
+        self.end(error)
     }
 
     /// Reads the next byte.
@@ -145,9 +166,7 @@ impl Elements {
         loop {
             let line = self.line;
             let Some(byte) = self.byte()? else {
-                let message = "the file ends inside its array; expected a closing ]".to_owned();
-                let error = self.line_error(begins, message);
-                return Err(self.end(error));
+                return Err(self.fault(begins, "the file ends inside its array; expected a closing ]"));
             };
             if scan.outside() && matches!(byte, b',' | b']') {
                 if byte == b']' {
@@ -155,7 +174,7 @@ impl Elements {
                 }
                 if too_long {
                     let message = format!("a record longer than {} bytes; expected less", self.limit);
-                    return Err(self.line_error(begins, message));
+                    return Err(self.fault(begins, message));
                 }
                 if text.is_empty() && byte == b',' {
                     continue;
@@ -193,16 +212,20 @@ impl Elements {
     fn rest(&mut self) -> Result<()> {
         let own = self.key.take();
         let mut scan = Scan::at_depth(usize::from(own.is_some()));
+        let whole = own.as_ref().map_or_else(
+            || "the closing bracket of the array".to_owned(),
+            |key| format!("the object whose list {:?} was read as the records", String::from_utf8_lossy(key)),
+        );
         let own = own.unwrap_or_default();
         let mut key = Vec::new();
         let mut list_begins = false;
         while let Some(byte) = self.byte()? {
             let before = (scan.depth, scan.in_string);
             if before.0 == 0 && !byte.is_ascii_whitespace() {
-                let found = char::from(byte);
-                let message = format!("{found:?} after the closing bracket; expected the end of the file");
-                let error = self.line_error(self.line, message);
-                return Err(self.end(error));
+                let (line, found) = (self.line, char::from(byte));
+                return Err(
+                    self.fault(line, format!("{found:?} after {whole}; expected the end of the file"))
+                );
             }
             if list_begins && byte == b'{' {
                 let error = Error::file(&self.path, two_lists(&own, &key));
@@ -218,9 +241,7 @@ impl Elements {
             }
         }
         if scan.depth > 0 {
-            let message = "the file ends inside its object; expected a closing }".to_owned();
-            let error = self.line_error(self.line, message);
-            return Err(self.end(error));
+            return Err(self.fault(self.line, "the file ends inside its object; expected a closing }"));
         }
         Ok(())
     }

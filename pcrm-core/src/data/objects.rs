@@ -7,6 +7,9 @@ use super::lines::Line;
 use super::scan::Scan;
 use crate::error::{Error, Result};
 
+/// The byte order mark of UTF-8.
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
 /// The layout of the objects in a text that begins with `{`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -53,7 +56,8 @@ pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
     if spread && !is_all && !broken() { Layout::Spread } else { Layout::OnLines }
 }
 
-/// The objects of a text, split at their brackets. An [`Error::Line`] is about one object.
+/// The objects of a text, split at their brackets. An [`Error::Line`] is about one object, and any other error
+/// ends the iteration.
 pub(super) struct Objects {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
@@ -86,8 +90,10 @@ impl Objects {
         }
     }
 
-    fn wrong(&self, line: u64, message: impl Into<String>) -> Error {
-        Error::Line { path: self.path.clone(), line, message: message.into() }
+    /// Ends the iteration with a fault of the text as a whole.
+    fn fault(&mut self, line: u64, message: impl std::fmt::Display) -> Error {
+        self.ended = true;
+        Error::file(&self.path, format!("line {line}: {message}"))
     }
 
     fn next_object(&mut self) -> Result<Option<Line>> {
@@ -97,7 +103,7 @@ impl Objects {
             let Some(byte) = self.byte()? else {
                 return match text.is_empty() && !too_long {
                     true => Ok(None),
-                    false => Err(self.wrong(begins, "the file ends inside an object; expected a closing }")),
+                    false => Err(self.fault(begins, "the file ends inside an object; expected a closing }")),
                 };
             };
             if text.is_empty() && !too_long {
@@ -112,16 +118,22 @@ impl Objects {
             } else if !too_long {
                 text.push(byte);
             }
-            // Text outside brackets is one broken record per line.
+            // Files that were joined keep their byte order marks.
+            if text == BOM {
+                text.clear();
+                continue;
+            }
+            // Text outside brackets is broken, up to the end of its line.
             let ends = if text.first() == Some(&b'{') || too_long { scan.outside() } else { byte == b'\n' };
             if ends && too_long {
                 let message = format!("a record longer than {} bytes; expected less", self.limit);
-                return Err(self.wrong(begins, message));
+                return Err(self.fault(begins, message));
             }
             if ends {
+                let message = "not UTF-8; expected UTF-8 text".to_owned();
                 return String::from_utf8(text)
                     .map(|text| Some(Line { number: begins, text }))
-                    .map_err(|_| self.wrong(begins, "not UTF-8; expected UTF-8 text"));
+                    .map_err(|_| Error::Line { path: self.path.clone(), line: begins, message });
             }
         }
     }

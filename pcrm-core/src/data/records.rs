@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::io::{BufRead, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::arrow_rows::ArrowRows;
 use super::container::{self, Container};
 use super::conversation::kind_of;
-use super::elements::{Elements, LIST_KEYS, list_begins};
+use super::elements::{Begins, Elements, LIST_KEYS, list_begins};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::not_finite::{self, NotFinite};
 use super::objects::{Layout, Objects, layout};
@@ -31,7 +32,8 @@ const HEAD: usize = 1 << 16;
 
 /// The records of a file.
 ///
-/// An [`Error::Line`] is about one record, unless the iteration ends with it.
+/// An [`Error::Line`] is about one record. Any other error ends the iteration: the number of records after it is
+/// unknown.
 pub struct Records {
     path: PathBuf,
     form: Form,
@@ -77,7 +79,12 @@ impl Records {
         let (path, waiting, not_finite) = (path.to_path_buf(), VecDeque::new(), Vec::new());
         let mut records = Self { path, form, waiting, not_finite, left: u64::MAX };
         if let Some(range) = range {
-            records.by_ref().take(usize::try_from(range.start).unwrap_or(usize::MAX)).for_each(drop);
+            for skipped in records.by_ref().take(usize::try_from(range.start).unwrap_or(usize::MAX)) {
+                match skipped {
+                    Ok(_) | Err(Error::Line { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
             records.left = range.end - range.start;
         }
         Ok(records)
@@ -108,7 +115,14 @@ impl Records {
                 let empty = || ((number, Map::new()), Vec::new());
                 Ok(self.waiting.pop_front().unwrap_or_else(empty))
             }
-            Err(message) => Err(Error::Line { path: self.path.clone(), line: number, message }),
+            // Without a line for each record, broken JSON hides where the next one begins.
+            Err(Fault::Broken { line, message }) if !matches!(self.form, Form::OneALine(_)) => {
+                self.left = 0;
+                Err(Error::file(&self.path, format!("line {}: {message}", number + line)))
+            }
+            Err(Fault::Broken { message, .. } | Fault::Unread(message)) => {
+                Err(Error::Line { path: self.path.clone(), line: number, message })
+            }
         }))
     }
 }
@@ -116,7 +130,22 @@ impl Records {
 /// Detects the format of a text from its beginning.
 fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Result<Form> {
     let mut head = container::head(&mut reader, HEAD).map_err(|error| Error::file(path, error))?;
-    if let Some(at) = list_begins(&head).map_err(|message| Error::file(path, message))? {
+    let list = loop {
+        match list_begins(&head) {
+            Begins::Elsewhere => break None,
+            Begins::Inside(at) => break Some(at),
+            Begins::IfAlone(list) => {
+                // An object longer than a record may be is no record.
+                let left = limit.saturating_sub(head.len()).min(head.len());
+                let more = container::head(&mut reader, left).map_err(|error| Error::file(path, error))?;
+                if more.is_empty() {
+                    break Some(list.map_err(|message| Error::file(path, message))?);
+                }
+                head.extend(more);
+            }
+        }
+    };
+    if let Some(at) = list {
         let rest = head.split_off(at);
         let reader = Box::new(Cursor::new(rest).chain(reader));
         return Ok(Form::List(Elements::behind(&head, path.to_path_buf(), reader, limit)));
@@ -159,19 +188,31 @@ impl Iterator for Records {
 
 type Object = (Map<String, Value>, Vec<NotFinite>);
 
+/// The reason why a text holds no objects.
+enum Fault {
+    /// Sound JSON that is no object, or holds a value that cannot be read, such as half of a surrogate pair.
+    Unread(String),
+    /// Broken JSON, with the number of line breaks before the fault.
+    Broken { line: u64, message: String },
+}
+
 /// Parses the objects of a line: one, or several if lines were joined without a line break.
-fn parse(text: &str) -> Result<Vec<Object>, String> {
+fn parse(text: &str) -> Result<Vec<Object>, Fault> {
     // Concatenated files keep their byte order marks.
     let text = text.trim_start_matches('\u{feff}');
     let error = match not_finite::parse(text) {
         Ok((Value::Object(record), found)) => return Ok(vec![(record, found)]),
-        Ok((other, _)) => return Err(format!("{}; expected a JSON object", kind_of(&other))),
+        Ok((other, _)) => {
+            return Err(Fault::Unread(format!("{}; expected a JSON object", kind_of(&other))));
+        }
         Err(error) => error,
     };
     if let Some(glued) = glued(text) {
         return Ok(glued);
     }
     // The parser counts lines within the record, which would mislead beside the file's line number.
+    // A line break in a string is a fault of the line that it ends, although the parser is past it.
+    let line = error.line().saturating_sub(1 + usize::from(error.column() == 0)) as u64;
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or(&said);
     let hint = match text.trim() {
@@ -183,7 +224,9 @@ fn parse(text: &str) -> Result<Vec<Object>, String> {
         text if text.ends_with("},") => "; expected no comma after the object".to_owned(),
         _ => String::new(),
     };
-    Err(format!("broken JSON: {said} (column {}){hint}", error.column()))
+    let message = format!("broken JSON: {said} (column {}){hint}", error.column());
+    let is_sound = serde_json::from_str::<IgnoredAny>(&not_finite::nulled(text).0).is_ok();
+    Err(if is_sound { Fault::Unread(message) } else { Fault::Broken { line, message } })
 }
 
 /// Parses a text of several consecutive objects.

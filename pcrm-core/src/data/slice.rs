@@ -1,8 +1,8 @@
 //! Slices of files by record, in the syntax of the `datasets` library: `train.jsonl[:500]`, `[500:]`,
 //! `[-100:]`, `[10%:20%]`.
 //!
-//! Records are counted from 0, and malformed records count. Percentages are rounded to the nearest record, as
-//! in `datasets`.
+//! Records are counted from 0, and malformed records count. Percentages are rounded to the nearest record, and
+//! halves to the even one, as in `datasets`.
 
 use std::fmt;
 use std::ops::Range;
@@ -60,7 +60,7 @@ impl Bound {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let at = match self {
             Self::Records(at) => at,
-            Self::PerCent(share) => (share as f64 * count as f64 / 100.0).round() as i64,
+            Self::PerCent(share) => (share as f64 * count as f64 / 100.0).round_ties_even() as i64,
         };
         let at = if at < 0 { count.saturating_add(at) } else { at };
         at.clamp(0, count) as u64
@@ -189,7 +189,11 @@ mod tests {
             ("a[:-3]", 10, Some(0..7)),
             ("a[10%:20%]", 240, Some(24..48)),
             ("a[50%:]", 3, Some(2..3)),
-            ("a[-10%:]", 25, Some(22..25)),
+            ("a[-10%:]", 25, Some(23..25)),
+            ("a[:50%]", 25, Some(0..12)),
+            ("a[50%:]", 5, Some(2..5)),
+            ("a[10%:]", 5, Some(0..5)),
+            ("a[10%:30%]", 25, Some(2..8)),
             ("a[:]", 4, Some(0..4)),
             ("a[4:]", 4, None),
             ("a[3:2]", 4, None),

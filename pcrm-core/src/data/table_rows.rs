@@ -109,11 +109,12 @@ impl TableRows {
         }
         let open = self.ended && self.quotes.load(Ordering::Relaxed) % 2 == 1;
         let spans_lines = row.iter().next_back().is_some_and(|cell| cell.contains(&b'\n'));
-        let parsed = match open && spans_lines {
-            true => Err("a quotation mark opens a cell that is never closed".to_owned()),
-            false => self.parse(&row),
-        };
-        Some(match parsed {
+        if open && spans_lines {
+            // The cell holds all rows after it.
+            let message = format!("line {line}: a quotation mark opens a cell that is never closed");
+            return Some(Err(Error::file(&self.path, message)));
+        }
+        Some(match self.parse(&row) {
             Ok(record) => Ok(((line, record), Vec::new())),
             Err(message) => Err(Error::Line { path: self.path.clone(), line, message }),
         })
@@ -247,13 +248,16 @@ mod tests {
         assert!(error.contains("a.csv:2: column 2 (\"b\") is not UTF-8"), "{error}");
     }
 
-    /// Protects: an unclosed quotation mark is reported and does not silently swallow the rest of the file.
+    /// Protects: an unclosed quotation mark refuses the file: the rows after it are not one malformed row.
     #[test]
     fn an_open_quotation_mark_is_refused() {
         let found = read("a,b\n1,2\n3,\"4\n5,6\n7,8\n");
         assert_eq!(found.len(), 2);
         let error = found[1].clone().unwrap_err();
-        assert!(error.starts_with("a.csv:3: a quotation mark opens a cell that is never closed"), "{error}");
+        assert!(
+            error.starts_with("a.csv: line 3: a quotation mark opens a cell that is never closed"),
+            "{error}"
+        );
         // A mark for inches does not open a quotation.
         assert!(read("a,b\n1,5\" pipe\n").iter().all(std::result::Result::is_ok));
     }

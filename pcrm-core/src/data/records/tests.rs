@@ -33,11 +33,13 @@ fn arrays_and_lines_give_the_same_records() {
 fn an_array_that_does_not_close_is_an_error() {
     let records = read("[{\"a\":1},\n{\"a\":");
     assert_eq!(records[0], ok(1, "{\"a\":1}"));
-    assert!(records[1].as_ref().unwrap_err().contains(":2: the file ends inside its array"), "{records:?}");
+    assert!(
+        records[1].as_ref().unwrap_err().contains(": line 2: the file ends inside its array"),
+        "{records:?}"
+    );
 }
 
-/// Protects: objects over several lines, or several on a line, are read as `datasets` reads them; a broken
-/// one among them is reported with its line and the others are kept.
+/// Protects: objects over several lines, or several on a line, are read as `datasets` reads them.
 #[test]
 fn objects_may_be_spread_or_glued() {
     assert_eq!(
@@ -51,10 +53,93 @@ fn objects_may_be_spread_or_glued() {
     // Lines joined without a line break in the middle of a file.
     assert_eq!(read("{\"a\":1}\n{\"a\":2}\u{feff}{\"a\":3}\n").len(), 2);
     assert_eq!(read("{\"a\":1}\n{\"a\":2}{\"a\":3}\n")[1..], [ok(2, "{\"a\":2}"), ok(2, "{\"a\":3}")]);
-    let broken = read("{\n \"a\": 1\n}\n{\n \"a\": x\n}\n{\n \"a\": 2\n}\n{\"a\":");
-    assert_eq!((&broken[0], &broken[2]), (&ok(1, "{\"a\":1}"), &ok(7, "{\"a\":2}")));
-    assert!(broken[1].as_ref().unwrap_err().contains(":4: broken JSON"), "{broken:?}");
-    assert!(broken[3].as_ref().unwrap_err().contains(":10: the file ends inside an object"), "{broken:?}");
+    // Files joined with their byte order marks.
+    assert_eq!(
+        read("{\n\"a\":1\n}\n\u{feff}{\n\"a\":2\n}\n\u{feff}"),
+        [ok(1, "{\"a\":1}"), ok(4, "{\"a\":2}")]
+    );
+}
+
+/// Protects: a fault that hides where the next record begins refuses the file, with its line. One malformed
+/// record would stand for any number of lost ones.
+#[test]
+fn faults_that_hide_records_refuse_the_file() {
+    let (pair, array) = ("{\n \"a\": 1\n}\n", "[{\"a\": 1}, {\"a\": 2}]\n");
+    for (text, kept, expected) in [
+        (format!("{array}{array}"), 2, "line 2: '[' after the closing bracket of the array"),
+        (format!("{array}{{\"a\": 3}}\n"), 2, "line 2: '{' after the closing bracket of the array"),
+        ("[{\"a\": 1},\n{\"a\": 2".to_owned(), 1, "line 2: the file ends inside its array"),
+        ("{\"data\": [{\"a\": 1}]\n".to_owned(), 1, "line 2: the file ends inside its object"),
+        (
+            "[{\"a\": 1},\n{\"a\": \"x},\n{\"b\": 2}]\n".to_owned(),
+            1,
+            "line 2: the file ends inside its array",
+        ),
+        ("[{\"a\": 1},\n{\"a\": \"x},\n{\"b\": y\"}]\n".to_owned(), 1, "line 2: broken JSON"),
+        ("[{\"a\": 1},\n{\"a\": 2}},\n{\"b\": 3}]\n".to_owned(), 1, "line 2: broken JSON"),
+        (format!("{pair}{{\n \"a\": x\n}}\n{pair}"), 1, "line 5: broken JSON"),
+        (format!("{pair}{{\n \"a\": \"x\n}}\n{pair}{{\n \"a\": y\"\n}}\n"), 1, "line 5: broken JSON"),
+        (format!("{pair}{{\n \"a\": 1\n{pair}{pair}"), 1, "line 4: the file ends inside an object"),
+        (format!("{pair} \"a\": 1\n}}\n{pair}"), 1, "line 4: broken JSON"),
+    ] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let mut records: Vec<_> = Records::open(file.path()).unwrap().collect();
+        let error = records.pop().unwrap().unwrap_err();
+        assert!(
+            matches!(error, Error::File { .. }) && error.to_string().contains(expected),
+            "{text}: {error}"
+        );
+        assert!(records.len() == kept && records.iter().all(Result::is_ok), "{text}: {records:?}");
+
+        // A slice that ends before the fault is whole; one that begins after it is refused.
+        let slice = |range: &str| Records::open(&PathBuf::from(format!("{}{range}", file.path().display())));
+        assert!(slice("[:1]").unwrap().all(|record| record.is_ok()), "{text}");
+        let after = slice("[5:]").map(|_| ()).unwrap_err().to_string();
+        assert!(after.contains(expected), "{text}: {after}");
+    }
+}
+
+/// Protects: half of a surrogate pair, which Python writes for a text cut within a character, costs its record
+/// alone: the brackets around it are sound.
+#[test]
+fn unreadable_values_cost_one_record() {
+    for text in ["[{\"a\":1}, {\"a\":\"\\ud83d\"}, {\"a\":3}]", "{\"a\":1}{\"a\":\"\\ud83d\"}\n{\"a\":3}"] {
+        let records = read(text);
+        let texts: Vec<_> =
+            records.iter().map(|record| record.as_ref().ok().map(|(_, text)| &**text)).collect();
+        assert_eq!(texts, [Some("{\"a\":1}"), None, Some("{\"a\":3}")], "{records:?}");
+        assert!(records[1].as_ref().unwrap_err().contains(":1: broken JSON"), "{records:?}");
+    }
+}
+
+/// Protects: records that hold a list under a key such as `examples` are records. Only an object that is alone
+/// in its file is searched for the records of the file.
+#[test]
+fn lists_in_records_are_not_the_records() {
+    let record = |n: usize, long: &str| {
+        format!("{{\"a\":{n},\"items\":[{{\"b\":1}},{{\"b\":2}}],\"long\":\"{long}\"}}")
+    };
+    let long = "x".repeat(3 * HEAD);
+    for long in ["", &long] {
+        let records: Vec<_> = (1..4).map(|n| ok(n as u64, &record(n, long))).collect();
+        let lines: Vec<_> = (1..4).map(|n| record(n, long)).collect();
+        assert!(read(&lines.join("\n")) == records, "one a line, of {} bytes", lines[0].len());
+        let spread: Vec<_> = lines.iter().map(|line| line.replace("],", "],\n")).collect();
+        let found = read(&spread.join("\n"));
+        let texts = found.into_iter().map(|record| record.unwrap().1);
+        assert!(texts.eq(lines.iter().cloned()), "spread, of {} bytes", lines[0].len());
+        assert_eq!(read(&lines[0]), [ok(1, "{\"b\":1}"), ok(1, "{\"b\":2}")], "an object that is alone");
+    }
+    let two = "{\"chat\":[{\"b\":1}],\"items\":[{\"b\":2}]}";
+    assert_eq!(read(&format!("{two}\n{two}\n")), [ok(1, two), ok(2, two)]);
+
+    // An object that is too long for a record is not one, and nothing may follow it.
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{}\n{{\"a\":2}}\n", record(1, &long)).unwrap();
+    let last = Records::open_with(file.path(), HEAD).unwrap().last().unwrap().unwrap_err();
+    let expected = "line 2: '{' after the object whose list \"items\" was read as the records";
+    assert!(matches!(last, Error::File { .. }) && last.to_string().contains(expected), "{last}");
 }
 
 /// Protects: a truncated line is one broken record, regardless of the lines after it.
