@@ -106,6 +106,35 @@ fn comparisons_are_put_together() -> Result<()> {
     )
 }
 
+/// Protects: a pair is measured against the probability of its own record, also where records share a line, and
+/// the column of probabilities is not called unread.
+#[test]
+fn probabilities_are_those_of_their_records() -> Result<()> {
+    let world = World::new()?;
+    let mut lines = world.lines("test.jsonl")?;
+    for (at, line) in lines.iter_mut().enumerate() {
+        line["p"] = (0.55 + 0.4 * (at % 7) as f64 / 6.0).into();
+    }
+    world.write("p.jsonl", &lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    world.write("p.json", &Value::Array(lines).to_string())?;
+    let mut measured = Vec::new();
+    for data in ["p.jsonl", "p.json"] {
+        let compare = format!(
+            "compare --model base --data train.jsonl --eval-data {data} --max-steps 2 --seeds 1 \
+             --constraint none --constraint length_ratio --probability-field p --output of-{data}"
+        );
+        let output = world.command(&compare)?.output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        let said = stderr(&output);
+        let of_file = |line: &str| line.contains(&format!("{data} (")) && line.ends_with("; not read: row");
+        ensure!(said.lines().any(of_file), "{said}");
+        measured.push(comparison(&world, &format!("of-{data}"))?["runs"][0]["measures"].clone());
+    }
+    ensure!(measured[0]["cross_entropy"].is_f64(), "{}", measured[0]);
+    ensure!(measured[0] == measured[1], "{} and {}", measured[0], measured[1]);
+    Ok(())
+}
+
 /// Protects: impossible comparisons are refused before anything is trained.
 #[test]
 fn nothing_to_compare_is_told() -> Result<()> {

@@ -103,6 +103,33 @@ fn given_scores_and_models_say_the_same() -> Result<()> {
     )
 }
 
+/// Protects: a JSON array on one line, as `json.dump` writes it, gives the figures of the same JSON lines: its
+/// records keep their subsets, and match the rows that `pcrm score` wrote.
+#[test]
+fn records_on_one_line_keep_their_columns() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let mut rows = world.lines("test.jsonl")?;
+    for (at, row) in rows.iter_mut().enumerate() {
+        row["topic"] = ["sea", "road"][at % 2].into();
+    }
+    world.write("rows.jsonl", &lines(&rows))?;
+    world.write("rows.json", &Value::from(rows).to_string())?;
+    world.run("score --model rm --data rows.json --output scored.jsonl")?;
+    let of = |data: &str| {
+        let options = "--subset-field topic --compare scored.jsonl --no-cache";
+        report(&world, &format!("--model rm --data {data} {options}"))
+    };
+    let (spread, joined) = (of("rows.jsonl")?, of("rows.json")?);
+    ensure!(joined["subsets"].as_array().map(Vec::len) == Some(2), "{}", joined["subsets"]);
+    for pointer in ["/accuracy", "/subsets", "/compared/comparison/mcnemar"] {
+        let (lines, array) = (spread.pointer(pointer), joined.pointer(pointer));
+        let (lines, array) = lines.zip(array).with_context(|| format!("{pointer} is absent"))?;
+        ensure!(alike(lines, array), "{pointer}: {lines} of lines, {array} of an array");
+    }
+    Ok(())
+}
+
 /// Protects: benchmarks with lists of answers and human scores of single answers are scored by a model and
 /// measured.
 #[test]

@@ -1,22 +1,28 @@
 //! Records of data files as JSON objects, with access to columns by name.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use pcrm_core::data::records::Records;
+use pcrm_core::data::report::Origin;
 use serde_json::{Map, Value};
 
 /// A record of a file, as a JSON object.
 pub type Record = Map<String, Value>;
 
-/// Reads the records of a file with their first lines. Broken records are skipped, since the data loader
-/// reports them.
-pub fn records(path: &Path) -> Result<Vec<(u64, Record)>> {
-    let mut records = Vec::new();
-    for record in Records::open(path)? {
-        records.extend(record);
-    }
-    Ok(records)
+/// Reads the records of a file with their places, which are those of the data loader's rows. Broken records are
+/// skipped, since the data loader reports them.
+///
+/// # Errors
+/// Fails if the file cannot be opened.
+pub fn records(path: &Path) -> Result<impl Iterator<Item = (Origin, Record)>> {
+    let file: Arc<Path> = Arc::from(path);
+    let placed = move |(record, read): (u64, pcrm_core::Result<_>)| {
+        let (line, fields) = read.ok()?;
+        Some((Origin { file: file.clone(), line, record }, fields))
+    };
+    Ok((1..).zip(Records::open(path)?).filter_map(placed))
 }
 
 /// Finds a column by name, or a value by JSON pointer (a name that begins with /).
@@ -25,6 +31,14 @@ pub fn find<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     let value = record.get(&first.replace("~1", "/").replace("~0", "~"))?;
     if rest.is_empty() { Some(value) } else { value.pointer(&format!("/{rest}")) }
+}
+
+/// Returns the column that `field` names, or in which its JSON pointer begins.
+pub fn column(field: &str) -> String {
+    match field.strip_prefix('/') {
+        Some(pointer) => pointer.split('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~"),
+        None => field.to_owned(),
+    }
 }
 
 /// Finds the column named by an option; the error lists the keys of the record.
@@ -60,5 +74,15 @@ mod tests {
         assert_eq!(find(&record, "/scores/a.b"), Some(&json!(1)));
         assert_eq!(find(&record, "/scores/c~1d/1"), Some(&json!(3)));
         assert_eq!(find(&record, "scores.a"), None);
+    }
+
+    /// Protects: a JSON pointer reads the column in which it begins.
+    #[test]
+    fn pointers_begin_in_a_column() {
+        for (field, expected) in
+            [("share", "share"), ("/votes/share", "votes"), ("/a~1b~0/c", "a/b~"), ("/votes", "votes")]
+        {
+            assert_eq!(column(field), expected, "{field}");
+        }
     }
 }

@@ -125,6 +125,7 @@ pub(super) fn load<R: Reader>(
                 Some(record) => {
                     rows += 1;
                     let record = record.map(|numbered| (numbered, records.not_finite()));
+                    let record = (rows as u64, record);
                     read_one(record, &file, &mut schema, &mut seen, options, reader, &mut out)?;
                     false
                 }
@@ -209,7 +210,7 @@ fn nothing_kept(report: &Report) -> Error {
 }
 
 fn read_one<R: Reader>(
-    record: Result<((u64, Record), &[NotFinite])>,
+    (number, record): (u64, Result<((u64, Record), &[NotFinite])>),
     file: &Arc<Path>,
     schema: &mut Option<Schema>,
     seen: &mut Seen,
@@ -217,7 +218,7 @@ fn read_one<R: Reader>(
     reader: &mut R,
     out: &mut Vec<ReadRow<R::Row>>,
 ) -> Result<()> {
-    let at = |line| Origin { file: file.clone(), line };
+    let at = |line| Origin { file: file.clone(), line, record: number };
     let ((line, source), not_finite) = match record {
         Ok(record) => record,
         Err(Error::Line { line, message, .. }) => {

@@ -26,6 +26,7 @@ pub mod lines;
 mod load;
 mod not_finite;
 mod objects;
+mod origin;
 pub mod output;
 pub mod overlap;
 mod parquet_rows;

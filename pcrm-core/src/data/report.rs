@@ -7,29 +7,9 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+pub use super::origin::Origin;
 use super::schema::Schema;
 use super::survey::Finding;
-
-/// The file and line of a record.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin {
-    /// The file.
-    pub file: Arc<Path>,
-    /// The line, from 1.
-    pub line: u64,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
-
-impl Serialize for Origin {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 /// The treatment of a record that cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -129,6 +109,9 @@ pub struct LeftOut {
     pub count: usize,
     /// The line of the first record.
     pub first_line: u64,
+    /// The number of the first record in its file.
+    #[serde(skip)]
+    pub first_record: u64,
     /// The fault in the first record and the expected content.
     pub first_message: String,
 }
@@ -187,10 +170,9 @@ impl Report {
     pub fn left_out(&self) -> Vec<Reason> {
         let mut reasons: BTreeMap<ProblemKind, Reason> = BTreeMap::new();
         for file in &self.files {
-            for (&kind, LeftOut { count, first_line, first_message }) in &file.left_out {
-                let first = Origin { file: file.file.clone(), line: *first_line };
-                let reason = || Reason { kind, count: 0, first, message: first_message.clone() };
-                reasons.entry(kind).or_insert_with(reason).count += count;
+            for (&kind, left_out) in &file.left_out {
+                let reason = || Reason { count: 0, ..file.reason(kind, left_out) };
+                reasons.entry(kind).or_insert_with(reason).count += left_out.count;
             }
         }
         reasons.into_values().collect()
@@ -222,6 +204,7 @@ impl Report {
                 || LeftOut {
                     count: 1,
                     first_line: problem.origin.line,
+                    first_record: problem.origin.record,
                     first_message: problem.message.clone(),
                 },
             );
@@ -246,6 +229,16 @@ impl FileReport {
     pub(super) fn new(file: Arc<Path>) -> Self {
         Self { file, schema: None, rows: 0, kept: 0, left_out: BTreeMap::new(), unread: Vec::new() }
     }
+
+    /// Returns the place of the first of these records of the file.
+    pub(super) fn first(&self, left_out: &LeftOut) -> Origin {
+        Origin { file: self.file.clone(), line: left_out.first_line, record: left_out.first_record }
+    }
+
+    fn reason(&self, kind: ProblemKind, left_out: &LeftOut) -> Reason {
+        let message = left_out.first_message.clone();
+        Reason { kind, count: left_out.count, first: self.first(left_out), message }
+    }
 }
 
 impl fmt::Display for FileReport {
@@ -258,10 +251,8 @@ impl fmt::Display for FileReport {
             write!(f, " ({schema})")?;
         }
         write!(f, ": {} {kept}", self.kept)?;
-        for (at, (&kind, LeftOut { count, first_line, first_message })) in self.left_out.iter().enumerate() {
-            let first = Origin { file: self.file.clone(), line: *first_line };
-            let reason = Reason { kind, count: *count, first, message: first_message.clone() };
-            write!(f, "{} {reason}", if at == 0 { ';' } else { ',' })?;
+        for (at, (&kind, left_out)) in self.left_out.iter().enumerate() {
+            write!(f, "{} {}", if at == 0 { ';' } else { ',' }, self.reason(kind, left_out))?;
         }
         match self.unread.len() {
             0 => Ok(()),

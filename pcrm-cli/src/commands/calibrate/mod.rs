@@ -23,6 +23,7 @@ use self::result::{Calibrated, Calibrations};
 use crate::dataset::padding;
 use crate::priors::priors;
 use crate::progress::say;
+use crate::record::column;
 use crate::training::{Encoded, TrainingArgs};
 use crate::usage::usage;
 use crate::{report, terminal};
@@ -117,7 +118,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let mut forms = usage(Form::of_all(&args.constraint, evidence))?;
     usage(args.check_output(&forms))?;
     let mut training = args.training.fetched()?;
-    training.reading.columns.elsewhere.extend(evidence.agreement_field.as_deref().map(agreement::column));
+    training.reading.columns.elsewhere.extend(evidence.agreement_field.as_deref().map(column));
     let training = &training;
     let at = || format!("--model {}", training.model.display());
     let model = ModelConfig::from_dir(&training.model).with_context(at)?;

@@ -17,6 +17,7 @@ use crate::comparison::{Comparison, Measured};
 use crate::config;
 use crate::numbers::positive;
 use crate::progress::say;
+use crate::record::column;
 use crate::training::TrainingArgs;
 use crate::training::reward::{self, KeepArgs, RewardArgs};
 use crate::usage::usage;
@@ -63,7 +64,9 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
     usage(evaluates.then_some(()).context("nothing to compare on: expected --eval-split or --eval-data"))?;
     args.training.options()?;
     let arms = usage(Arm::all(&args.constraints))?;
-    let args = &CompareArgs { training: args.training.fetched()?, ..args.clone() };
+    let mut training = args.training.fetched()?;
+    training.reading.columns.elsewhere.extend(args.probability_field.as_deref().map(column));
+    let args = &CompareArgs { training, ..args.clone() };
     let held = FolderLock::take(&args.output).context("--output")?;
     sweep_own(&args.output)?;
     let probabilities = match &args.probability_field {

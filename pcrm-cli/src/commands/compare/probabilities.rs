@@ -1,19 +1,19 @@
 //! Known probabilities of preferences, from a column of the data.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use pcrm_core::data::encode::EncodedPair;
 use pcrm_core::data::files::data_files;
+use pcrm_core::data::report::Origin;
 
 use crate::record::{named, records};
 use crate::training::TrainingArgs;
 
-/// The probability of each record that may be held out, by file and line.
+/// The probability of each record that may be held out.
 #[derive(Debug)]
 pub struct Probabilities {
-    known: HashMap<(PathBuf, u64), f64>,
+    known: HashMap<Origin, f64>,
 }
 
 impl Probabilities {
@@ -26,8 +26,8 @@ impl Probabilities {
         let from = if args.eval_data.is_empty() { &args.data } else { &args.eval_data };
         let mut known = HashMap::new();
         for file in data_files(from)? {
-            for (line, record) in records(&file)? {
-                let at = || format!("{}:{line}", file.display());
+            for (origin, record) in records(&file)? {
+                let at = || origin.to_string();
                 let value = named(&record, field, "--probability-field").with_context(at)?;
                 let Some(p) = value.as_f64().filter(|p| (0.0..=1.0).contains(p)) else {
                     bail!(
@@ -35,7 +35,7 @@ impl Probabilities {
                         at()
                     );
                 };
-                known.insert((file.clone(), line), p);
+                known.insert(origin, p);
             }
         }
         Ok(Self { known })
@@ -47,8 +47,7 @@ impl Probabilities {
     /// Fails if a pair is from another file.
     pub fn of<'a>(&self, pairs: impl Iterator<Item = EncodedPair<'a>>) -> Result<Vec<f64>> {
         let of = |pair: EncodedPair<'_>| {
-            let place = (pair.origin.file.to_path_buf(), pair.origin.line);
-            self.known.get(&place).copied().with_context(|| pair.origin.to_string())
+            self.known.get(pair.origin).copied().with_context(|| pair.origin.to_string())
         };
         pairs.map(of).collect()
     }

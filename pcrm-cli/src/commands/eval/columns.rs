@@ -1,7 +1,6 @@
 //! Columns of the raw records that the data loaders do not return.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use pcrm_core::data::report::Origin;
@@ -25,7 +24,7 @@ pub struct Columns {
 /// The columns of all records of some files.
 #[derive(Debug, Default)]
 pub struct ColumnsByOrigin {
-    by_line: HashMap<(PathBuf, u64), Option<Columns>>,
+    known: HashMap<Origin, Option<Columns>>,
 }
 
 impl ColumnsByOrigin {
@@ -33,27 +32,21 @@ impl ColumnsByOrigin {
     ///
     /// # Errors
     /// Fails, with file and line, if a named column is missing.
-    pub fn add(
-        &mut self,
-        path: &Path,
-        records: &[(u64, Record)],
-        fields: &GivenFields,
-        keys: &mut Keys,
-    ) -> Result<()> {
-        for (line, record) in records {
-            let subset = fields.subset(record).with_context(|| format!("{}:{line}", path.display()))?;
+    pub fn add(&mut self, records: &[(Origin, Record)], fields: &GivenFields, keys: &mut Keys) -> Result<()> {
+        for (origin, record) in records {
+            let subset = fields.subset(record).with_context(|| origin.to_string())?;
             let key = keys.key(subset.as_deref(), id(record).as_deref());
             let columns = Columns { key, subset, judged: judged(record) };
-            // Two records on one line cannot be told apart.
-            let place = self.by_line.entry((path.to_path_buf(), *line));
+            // The rows of a file that is given twice cannot be told apart.
+            let place = self.known.entry(origin.clone());
             place.and_modify(|columns| *columns = None).or_insert(Some(columns));
         }
         Ok(())
     }
 
-    /// Returns the columns of the record at this place, unless it shares the line with another.
+    /// Returns the columns of the record at this place, unless its file is given twice.
     pub fn at(&self, origin: &Origin) -> Option<&Columns> {
-        self.by_line.get(&(origin.file.to_path_buf(), origin.line))?.as_ref()
+        self.known.get(origin)?.as_ref()
     }
 }
 

@@ -6,7 +6,7 @@ mod trained;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use pcrm_core::data::encode;
 use pcrm_core::data::preference::Ties;
@@ -32,6 +32,7 @@ use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
 use crate::terminal;
+use crate::usage::usage;
 use crate::warnings::Warnings;
 
 /// Options of `pcrm eval dpo`.
@@ -89,6 +90,7 @@ Examples:
 /// # Errors
 /// Fails if an option or a file is invalid; nothing is written then.
 pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
+    usage(args.check())?;
     let mut warnings = Warnings::default();
     let backend = args.machine.open()?;
     let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
@@ -179,6 +181,22 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
 }
 
 impl EvalDpoArgs {
+    /// Checks the options that can be checked without a model or data.
+    fn check(&self) -> Result<()> {
+        self.reading.check()?;
+        if let Some(beta) = self.beta {
+            ensure!(
+                beta > 0.0 && beta.is_finite(),
+                "--beta {beta}: expected a positive number; a β of 0 or below gives other preferences than the \
+                 policy has"
+            );
+        }
+        if let Some(constraint) = &self.constraint {
+            crate::constraint::read(constraint)?;
+        }
+        Ok(())
+    }
+
     /// Returns the folder of the reference, or `None` for no reference.
     fn reference_dir(&self, trained: &Trained, config: &PreferenceConfig) -> Result<Option<PathBuf>> {
         match self.reference.as_deref() {

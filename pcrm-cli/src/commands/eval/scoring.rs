@@ -10,7 +10,7 @@ use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::{self, EncodeReport, EncodedComparison, EncodedSet};
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{AnswerSet, Ties};
-use pcrm_core::data::report::Report;
+use pcrm_core::data::report::{Origin, Report};
 use pcrm_core::model::{Scores, ScoringModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::tree::within_budget;
@@ -79,7 +79,7 @@ impl Scoring<'_> {
         let mut keys = Keys::default();
         let (mut pair_files, mut ratings) = (Vec::new(), None);
         for path in &data_files(self.data)? {
-            let records = records(path)?;
+            let records: Vec<_> = records(path)?.collect();
             if records.first().is_some_and(|(_, record)| answers::is_set(record, self.fields)) {
                 let room = self.reading.columns.limit.map_or(usize::MAX, |limit| limit - rows.sets.len());
                 let used = &records[..room.min(records.len())];
@@ -91,7 +91,7 @@ impl Scoring<'_> {
                     self.read_sets(path, used, &mut keys, &mut rows, warnings)?;
                 }
             } else {
-                rows.columns.add(path, &records, self.fields, &mut keys)?;
+                rows.columns.add(&records, self.fields, &mut keys)?;
                 ratings = ratings.or(records.first().and_then(|(_, record)| answers::ratings(record)));
                 pair_files.push(path.clone());
             }
@@ -112,15 +112,15 @@ impl Scoring<'_> {
     fn read_sets(
         &self,
         path: &Path,
-        records: &[(u64, Record)],
+        records: &[(Origin, Record)],
         keys: &mut Keys,
         rows: &mut Rows,
         warnings: &mut Warnings,
     ) -> Result<()> {
         let before = rows.sets.len();
         let mut first_left_out = None;
-        for (line, record) in records {
-            let at = || format!("{}:{line}", path.display());
+        for (origin, record) in records {
+            let at = || origin.to_string();
             let subset = self.fields.subset(record).with_context(at)?;
             let key = keys.key(subset.as_deref(), super::fields::id(record).as_deref());
             match answers::read(record, self.fields).with_context(at) {

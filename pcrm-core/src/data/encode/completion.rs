@@ -117,7 +117,7 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
         TrainOn::Assistant => {
             let is_text = |row: &&R| !row.as_ref().completion.is_conversation();
             if let Some(row) = rows.iter().find(is_text) {
-                let Origin { file, line } = &row.as_ref().origin;
+                let Origin { file, line, .. } = &row.as_ref().origin;
                 let message = "a plain text has no assistant's turns to train on; expected a conversation";
                 return Err(Error::Line {
                     path: file.to_path_buf(),

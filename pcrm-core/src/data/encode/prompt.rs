@@ -66,7 +66,7 @@ pub fn encode_prompts(
         let ids = prompt_ids(&prompt.prompt, tokenizer)
             .map_err(|error| located(error, &prompt.origin, &prompt.prompt, tokenizer))?;
         if ids.is_empty() {
-            let Origin { file, line } = &prompt.origin;
+            let Origin { file, line, .. } = &prompt.origin;
             let message = "the prompt has no tokens; expected at least one".to_owned();
             return Err(Error::Line { path: file.to_path_buf(), line: *line, message });
         }
@@ -103,7 +103,7 @@ mod tests {
     use crate::data::survey::testing::tokenizer;
 
     fn prompt(prompt: Content) -> Prompt {
-        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line: 3 };
+        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line: 3, record: 3 };
         Prompt { origin, prompt, columns: serde_json::Map::new() }
     }
 

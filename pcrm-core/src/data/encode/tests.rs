@@ -19,7 +19,7 @@ fn tokenizer(name: &str) -> Tokenizer {
 }
 
 fn origin(line: u64) -> Origin {
-    Origin { file: Arc::from(Path::new("pairs.jsonl")), line }
+    Origin { file: Arc::from(Path::new("pairs.jsonl")), line, record: line }
 }
 
 fn pair(prompt: Option<&str>, chosen: &str, rejected: &str) -> AnswerSet {

@@ -21,6 +21,18 @@ fn messages(content: &Content) -> Vec<(&str, &str)> {
     turns.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())).collect()
 }
 
+/// Records that share a line are told apart by their number, which counts broken records too.
+#[test]
+fn records_on_one_line_have_numbers() {
+    let pair = |answer: &str| format!(r#"{{"prompt": "q", "chosen": "{answer}", "rejected": "z"}}"#);
+    let text = format!(r#"[{}, {{"prompt": "q"}}, {}, {}]"#, pair("a"), pair("b"), pair("c"));
+    let (kept, report) = load_text(&text, Strictness::Skip).unwrap();
+    let places: Vec<_> = kept.iter().map(|set| (set.origin.line, set.origin.record)).collect();
+    assert_eq!(places, [(1, 1), (1, 3), (1, 4)]);
+    let left_out = &report.left_out()[0].first;
+    assert_eq!((left_out.line, left_out.record), (1, 2));
+}
+
 /// One file with every fault: valid records are kept, the others are counted by reason with their line.
 #[test]
 fn flaws_are_counted_by_reason() {

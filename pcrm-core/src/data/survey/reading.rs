@@ -1,9 +1,7 @@
 //! Findings about reading: the records left out and the reasons.
 
-use std::sync::Arc;
-
 use super::finding::{Finding, Severity, Tally, many, percent};
-use crate::data::report::{Origin, ProblemKind, Report, Strictness};
+use crate::data::report::{ProblemKind, Report, Strictness};
 
 /// The share of malformed records from which they are an error: the file probably has another format.
 pub const TOO_MANY_MALFORMED: f64 = 0.1;
@@ -55,8 +53,7 @@ fn tally(report: &Report, kind: ProblemKind) -> Tally {
     for file in &report.files {
         if let Some(left_out) = file.left_out.get(&kind) {
             tally.count += left_out.count;
-            let first = || Origin { file: Arc::clone(&file.file), line: left_out.first_line };
-            tally.first.get_or_insert_with(first);
+            tally.first.get_or_insert_with(|| file.first(left_out));
         }
     }
     tally

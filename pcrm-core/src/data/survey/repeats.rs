@@ -1,7 +1,6 @@
 //! Finds repeated pairs and prompts, contradictory pairs, and held-out data that are also training data.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
 use serde::Serialize;
 
@@ -9,6 +8,7 @@ use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::encode::{EncodedSet, pairs};
 use crate::data::preference::Verdict;
 use crate::data::prompt_id::{PairId, PromptId};
+use crate::data::report::Origin;
 
 /// The share of repeated pairs above which a warning is issued.
 const MANY_REPEATED: f64 = 0.01;
@@ -46,7 +46,7 @@ impl Repeats {
     pub fn of(sets: &[EncodedSet]) -> Self {
         let mut repeats = Self::default();
         let mut seen: HashSet<PairId> = HashSet::new();
-        let mut prompts: HashMap<PromptId, (&Path, u64, Option<u32>)> = HashMap::new();
+        let mut prompts: HashMap<PromptId, (&Origin, Option<u32>)> = HashMap::new();
         let mut places = HashSet::new();
         for pair in pairs(sets) {
             repeats.pairs += 1;
@@ -60,7 +60,7 @@ impl Repeats {
             if preferred {
                 seen.insert(content);
             }
-            let place = (&*pair.origin.file, pair.origin.line, pair.in_set.map(|place| place.set));
+            let place = (pair.origin, pair.in_set.map(|place| place.set));
             let first = *prompts.entry(content.prompt).or_insert(place);
             if first != place && places.insert(place) {
                 repeats.prompts_again.add(pair.origin);
@@ -196,6 +196,8 @@ mod tests {
 
     use super::super::testing::{encoded, find, tokenizer};
     use super::*;
+    use crate::data::encode::{EncodeOptions, encode_sets};
+    use crate::data::preference::{Strictness, load_preferences};
 
     fn pair(prompt: &str, chosen: &str, rejected: &str) -> Value {
         json!({"prompt": prompt, "chosen": chosen, "rejected": rejected})
@@ -233,6 +235,17 @@ mod tests {
         assert_eq!(line("contradicted"), (Severity::Warning, 1, 4));
         assert_eq!(line("prompts_again"), (Severity::Note, 3, 2));
         assert_eq!(repeats.prompts, 2);
+    }
+
+    /// Protects: records are told apart by their number, not by their line, which they may share.
+    #[test]
+    fn records_on_one_line_repeat_a_prompt() {
+        let records: Vec<Value> = ["a", "b", "c"].map(|chosen| pair("q", chosen, "z")).into();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), Value::Array(records).to_string()).unwrap();
+        let (sets, _) = load_preferences(&[file.path().to_path_buf()], Strictness::Skip).unwrap();
+        let (sets, _) = encode_sets(&sets, &tokenizer("plain"), &EncodeOptions::new(None)).unwrap();
+        assert_eq!(Repeats::of(&sets).prompts_again.count, 2);
     }
 
     /// Protects: the pairs of one ranked set share their prompt by design and are not repetitions; two sets

@@ -11,7 +11,7 @@ use crate::data::survey::testing::{changed, tokenizer};
 fn completion(row: &Json) -> Completion {
     let content = |key: &str| row.get(key).map(|value| Content::from_value(value).unwrap());
     Completion {
-        origin: Origin { file: Arc::from(Path::new("rows.jsonl")), line: 1 },
+        origin: Origin { file: Arc::from(Path::new("rows.jsonl")), line: 1, record: 1 },
         prompt: content("prompt"),
         completion: content("completion")
             .or_else(|| content("text"))
