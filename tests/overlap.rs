@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, ensure};
 use pcrm_core::collective::{Exchange, Joined};
 use pcrm_core::model::{ModelConfig, RewardModel};
-use pcrm_core::optim::BUCKET_BYTES;
+use pcrm_core::optim::{BUCKET_BYTES, StatePlace};
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::{Backend, Collective, DType, Device, HostTensor, Params, Ready, Tensor};
 use pcrm_rl::learner::Learner;
@@ -52,11 +52,16 @@ fn weights(params: &Params) -> Result<BTreeMap<String, Vec<u32>>> {
 }
 
 /// Trains on steps of many items, of one, and of many; a loss that is not finite in between changes nothing.
-fn trained(plugin: &BackendPlugin, collective: &Arc<dyn Collective>, bytes: usize) -> Result<Left> {
+fn trained(
+    plugin: &BackendPlugin,
+    collective: &Arc<dyn Collective>,
+    bytes: usize,
+    place: StatePlace,
+) -> Result<Left> {
     let backend = open(plugin, collective)?;
     let mut data = pairs(40, 1, r#"{"kind": "fixed", "bound": 3}"#)?;
     data.sets[20].comparisons[0].margin = Some(f32::INFINITY);
-    let trainer = TrainerConfig { lanes: LANES, bucket_bytes: bytes, ..config() };
+    let trainer = TrainerConfig { lanes: LANES, bucket_bytes: bytes, optimizer_states: place, ..config() };
     let mut learner = Learner::new(&backend, &model(&backend)?, &trainer, 3)?;
     let objective = objective(RewardConfig { ignore_margin: false, ..RewardConfig::default() });
     let mut lines = Vec::new();
@@ -85,7 +90,9 @@ fn trained(plugin: &BackendPlugin, collective: &Arc<dyn Collective>, bytes: usiz
 fn buckets_and_processes_change_no_bit() -> Result<()> {
     for plugin in registry::all::<BackendPlugin>() {
         println!("on {}, cpu", plugin.name);
-        let run = |world, bytes| together(world, |collective| trained(plugin, &collective, bytes));
+        let run = |world, bytes| {
+            together(world, |collective| trained(plugin, &collective, bytes, StatePlace::Device))
+        };
         let (alone, _) = run(1, BUCKET_BYTES)?;
         // The nodes of the process with the most of them, in each of four steps.
         for (world, nodes) in [(2, 1), (3, 2)] {
@@ -103,6 +110,26 @@ fn buckets_and_processes_change_no_bit() -> Result<()> {
                 match bytes {
                     BUCKET_BYTES => ensure!(exchanges == 4 * nodes, "{exchanges} exchanges"),
                     _ => ensure!(exchanges >= 3 * 4 * nodes, "{exchanges} exchanges in buckets of {bytes}"),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Protects: moments of slices in host memory change no bit of weights, moments and figures.
+#[test]
+fn slices_in_host_memory_change_no_bit() -> Result<()> {
+    for plugin in registry::all::<BackendPlugin>() {
+        let run =
+            |world, place| together(world, |collective| trained(plugin, &collective, BUCKET_BYTES, place));
+        let (want, _) = run(1, StatePlace::Device)?;
+        for world in [1, 2] {
+            let (left, _) = run(world, StatePlace::Host)?;
+            for (rank, left) in left.iter().enumerate() {
+                ensure!(left.1 == want[0].1, "{}: rank {rank} of {world}: other figures", plugin.name);
+                for (name, value) in &want[0].0 {
+                    ensure!(left.0[name] == *value, "{}: rank {rank} of {world}: other {name}", plugin.name);
                 }
             }
         }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use pcrm_core::composed::{self, TensorCache};
 use pcrm_core::kernels::{AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, LayerCache, Slots, TokenStats};
+#[cfg(feature = "cuda")]
+use pcrm_core::kernels::{Offloaded, QuantisedSlots, RandomBits, Vectors};
 use pcrm_core::tensor::Unary;
 use pcrm_core::{Attention, Error, Kernels, PlannedTree, Result, Tensor, operands};
 
@@ -205,6 +207,30 @@ impl Kernels for DeviceKernels {
             return Ok(());
         }
         updates.iter().try_for_each(|update| self.adamw(&update.step, &update.slots, &update.gradient))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn adamw_8bit(&self, step: &AdamWStep, slots: &QuantisedSlots, grad: &Tensor) -> Result<()> {
+        match crate::cuda::recorded::adamw_8bit(step, slots, grad)? {
+            true => Ok(()),
+            false => composed::adamw_8bit(step, slots, grad),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn round_at_random(&self, value: &Tensor, into: &Tensor, bits: &RandomBits) -> Result<()> {
+        match crate::cuda::recorded::round_at_random(value, into, bits)? {
+            true => Ok(()),
+            false => composed::round_at_random(value, into, bits),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn offload(&self, like: &Tensor, parts: &[Vectors]) -> Result<Box<dyn Offloaded>> {
+        match crate::cuda::recorded::offload(like, parts)? {
+            Some(offloaded) => Ok(offloaded),
+            None => composed::offload(like, parts),
+        }
     }
 
     fn sum_of_squares(&self, xs: &[&Tensor]) -> Result<f64> {

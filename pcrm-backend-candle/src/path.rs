@@ -57,7 +57,7 @@ pub(crate) fn arg_max(x: &ct::Tensor, dim: usize) -> ct::Result<ct::Tensor> {
 
 /// Overwrites a tensor with another's elements.
 pub(crate) fn assign(target: &ct::Tensor, value: &ct::Tensor) -> Result<()> {
-    match on_slices(target) {
+    match on_slices(target) && target.dtype() == ct::DType::F32 {
         true => ops::adamw::assign(target, value),
         false => device_ops::adamw::assign(target, value).map_err(Error::backend(NAME, "assign")),
     }

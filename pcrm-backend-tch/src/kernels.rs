@@ -2,7 +2,8 @@
 
 use pcrm_core::composed;
 use pcrm_core::kernels::{
-    AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, Coded, Draw, Drawn, LayerCache, Slots, TokenStats,
+    AdamWStep, AdamWUpdate, Ask, Asked, CacheShape, Coded, Draw, Drawn, LayerCache, Offloaded,
+    QuantisedSlots, RandomBits, Slots, TokenStats, Vectors,
 };
 use pcrm_core::slices::HostCache;
 use pcrm_core::slices::attention::Sizes;
@@ -236,6 +237,32 @@ impl Kernels for TchKernels {
             gradients.push(gradient.value.shallow_clone());
         }
         adamw::step_all(&steps, &slots, &gradients).map_err(failed(OP))
+    }
+
+    fn adamw_8bit(&self, step: &AdamWStep, slots: &QuantisedSlots, grad: &Tensor) -> Result<()> {
+        const OP: &str = "adamw_8bit";
+        let operands = operands::adamw_8bit::<TchTensor>(NAME, slots, grad)?;
+        match adamw::step_8bit(step, operands.map(|operand| &operand.value)).map_err(failed(OP))? {
+            true => Ok(()),
+            false => composed::adamw_8bit(step, slots, grad),
+        }
+    }
+
+    fn round_at_random(&self, value: &Tensor, into: &Tensor, bits: &RandomBits) -> Result<()> {
+        const OP: &str = "round_at_random";
+        let operands = operands::round_at_random::<TchTensor>(NAME, value, into)?;
+        let [own_value, own_into] = operands.map(|operand| &operand.value);
+        match adamw::round_at_random(own_value, own_into, bits).map_err(failed(OP))? {
+            true => Ok(()),
+            false => composed::round_at_random(value, into, bits),
+        }
+    }
+
+    fn offload(&self, like: &Tensor, parts: &[Vectors]) -> Result<Box<dyn Offloaded>> {
+        match like.downcast::<TchTensor>("offload", NAME)?.value.device() {
+            Device::Cuda(index) => cuda::offload::open(index, parts),
+            _ => composed::offload(like, parts),
+        }
     }
 
     fn sum_of_squares(&self, tensors: &[&Tensor]) -> Result<f64> {

@@ -3,13 +3,15 @@
 
 mod cache;
 mod sampling;
+mod update;
 
 pub use self::cache::TensorCache;
 pub use self::sampling::sample;
+pub use self::update::{adamw, adamw_8bit, offload, round_at_random};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Ask, Attention, CacheShape, Coded, LayerCache, Mask, Slots, TokenStats};
+use crate::kernels::{Ask, Attention, CacheShape, Coded, LayerCache, Mask, TokenStats};
 use crate::tensor::{Compare, Reduce, Tensor, Unary};
 use crate::tree::SequenceTree;
 
@@ -195,19 +197,4 @@ pub fn token_stats(hidden: &Tensor, head: &Tensor, ask: &Ask<'_>) -> Result<Toke
         entropy: ask.entropy.then(entropy).transpose()?,
         correct: picked.compare(Compare::Ge, &logits.reduce(Reduce::Max, 1)?)?.reshape([asked])?,
     })
-}
-
-/// See [`crate::kernels::Kernels::adamw`].
-pub fn adamw(step: &AdamWStep, slots: &Slots, grad: &Tensor) -> Result<()> {
-    let grad = grad.detach().affine(step.grad_scale, 0.0)?;
-    let mean = slots.mean.affine(step.beta1, 0.0)?.add(&grad.affine(1.0 - step.beta1, 0.0)?)?;
-    let squared = grad.square()?.affine(1.0 - step.beta2, 0.0)?;
-    let variance = slots.variance.affine(step.beta2, 0.0)?.add(&squared)?;
-    let (bias1, bias2) = (1.0 - step.beta1.powf(step.step as f64), 1.0 - step.beta2.powf(step.step as f64));
-    let denominator = variance.unary(Unary::Sqrt)?.affine(1.0 / bias2.sqrt(), step.eps)?;
-    let update = mean.affine(step.lr / bias1, 0.0)?.div(&denominator)?;
-    let param = slots.param.detach().affine(1.0 - step.lr * step.weight_decay, 0.0)?.sub(&update)?;
-    slots.mean.assign(&mean)?;
-    slots.variance.assign(&variance)?;
-    slots.param.assign(&param)
 }

@@ -7,13 +7,19 @@
 mod ask;
 mod cache;
 mod coded;
+mod offload;
 mod plans;
+mod quantised;
+mod rounding;
 mod sample;
 
 pub use ask::{Ask, Asked, NO_QUESTION, TokenStats};
 pub use cache::{BLOCK, CacheShape, CachedRow, CachedRows, LayerCache};
 pub use coded::Coded;
+pub use offload::{Offloaded, Vectors, Visit};
 pub use plans::PlannedTree;
+pub use quantised::{QuantisedMoment, QuantisedSlots};
+pub use rounding::RandomBits;
 pub use sample::{Draw, Drawn, Filters};
 
 use crate::composed;
@@ -190,6 +196,23 @@ pub trait Kernels: Sync {
     /// Updates many parameters and their moments in place, as [`Kernels::adamw`] does one.
     fn adamw_all(&self, updates: &[AdamWUpdate]) -> Result<()> {
         updates.iter().try_for_each(|update| self.adamw(&update.step, &update.slots, &update.gradient))
+    }
+
+    /// Updates a parameter and its 8-bit moments in place, as AdamW8bit of bitsandbytes does. Overrides have the
+    /// bits of the reference, which computes on the host, so moments move freely between devices.
+    fn adamw_8bit(&self, step: &AdamWStep, slots: &QuantisedSlots, grad: &Tensor) -> Result<()> {
+        composed::adamw_8bit(step, slots, grad)
+    }
+
+    /// Rounds f32 values to bf16 at random and writes them to `into`, of the same shape. Overrides have the bits
+    /// of the reference.
+    fn round_at_random(&self, value: &Tensor, into: &Tensor, bits: &RandomBits) -> Result<()> {
+        composed::round_at_random(value, into, bits)
+    }
+
+    /// Allocates vectors of zeros in host memory, for the device of `like`.
+    fn offload(&self, like: &Tensor, parts: &[Vectors]) -> Result<Box<dyn Offloaded>> {
+        composed::offload(like, parts)
     }
 
     /// Computes Σ x² over all elements of all tensors; overrides read the device only once.

@@ -4,8 +4,9 @@
 //! Every function fails if shapes do not match ([`Error::Shape`]) or if a tensor belongs to another backend
 //! than the named one ([`Error::MixedBackends`]).
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::kernels::{Ask, Coded, Draw, Slots};
+use crate::kernels::{Ask, Coded, Draw, QuantisedSlots, Slots};
 use crate::tensor::{RawTensor, Tensor};
 
 fn expect(op: &'static str, holds: bool, message: &str, operands: &[&Tensor]) -> Result<()> {
@@ -202,4 +203,48 @@ pub fn adamw<'a, T: RawTensor>(
         all[2].downcast(OP, backend)?,
         all[3].downcast(OP, backend)?,
     ])
+}
+
+/// Checks a parameter, its 8-bit moments and a gradient; returns the parameter, codes and magnitudes of the first
+/// moment, those of the second, the maps, and the gradient. See [`QuantisedSlots::check`].
+///
+/// # Errors
+/// See the module documentation.
+pub fn adamw_8bit<'a, T: RawTensor>(
+    backend: &'static str,
+    slots: &'a QuantisedSlots,
+    grad: &'a Tensor,
+) -> Result<[&'a T; 7]> {
+    const OP: &str = "adamw_8bit";
+    slots.check(grad)?;
+    let QuantisedSlots { param, mean, variance, maps } = slots;
+    Ok([
+        param.downcast(OP, backend)?,
+        mean.codes.downcast(OP, backend)?,
+        mean.largest.downcast(OP, backend)?,
+        variance.codes.downcast(OP, backend)?,
+        variance.largest.downcast(OP, backend)?,
+        maps.downcast(OP, backend)?,
+        grad.downcast(OP, backend)?,
+    ])
+}
+
+/// Checks an f32 value and a bf16 tensor of the same shape.
+///
+/// # Errors
+/// See the module documentation.
+pub fn round_at_random<'a, T: RawTensor>(
+    backend: &'static str,
+    value: &'a Tensor,
+    into: &'a Tensor,
+) -> Result<[&'a T; 2]> {
+    const OP: &str = "round_at_random";
+    expect(OP, value.shape() == into.shape(), "expected equal shapes", &[value, into])?;
+    for (tensor, wanted, expected) in [(value, DType::F32, "f32 values"), (into, DType::BF16, "bf16 weights")]
+    {
+        if tensor.dtype() != wanted {
+            return Err(Error::DType { op: OP, found: tensor.dtype(), expected });
+        }
+    }
+    Ok([value.downcast(OP, backend)?, into.downcast(OP, backend)?])
 }

@@ -3,7 +3,7 @@
 //! The bytes of weights, gradients, moments and exchanges follow from the parameters and are exact: they
 //! match what [`pcrm_core::optim::SlicedAdamW`] holds and sends. Activations and times are estimates.
 
-use pcrm_core::optim::slice_of;
+use pcrm_core::optim::{StatePlace, passing_bytes, slice_of};
 
 /// The properties of a run with several processes that determine its footprint.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Footprint {
     pub idle: (usize, usize),
     /// Bytes per element of the model's data type.
     pub element: usize,
+    /// The memory that holds the moments.
+    pub states: StatePlace,
     /// The number of processes.
     pub processes: usize,
     /// The number of lanes.
@@ -30,21 +32,24 @@ pub struct Footprint {
     pub micro_tokens: usize,
 }
 
-/// The bytes that a process holds, by category.
+/// The bytes that a process holds on its device, by category, and on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     /// Weights: trained ones in f32, frozen ones in the type that the model computes in.
     pub weights: u64,
-    /// This process's slice of the masters and both moments, in f32.
+    /// This process's slice of the masters and both moments, in f32; of moments in host memory, those that pass
+    /// through the device at once.
     pub optimiser: u64,
     /// Peak of the lanes' gradients in f32, including the buckets that are sent and received.
     pub gradients: u64,
     /// An estimate of activations: the values of a micro-batch that the backward pass reads.
     pub activations: u64,
+    /// Moments in host memory, of which each is copied to the device and back in every step.
+    pub host: u64,
 }
 
 impl Memory {
-    /// Returns the total.
+    /// Returns the total on the device.
     pub fn total(&self) -> u64 {
         self.weights + self.optimiser + self.gradients + self.activations
     }
@@ -89,11 +94,20 @@ impl Footprint {
     pub fn memory(&self) -> Memory {
         let (parameters, slice) = (self.parameters(), self.slice());
         let (layers, width) = (self.layers.0 as u64, self.layers.1 as u64);
+        let (masters, updated) = if self.is_exchanged() { (4 * slice, slice) } else { (0, parameters) };
+        // A slice is updated as one vector, in two parts at most.
+        let largest = self.trained.iter().map(|elements| *elements as u64).max().unwrap_or(0);
+        let largest = if self.is_exchanged() { slice } else { largest };
+        let (moments, host) = match self.states {
+            StatePlace::Device => (8 * updated, 0),
+            StatePlace::Host => (passing_bytes(largest), 8 * updated),
+        };
         Memory {
             weights: 4 * parameters + (self.frozen * self.element) as u64 + self.quantised.1,
-            optimiser: if self.is_exchanged() { 12 * slice } else { 8 * parameters },
+            optimiser: masters + moments,
             gradients: 4 * self.gradients(),
             activations: KEPT * layers * width * self.micro_tokens as u64 * self.element as u64,
+            host,
         }
     }
 
@@ -134,6 +148,7 @@ mod tests {
             quantised: (0, 0),
             idle: (0, 0),
             element: 2,
+            states: StatePlace::Device,
             processes,
             lanes: 8,
             layers: (32, 4096),
@@ -157,6 +172,22 @@ mod tests {
         assert_eq!(one.memory().gradients, 12 * one.parameters());
         // What one of eight processes sends and receives: 2 gradients.
         assert_eq!(eight.memory().gradients, 8 * 8 * eight.slice());
+    }
+
+    /// Protects: moments in host memory are counted there, and three pieces of them on the device; masters stay.
+    #[test]
+    fn moments_in_host_memory_leave_the_device() {
+        const PIECES: u64 = 3 * 8 * (1 << 22);
+        let away = |of: Footprint| Footprint { states: StatePlace::Host, ..of };
+        let alone = away(Footprint { lanes: 1, ..llama(1) });
+        assert_eq!((alone.memory().optimiser, alone.memory().host), (PIECES, 8 * alone.parameters()));
+        let sliced = away(llama(8));
+        assert_eq!(sliced.memory().optimiser, 4 * sliced.slice() + PIECES);
+        assert_eq!(sliced.memory().host, 8 * sliced.slice());
+        assert_eq!(llama(8).memory().optimiser, 12 * sliced.slice());
+        assert_eq!(llama(8).memory().host, 0);
+        let few = away(Footprint { trained: vec![1000, 10], lanes: 1, ..llama(1) });
+        assert_eq!((few.memory().optimiser, few.memory().host), (3 * 8 * 1000, 8 * 1010));
     }
 
     /// Protects: a lane with several micro-batches holds their sum beside unfinished nodes, and nothing more

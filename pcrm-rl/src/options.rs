@@ -1,6 +1,6 @@
 //! The options of a run, with their defaults and valid ranges.
 
-use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, Rule, WeightType};
+use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, Rule, StatePlace, WeightType};
 use pcrm_core::schedule::Shape;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,8 @@ pub struct TrainerConfig {
     pub warmup: Warmup,
     /// The update rule of the optimiser.
     pub optimizer: Rule,
+    /// The memory that holds the optimiser's moments. It changes no result.
+    pub optimizer_states: StatePlace,
     /// The type of the trained weights.
     pub weights: WeightType,
     /// Constants of the optimiser.
@@ -111,6 +113,7 @@ impl Default for TrainerConfig {
             schedule: Shape::Linear,
             warmup: Warmup::Ratio(0.0),
             optimizer: Rule::default(),
+            optimizer_states: StatePlace::default(),
             weights: WeightType::default(),
             adamw: AdamWConfig::default(),
             max_grad_norm: Some(1.0),
@@ -182,8 +185,13 @@ impl TrainerConfig {
         self.check_evaluation(evaluates)
     }
 
-    /// Refuses constants of AdamW for another optimiser.
+    /// Refuses constants of AdamW, and moments in host memory, for another optimiser.
     fn check_rule(&self) -> Result<()> {
+        if (self.optimizer, self.optimizer_states) == (Rule::Adafactor, StatePlace::Host) {
+            let message =
+                "host: has no effect with --optimizer adafactor, whose moments of rows and columns are small";
+            return refuse("optimizer-states", message.into());
+        }
         let (given, usual) = (&self.adamw, AdamWConfig::default());
         let constants = [
             ("adam-beta1", given.beta1, usual.beta1),

@@ -11,7 +11,7 @@ use crate::device_ops::row_sums::by_target;
 use crate::ops::rotary::Turn;
 
 /// The kernels that this backend launches.
-const KERNELS: [&str; 20] = [
+const KERNELS: [&str; 22] = [
     "rms_norm_f32",
     "rms_norm_bf16",
     "rms_norm_backward_f32",
@@ -26,6 +26,8 @@ const KERNELS: [&str; 20] = [
     "row_sums_bf16",
     "sum_of_squares_f32",
     "adamw",
+    "adamw_8bit",
+    "round_at_random",
     "add_bias_f32",
     "add_bias_bf16",
     "column_parts_f32",
@@ -255,7 +257,7 @@ impl Fused {
     }
 
     /// Returns the launch of an element-wise kernel over this many packs.
-    fn spread(&self, packs: usize) -> Grid {
+    pub(super) fn spread(&self, packs: usize) -> Grid {
         Grid::line(packs.div_ceil(256).clamp(1, 16 * self.0.processors()), 256, 0)
     }
 }

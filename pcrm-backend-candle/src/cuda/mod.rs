@@ -9,6 +9,8 @@ mod attention;
 mod fused;
 mod module;
 mod nvrtc;
+mod offload;
+mod optimiser_proof;
 mod proof;
 pub(crate) mod recorded;
 mod update;
@@ -33,10 +35,17 @@ struct Proven {
     /// Attention with heads of 64 and of 128 elements.
     attention: [OnceLock<Option<Kernels>>; 2],
     fused: OnceLock<Option<Fused>>,
+    /// Whether the fused kernels of AdamW with 8-bit moments and of stochastic rounding are proven.
+    optimiser: OnceLock<bool>,
 }
 
-static PROVEN: [Proven; GPUS] =
-    [const { Proven { attention: [const { OnceLock::new() }; 2], fused: OnceLock::new() } }; GPUS];
+impl Proven {
+    const fn new() -> Self {
+        Self { attention: [const { OnceLock::new() }; 2], fused: OnceLock::new(), optimiser: OnceLock::new() }
+    }
+}
+
+static PROVEN: [Proven; GPUS] = [const { Proven::new() }; GPUS];
 
 /// Prepares a GPU that was just opened.
 pub(crate) fn prepare(device: &ct::Device) {
@@ -88,6 +97,14 @@ fn fused(x: &ct::Tensor) -> Option<&'static Fused> {
     };
     let slot = &of(device)?.fused;
     slot.get_or_init(|| prove().map_err(|why| off(device, "the use of fused kernels", &why)).ok()).as_ref()
+}
+
+/// Returns the kernels of AdamW with 8-bit moments and of stochastic rounding for the GPU of x, if they are proven.
+fn optimiser(x: &ct::Tensor) -> Option<&'static Fused> {
+    let (device, fused) = (device_of(x)?, fused(x)?);
+    let what = "AdamW with 8-bit moments or stochastic rounding on the GPU";
+    let prove = || optimiser_proof::of_optimiser(fused, x.device()).map_err(|why| off(device, what, &why));
+    of(device)?.optimiser.get_or_init(|| prove().is_ok()).then_some(fused)
 }
 
 fn of(device: &CudaDevice) -> Option<&'static Proven> {

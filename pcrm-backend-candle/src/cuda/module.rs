@@ -127,6 +127,7 @@ pub(crate) fn address(x: &ct::Tensor) -> ct::Result<Argument> {
         ct::DType::BF16 => cuda.as_cuda_slice::<bf16>()?.device_ptr(&stream).0,
         ct::DType::F32 => cuda.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
         ct::DType::F64 => cuda.as_cuda_slice::<f64>()?.device_ptr(&stream).0,
+        ct::DType::U8 => cuda.as_cuda_slice::<u8>()?.device_ptr(&stream).0,
         ct::DType::U32 => cuda.as_cuda_slice::<u32>()?.device_ptr(&stream).0,
         ct::DType::I64 => cuda.as_cuda_slice::<i64>()?.device_ptr(&stream).0,
         other => ct::bail!("no kernel takes {other:?}"),

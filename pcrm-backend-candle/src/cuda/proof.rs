@@ -251,7 +251,7 @@ fn relative(got: &ct::Tensor, want: &ct::Tensor) -> ct::Result<f64> {
 }
 
 /// Returns numbers between −1 and 1 in f32, the same for equal seeds.
-fn random(shape: &[usize], seed: u64, device: &ct::Device) -> ct::Result<ct::Tensor> {
+pub(super) fn random(shape: &[usize], seed: u64, device: &ct::Device) -> ct::Result<ct::Tensor> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut draw = || {
         state ^= state << 13;

@@ -1,7 +1,7 @@
 //! The fused operations by compiled kernels, recorded on the tape; `None` where no kernel serves the operands.
 
 use candle_core as ct;
-use pcrm_core::kernels::{AdamWStep, AdamWUpdate};
+use pcrm_core::kernels::{AdamWStep, AdamWUpdate, Offloaded, QuantisedSlots, RandomBits, Vectors};
 use pcrm_core::{Attention, Error, Result, Tensor, operands};
 
 use super::attention::{Kernels, Plan};
@@ -149,6 +149,36 @@ pub(crate) fn adamw_all(updates: &[AdamWUpdate]) -> Result<bool> {
     let all: Vec<Update<'_>> = all.into_iter().map(|(step, slots)| Update { step, slots }).collect();
     fused.adamw(&all).map_err(Error::backend(NAME, "adamw"))?;
     Ok(true)
+}
+
+/// See [`pcrm_core::Kernels::adamw_8bit`]; returns whether a kernel did it.
+pub(crate) fn adamw_8bit(step: &AdamWStep, slots: &QuantisedSlots, gradient: &Tensor) -> Result<bool> {
+    let operands = operands::adamw_8bit::<CandleTensor>(NAME, slots, gradient)?;
+    let values = operands.map(|operand| &operand.value);
+    let fits = values.iter().all(|x| x.is_contiguous() && x.elem_count() > 0);
+    let Some(fused) = super::optimiser(values[0]).filter(|_| fits) else { return Ok(false) };
+    fused.adamw_8bit(step, values).map_err(Error::backend(NAME, "adamw_8bit"))?;
+    Ok(true)
+}
+
+/// See [`pcrm_core::Kernels::round_at_random`]; returns whether a kernel did it.
+pub(crate) fn round_at_random(value: &Tensor, into: &Tensor, bits: &RandomBits) -> Result<bool> {
+    let err = || Error::backend(NAME, "round_at_random");
+    let [value, into] = operands::round_at_random::<CandleTensor>(NAME, value, into)?;
+    let fits = into.value.is_contiguous() && into.value.elem_count() > 0;
+    let Some(fused) = super::optimiser(&value.value).filter(|_| fits) else { return Ok(false) };
+    let value = value.value.contiguous().map_err(err())?;
+    fused.round_at_random(&value, &into.value, bits).map_err(err())?;
+    Ok(true)
+}
+
+/// See [`pcrm_core::Kernels::offload`]; `None` on the CPU.
+pub(crate) fn offload(like: &Tensor, parts: &[Vectors]) -> Result<Option<Box<dyn Offloaded>>> {
+    let like = like.downcast::<CandleTensor>("offload", NAME)?.value.device();
+    match like.is_cuda() {
+        true => super::offload::open(like, parts).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// See [`pcrm_core::Kernels::sum_of_squares`].

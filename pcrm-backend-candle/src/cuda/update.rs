@@ -1,10 +1,12 @@
-//! AdamW and sums of squares over many tensors, each in one launch.
+//! AdamW and sums of squares over many tensors, each in one launch; AdamW with 8-bit moments, and stochastic rounding.
 
 #![allow(unsafe_code, reason = "a kernel gets bare addresses")]
 
 use candle_core as ct;
 use pcrm_core::cuda::{Argument, chunks};
-use pcrm_core::kernels::AdamWStep;
+use pcrm_core::kernels::{AdamWStep, RandomBits};
+use pcrm_core::optim::dynamic::BLOCK;
+use pcrm_core::slices::adamw8::Factors;
 
 use super::fused::Fused;
 use super::module::{Grid, address, device_of, room};
@@ -42,6 +44,49 @@ impl Fused {
         let Some(device) = device_of(like) else { ct::bail!("adamw needs a GPU") };
         // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
         unsafe { self.0.launch(device, "adamw", Grid::line(addresses / 2, 512, 0), &arguments) }
+    }
+
+    /// Takes a step of AdamW with 8-bit moments: θ, the codes and magnitudes of m and of v, the maps of the codes, and
+    /// the gradient, all contiguous.
+    pub(crate) fn adamw_8bit(&self, step: &AdamWStep, slots: [&ct::Tensor; 7]) -> ct::Result<()> {
+        self.adamw_8bit_by(16 * self.0.processors(), step, slots)
+    }
+
+    /// Takes this step by at most so many thread blocks.
+    pub(super) fn adamw_8bit_by(
+        &self,
+        most: usize,
+        step: &AdamWStep,
+        slots: [&ct::Tensor; 7],
+    ) -> ct::Result<()> {
+        let [param, mean, mean_largest, variance, variance_largest, maps, gradient] = slots;
+        let count = param.elem_count();
+        let mut arguments = Vec::new();
+        for operand in [param, gradient, mean, mean_largest, variance, variance_largest, maps] {
+            arguments.push(address(operand)?);
+        }
+        arguments.push(Argument::I64(count as i64));
+        arguments.extend(Factors::new(step).arguments());
+        // Each of the eight warps of a thread block processes a block of the moments at a time.
+        let blocks = count.div_ceil(8 * BLOCK).clamp(1, most);
+        let Some(device) = device_of(param) else { ct::bail!("adamw_8bit needs a GPU") };
+        // SAFETY: the kernel's parameters; `operands::adamw_8bit` has checked types and sizes.
+        unsafe { self.0.launch(device, "adamw_8bit", Grid::line(blocks, 256, 0), &arguments) }
+    }
+
+    /// Rounds f32 values to bf16 at random, both contiguous.
+    pub(crate) fn round_at_random(
+        &self,
+        value: &ct::Tensor,
+        into: &ct::Tensor,
+        bits: &RandomBits,
+    ) -> ct::Result<()> {
+        let count = value.elem_count();
+        let numbers = [count as i64, bits.key() as i64, bits.first as i64].map(Argument::I64);
+        let arguments = [[address(value)?, address(into)?].as_slice(), &numbers].concat();
+        let Some(device) = device_of(value) else { ct::bail!("round_at_random needs a GPU") };
+        // SAFETY: the kernel's parameters; `operands::round_at_random` has checked types and sizes.
+        unsafe { self.0.launch(device, "round_at_random", self.spread(count), &arguments) }
     }
 
     /// Computes Σ x² of contiguous f32 tensors: f64 `[1]` on the device.

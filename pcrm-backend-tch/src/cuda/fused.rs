@@ -13,8 +13,10 @@ use crate::ops::rotary::Turn;
 const PACK: i64 = cuda::PACK as i64;
 
 /// The kernels that this backend launches.
-const KERNELS: [&str; 33] = [
+const KERNELS: [&str; 35] = [
     "adamw",
+    "adamw_8bit",
+    "round_at_random",
     "rms_norm_f32",
     "rms_norm_bf16",
     "rms_norm_backward_f32",
@@ -274,7 +276,7 @@ impl Fused {
     }
 
     /// Returns the launch of an element-wise kernel over this many packs.
-    fn spread(&self, packs: i64) -> Grid {
+    pub(super) fn spread(&self, packs: i64) -> Grid {
         let blocks = (packs as usize).div_ceil(256).clamp(1, 16 * self.0.processors());
         Grid::new(blocks, 256)
     }

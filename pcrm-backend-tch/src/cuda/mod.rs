@@ -10,6 +10,8 @@ mod decode_proof;
 mod fused;
 mod module;
 mod nvrtc;
+pub(crate) mod offload;
+mod optimiser_proof;
 mod proof;
 pub(crate) mod statistics;
 mod statistics_proof;
@@ -28,6 +30,8 @@ pub(crate) use self::update::Update;
 struct Paths {
     fused: Option<Arc<Fused>>,
     has_packed_attention: bool,
+    /// Whether the kernels of AdamW with 8-bit moments and of stochastic rounding are proven.
+    has_optimiser: bool,
     /// The paths that are off, with the reasons.
     off: Vec<String>,
 }
@@ -63,12 +67,18 @@ fn prove(index: usize) -> Paths {
         Ok(fused)
     };
     let fused = compiled().map_err(|why| without("the use of fused kernels", why)).ok();
+    let has_optimiser = fused.as_deref().is_some_and(|fused| {
+        let proven = optimiser_proof::of_optimiser(fused, device);
+        proven
+            .map_err(|why| without("AdamW with 8-bit moments or stochastic rounding on the GPU", why))
+            .is_ok()
+    });
     let packed = match symbols::are_found() {
         true => attention_proof::of_attention(fused.as_deref(), device),
         false => Err("this libtorch does not export its attention kernels".to_owned()),
     };
     let has_packed_attention = packed.map_err(|why| without("attention by one call a layer", why)).is_ok();
-    Paths { fused, has_packed_attention, off }
+    Paths { fused, has_packed_attention, has_optimiser, off }
 }
 
 /// Returns the paths of a GPU that are off, with the reasons.
@@ -89,6 +99,11 @@ fn paths(x: &Torch) -> Option<&'static Paths> {
 /// Returns the fused kernels of the GPU of x, if they are proven.
 pub(crate) fn fused(x: &Torch) -> Option<&'static Fused> {
     paths(x)?.fused.as_deref()
+}
+
+/// Returns the kernels of AdamW with 8-bit moments and of stochastic rounding, if they are proven on the GPU of x.
+pub(crate) fn optimiser(x: &Torch) -> Option<&'static Fused> {
+    paths(x).filter(|paths| paths.has_optimiser)?.fused.as_deref()
 }
 
 /// Returns another handle to the kernels of [`fused`].

@@ -1,9 +1,11 @@
-//! AdamW and sums of squares over many tensors, each in one launch.
+//! AdamW and sums of squares over many tensors, each in one launch; AdamW with 8-bit moments, and stochastic rounding.
 
 #![allow(unsafe_code, reason = "a kernel gets bare addresses")]
 
 use pcrm_core::cuda::{Argument, chunks};
-use pcrm_core::kernels::AdamWStep;
+use pcrm_core::kernels::{AdamWStep, RandomBits};
+use pcrm_core::optim::dynamic::BLOCK;
+use pcrm_core::slices::adamw8::Factors;
 use tch::{Kind, Tensor as Torch};
 
 use super::fused::{Fused, named};
@@ -49,6 +51,37 @@ impl Fused {
                 ],
             )
         }
+    }
+
+    /// Takes a step of AdamW with 8-bit moments: θ, the codes and magnitudes of m and of v, the maps of the codes, and
+    /// the gradient, all contiguous.
+    pub(crate) fn adamw_8bit(&self, step: &AdamWStep, slots: [&Torch; 7]) -> Torched<()> {
+        self.adamw_8bit_by(16 * self.0.processors(), step, slots)
+    }
+
+    /// Takes this step by at most so many thread blocks.
+    pub(super) fn adamw_8bit_by(&self, most: usize, step: &AdamWStep, slots: [&Torch; 7]) -> Torched<()> {
+        let [param, mean, mean_largest, variance, variance_largest, maps, gradient] = slots.map(address);
+        let count = slots[0].numel();
+        let operands = [param, gradient, mean, mean_largest, variance, variance_largest, maps];
+        let arguments: Vec<Argument> = operands
+            .into_iter()
+            .chain([Argument::I64(count as i64)])
+            .chain(Factors::new(step).arguments())
+            .collect();
+        // Each of the eight warps of a thread block processes a block of the moments at a time.
+        let blocks = count.div_ceil(8 * BLOCK).clamp(1, most);
+        // SAFETY: the kernel's parameters; `operands::adamw_8bit` has checked types and sizes.
+        unsafe { self.0.launch("adamw_8bit", Grid::new(blocks, 256), &arguments) }
+    }
+
+    /// Rounds f32 values to bf16 at random, both contiguous.
+    pub(crate) fn round_at_random(&self, value: &Torch, into: &Torch, bits: &RandomBits) -> Torched<()> {
+        let count = value.numel() as i64;
+        let numbers = [count, bits.key() as i64, bits.first as i64].map(Argument::I64);
+        let arguments = [[address(value), address(into)].as_slice(), &numbers].concat();
+        // SAFETY: the kernel's parameters; `operands::round_at_random` has checked types and sizes.
+        unsafe { self.0.launch("round_at_random", self.spread(count), &arguments) }
     }
 
     /// Computes Σ x² of contiguous tensors of one type: f64 `[1]` on the device.

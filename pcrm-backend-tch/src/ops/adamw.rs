@@ -1,7 +1,7 @@
 //! AdamW in place: memory is read and written once. On the CPU in pieces (see `workers.rs`), on CUDA all
 //! parameters by one launch.
 
-use pcrm_core::kernels::AdamWStep;
+use pcrm_core::kernels::{AdamWStep, RandomBits};
 use tch::{Kind, Tensor as Torch};
 
 use super::Torched;
@@ -58,6 +58,27 @@ fn update(
     let denominator = variance.f_sqrt()?.f_mul_scalar_(1.0 / bias2.sqrt())?.f_add_scalar_(step.eps)?;
     let _ = param.f_sub_(&mean.f_div(&denominator)?.f_mul_scalar_(step.lr / bias1)?)?;
     Ok(())
+}
+
+/// Takes a step with 8-bit moments by a kernel; returns false if none serves. The operands are those of
+/// [`pcrm_core::operands::adamw_8bit`].
+pub(crate) fn step_8bit(step: &AdamWStep, slots: [&Torch; 7]) -> Torched<bool> {
+    match cuda::optimiser(slots[0]) {
+        Some(kernels) if slots.iter().all(|x| x.is_contiguous() && x.numel() > 0) => {
+            kernels.adamw_8bit(step, slots).map(|()| true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Rounds to bf16 at random by a kernel; returns false if none serves.
+pub(crate) fn round_at_random(value: &Torch, into: &Torch, bits: &RandomBits) -> Torched<bool> {
+    match cuda::optimiser(value) {
+        Some(kernels) if into.is_contiguous() && value.numel() > 0 => {
+            kernels.round_at_random(&value.f_contiguous()?, into, bits).map(|()| true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Computes Σ x² in f64 over all tensors, with a single read.

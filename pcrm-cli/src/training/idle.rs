@@ -38,6 +38,7 @@ impl StepArgs {
             warmup_steps,
             warmup_ratio,
             optimizer,
+            optimizer_states,
             weights,
             weight_decay,
             adam_beta1,
@@ -58,6 +59,7 @@ impl StepArgs {
             ("warmup-steps", *warmup_steps != usual.warmup_steps),
             ("warmup-ratio", *warmup_ratio != usual.warmup_ratio),
             ("optimizer", *optimizer != usual.optimizer),
+            ("optimizer-states", *optimizer_states != usual.optimizer_states),
             ("weights", *weights != usual.weights),
             ("weight-decay", *weight_decay != usual.weight_decay),
             ("adam-beta1", *adam_beta1 != usual.adam_beta1),
@@ -111,6 +113,7 @@ mod tests {
             let value = match name {
                 "ranking" => "plackett-luce",
                 "optimizer" => "adafactor",
+                "optimizer-states" => "host",
                 "weights" => "bf16-kahan",
                 "quantize" => "nf4",
                 _ if !arg.get_action().takes_values() => "",

@@ -4,24 +4,32 @@
 //! proves the compiled kernels against [`crate::composed`], or what it computes otherwise, before it uses them.
 
 mod launch;
+mod streaming;
 mod tiles;
 
 pub use launch::{Argument, NOTHING, PACK, WIDEST, by_target, chunks, row_threads};
+pub use streaming::{SLOTS, Transfers, stream};
 pub use tiles::{TILE, Tiles};
 
-/// Norms, rotary positions, SwiGLU, AdamW over many tensors, sums of squares and of rows; cached keys and values
-/// with attention of one query per sequence; sampling; statistics of tokens. f32 and bf16.
+/// Norms, rotary positions, SwiGLU, AdamW over many tensors and with 8-bit moments, stochastic rounding, sums of
+/// squares and of rows; cached keys and values with attention of one query per sequence; sampling; statistics of
+/// tokens. f32 and bf16.
 pub const FUSED: &str = concat!(
     include_str!("element.cu"),
     include_str!("fused.cu"),
     include_str!("columns.cu"),
+    include_str!("optimiser.cu"),
     include_str!("decode.cu"),
     include_str!("statistics.cu")
 );
 
 /// The kernels of [`FUSED`] that a training step needs.
-pub const TRAINING: &str =
-    concat!(include_str!("element.cu"), include_str!("fused.cu"), include_str!("columns.cu"));
+pub const TRAINING: &str = concat!(
+    include_str!("element.cu"),
+    include_str!("fused.cu"),
+    include_str!("columns.cu"),
+    include_str!("optimiser.cu")
+);
 
 /// Attention over a sequence tree in bf16, with its backward; compiled with `-DDIM=64` or `-DDIM=128`, the
 /// number of elements of a head. [`Tiles`] has the arrays that the kernels read.

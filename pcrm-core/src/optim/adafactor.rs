@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::held::Held;
-use super::states::{States, put, put_rest};
+use super::states::{States, StoredStates, put, put_rest};
 use super::{AdamWConfig, WeightType, decay};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -106,7 +106,7 @@ impl Adafactor {
         Ok(states.0)
     }
 
-    pub(super) fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+    pub(super) fn restore(&mut self, states: &dyn StoredStates, step: u64) -> Result<()> {
         for (name, slot) in &self.slots {
             put_rest(states, name, &slot.held)?;
             for (part, tensor) in slot.second.parts() {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::held::Held;
-use super::states::{States, put, put_rest};
-use super::{AdamWConfig, WeightType, check, decay, plain};
+use super::moments::{Moments, NAMES};
+use super::offloaded::{FlatGradient, incomplete};
+use super::states::{States, StoredStates, put_rest, stored};
+use super::{AdamWConfig, StatePlace, WeightType, check, decay, plain};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
@@ -16,15 +18,10 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    slots: BTreeMap<String, Slot>,
+    held: BTreeMap<String, Held>,
+    /// The moments of the parameters, in their order.
+    moments: Moments,
     step: u64,
-}
-
-#[derive(Debug)]
-struct Slot {
-    held: Held,
-    mean: Tensor,
-    variance: Tensor,
 }
 
 impl AdamW {
@@ -33,10 +30,10 @@ impl AdamW {
     /// # Errors
     /// Fails if no parameter is trained, or if a trained one is not f32.
     pub fn new(config: AdamWConfig, params: &Params) -> Result<Self> {
-        Self::holding(config, WeightType::F32, 0, params)
+        Self::holding(config, WeightType::F32, 0, params, StatePlace::Device)
     }
 
-    /// Creates an optimiser of parameters that are held in the type `weights`.
+    /// Creates an optimiser of parameters that are held in the type `weights`, with its moments in `place`.
     ///
     /// # Errors
     /// Fails if no parameter is trained, or if a trained one has a type that `weights` does not allow.
@@ -45,18 +42,17 @@ impl AdamW {
         weights: WeightType,
         seed: u64,
         params: &Params,
+        place: StatePlace,
     ) -> Result<Self> {
-        let slot = |(name, param): (&str, &Tensor)| {
-            let held = Held::new(name, param, weights, seed)?;
-            let zeros = HostTensor::f32(param.shape(), vec![0.0; param.size()])?;
-            let slot = Slot { held, mean: param.constant(&zeros)?, variance: param.constant(&zeros)? };
-            Ok((name.to_owned(), slot))
+        let hold =
+            |(name, param): (&str, &Tensor)| Ok((name.to_owned(), Held::new(name, param, weights, seed)?));
+        let held: BTreeMap<String, Held> = params.iter_trained().map(hold).collect::<Result<_>>()?;
+        let Some(first) = held.values().next() else {
+            return Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen"));
         };
-        let slots: BTreeMap<String, Slot> = params.iter_trained().map(slot).collect::<Result<_>>()?;
-        match slots.is_empty() {
-            true => Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen")),
-            false => Ok(Self { config, slots, step: 0 }),
-        }
+        let shapes = held.values().map(|held| held.param().shape()).collect();
+        let moments = Moments::zeros(first.param(), shapes, place)?;
+        Ok(Self { config, held, moments, step: 0 })
     }
 
     /// Updates every parameter of the optimiser; gradients are first multiplied by `grad_scale`.
@@ -67,12 +63,25 @@ impl AdamW {
     pub fn step(&mut self, gradients: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         check(self.names(), gradients)?;
         self.step += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        let mut updates = Vec::with_capacity(self.slots.len());
-        for (name, Slot { held, mean, variance }) in &self.slots {
+        let (AdamWConfig { beta1, beta2, eps, weight_decay }, step) = (self.config, self.step);
+        let step = |held: &Held| {
             let weight_decay = decay(held.param(), weight_decay);
-            let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
-            let gradient = gradients.get(name)?;
+            AdamWStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale }
+        };
+        if let Some(moments) = self.moments.on_host() {
+            let all: Vec<(&String, &Held)> = self.held.iter().collect();
+            let mut gradient = FlatGradient::default();
+            return moments.each(|at, range, vectors| {
+                let (name, held) = all[at];
+                let [mean, variance] = vectors else { return Err(incomplete()) };
+                let gradient = gradient.part(at, range.clone(), || gradients.get(name))?;
+                plain(&step(held), &held.part(range)?, [mean, variance], &gradient)
+            });
+        }
+        let mut updates = Vec::with_capacity(self.held.len());
+        for ((name, held), [mean, variance]) in self.held.iter().zip(self.moments.on_device().unwrap_or(&[]))
+        {
+            let (step, gradient) = (step(held), gradients.get(name)?);
             if held.is_rounded() {
                 plain(&step, held, [mean, variance], gradient)?;
                 continue;
@@ -87,7 +96,7 @@ impl AdamW {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
-        self.slots.keys()
+        self.held.keys()
     }
 
     /// Returns the number of steps taken.
@@ -98,10 +107,11 @@ impl AdamW {
     /// Returns the moments, as `mean.NAME` and `variance.NAME`.
     pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut states = States::default();
-        for (name, slot) in &self.slots {
-            states.add_rest(name, &slot.held)?;
-            states.add("mean", name, slot.mean.read()?);
-            states.add("variance", name, slot.variance.read()?);
+        for (at, (name, held)) in self.held.iter().enumerate() {
+            states.add_rest(name, held)?;
+            for (moment, part) in NAMES.into_iter().enumerate() {
+                states.add(part, name, self.moments.read(at, moment)?);
+            }
         }
         Ok(states.0)
     }
@@ -110,11 +120,13 @@ impl AdamW {
     ///
     /// # Errors
     /// Fails if a moment is missing or has another shape than its parameter.
-    pub fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
-        for (name, slot) in &self.slots {
-            put_rest(states, name, &slot.held)?;
-            put(states, "mean", name, &slot.mean)?;
-            put(states, "variance", name, &slot.variance)?;
+    pub fn restore(&mut self, states: &dyn StoredStates, step: u64) -> Result<()> {
+        for (at, (name, held)) in self.held.iter().enumerate() {
+            put_rest(states, name, held)?;
+            for (moment, part) in NAMES.into_iter().enumerate() {
+                let host = stored(states, part, name, &held.param().shape(), DType::F32)?;
+                self.moments.write(at, moment, &host)?;
+            }
         }
         self.step = step;
         Ok(())

@@ -6,6 +6,9 @@
 
 use std::sync::LazyLock;
 
+use crate::error::Result;
+use crate::host::HostTensor;
+
 /// The number of elements in a block.
 pub const BLOCK: usize = 256;
 
@@ -83,6 +86,17 @@ impl Map {
     }
 }
 
+/// Returns both maps for a device, f32 `[4, 256]`: the values and the bounds of the signed map, and those of the
+/// unsigned one. The last bound is infinite, so that every code has one.
+///
+/// # Errors
+/// Never: the size is that of the shape.
+pub fn maps() -> Result<HostTensor> {
+    let rows = |map: &Map| [&map.values[..], &map.bounds[..], &[f32::INFINITY]].concat();
+    let all = [rows(&SIGNED), rows(&UNSIGNED)].concat();
+    HostTensor::f32([4, 256], all)
+}
+
 /// Returns element `at` of `count` evenly spaced numbers from 0.1 to 1, computed in f32 from both ends as in
 /// torch.
 fn linear(at: usize, count: usize) -> f32 {
@@ -136,6 +150,20 @@ mod tests {
             let mut read = Moment::zeros(size);
             read.unpack(&moment.packed());
             assert_eq!(read.codes, moment.codes);
+        }
+    }
+
+    /// Protects: the bounds that a device counts lead to the host's codes, also for numbers beyond the map.
+    #[test]
+    fn bounds_on_a_device_lead_to_the_same_codes() {
+        let all = maps().unwrap().into_f32();
+        for (map, rows) in [&*SIGNED, &*UNSIGNED].into_iter().zip(all.chunks_exact(512)) {
+            assert_eq!(rows[..256], map.values()[..]);
+            let tried = (-300..300).map(|at| at as f32 / 250.0).chain(rows[..511].iter().copied());
+            for value in tried.chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
+                let below = rows[256..].iter().filter(|bound| **bound < value).count();
+                assert_eq!(below, usize::from(map.code(value)), "{value}");
+            }
         }
     }
 

@@ -1,15 +1,16 @@
 //! Storage of trained weights: f32, or bf16 with compensated or stochastic rounding.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
-use half::bf16;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::host::{HostData, HostTensor};
+use crate::host::HostTensor;
+use crate::kernels::RandomBits;
 use crate::tensor::Tensor;
 
 /// The type of trained weights. Vectors (norms, biases) and scoring heads are always f32.
@@ -75,8 +76,11 @@ enum Rounding {
     None,
     /// The rounding error of each weight, bf16.
     Kahan(Tensor),
-    /// The hash of the run's seed and the parameter's name.
-    Stochastic(u64),
+    /// The hash of the run's seed and the parameter's name, and the position of the first element.
+    Stochastic {
+        own: u64,
+        first: u64,
+    },
 }
 
 impl Held {
@@ -92,7 +96,7 @@ impl Held {
                 Rounding::Kahan(param.constant(&zeros)?.cast(DType::BF16)?)
             }
             (DType::BF16, WeightType::Bf16Stochastic) => {
-                Rounding::Stochastic(xxh3_64_with_seed(name.as_bytes(), seed))
+                Rounding::Stochastic { own: xxh3_64_with_seed(name.as_bytes(), seed), first: 0 }
             }
             (dtype, _) => {
                 let message = format!("has the type {dtype}; a trained parameter must be f32");
@@ -106,12 +110,24 @@ impl Held {
         &self.param
     }
 
+    /// Returns a range of the flattened parameter, which shares its storage.
+    pub fn part(&self, range: Range<usize>) -> Result<Self> {
+        let rounding = match &self.rounding {
+            Rounding::None => Rounding::None,
+            Rounding::Kahan(rest) => Rounding::Kahan(flat(rest, range.clone())?),
+            Rounding::Stochastic { own, first } => {
+                Rounding::Stochastic { own: *own, first: first + range.start as u64 }
+            }
+        };
+        Ok(Self { param: flat(&self.param, range)?, rounding })
+    }
+
     /// Returns the weight in f32. An f32 parameter returns its own storage, which may be updated in place.
     pub fn value(&self) -> Result<Tensor> {
         match &self.rounding {
             Rounding::None => Ok(self.param.clone()),
             Rounding::Kahan(rest) => self.param.cast(DType::F32)?.add(&rest.cast(DType::F32)?),
-            Rounding::Stochastic(_) => self.param.cast(DType::F32),
+            Rounding::Stochastic { .. } => self.param.cast(DType::F32),
         }
     }
 
@@ -124,12 +140,9 @@ impl Held {
                 rest.assign(&value.sub(&rounded.cast(DType::F32)?)?.cast(DType::BF16)?)?;
                 self.param.assign(&rounded)
             }
-            Rounding::Stochastic(own) => {
-                let host = value.read()?.into_f32();
-                let drawn =
-                    host.iter().zip(0_u64..).map(|(value, at)| up_or_down(*value, bits(*own, step, at)));
-                let host = HostTensor::new(self.param.shape(), HostData::BF16(drawn.collect()))?;
-                self.param.assign(&self.param.constant(&host)?.cast(DType::BF16)?)
+            Rounding::Stochastic { own, first } => {
+                let bits = RandomBits { own: *own, step, first: *first };
+                value.kernels().round_at_random(value, &self.param, &bits)
             }
         }
     }
@@ -143,47 +156,12 @@ impl Held {
     pub fn rest(&self) -> Option<&Tensor> {
         match &self.rounding {
             Rounding::Kahan(rest) => Some(rest),
-            Rounding::None | Rounding::Stochastic(_) => None,
+            Rounding::None | Rounding::Stochastic { .. } => None,
         }
     }
 }
 
-/// Returns sixteen random bits for an element at a step (SplitMix64).
-fn bits(own: u64, step: u64, at: u64) -> u32 {
-    let mut x = own ^ step.wrapping_mul(0xD134_2543_DE82_EF95);
-    x = x.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((x ^ (x >> 31)) >> 48) as u32
-}
-
-/// Rounds to bf16: away from 0 if the sum of the dropped bits and the random bits overflows, else towards 0.
-fn up_or_down(value: f32, random: u32) -> bf16 {
-    match value.is_finite() {
-        true => bf16::from_bits((value.to_bits().saturating_add(random) >> 16) as u16),
-        false => bf16::from_f32(value),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Protects: stochastic rounding is exact in the mean, keeps bf16 values, and never moves a finite number
-    /// beyond its neighbours.
-    #[test]
-    fn rounding_at_random_is_exact_in_the_mean() {
-        for value in [1.001_f32, -0.3, 3e-5, 100.7] {
-            let draws = 20_000;
-            let rounded = (0..draws).map(|at| up_or_down(value, bits(7, 3, at)).to_f32());
-            let mean = rounded.map(f64::from).sum::<f64>() / draws as f64;
-            let step = f64::from(value.abs()) / 128.0;
-            assert!((mean - f64::from(value)).abs() < 0.02 * step, "{value}: {mean}");
-        }
-        for value in [0.0_f32, 1.0, -2.5] {
-            assert!((0..100).all(|at| up_or_down(value, bits(7, 3, at)).to_f32() == value));
-        }
-        assert_ne!(bits(1, 2, 3), bits(1, 2, 4));
-        assert_ne!(bits(1, 2, 3), bits(1, 3, 3));
-    }
+/// Returns a range of a flattened tensor. Trained parameters are contiguous, so it shares the storage.
+pub(super) fn flat(tensor: &Tensor, range: Range<usize>) -> Result<Tensor> {
+    tensor.reshape([tensor.size()])?.narrow(0, range.start, range.len())
 }

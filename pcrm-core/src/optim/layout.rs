@@ -6,6 +6,7 @@
 //! neither a chunk nor a vector instruction, and results do not depend on where they end.
 
 mod order;
+mod stored;
 
 use std::collections::HashMap;
 use std::ops::Range;

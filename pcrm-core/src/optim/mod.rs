@@ -6,10 +6,14 @@ mod adamw8;
 pub mod dynamic;
 mod held;
 mod layout;
+mod moments;
+mod offloaded;
+mod place;
 mod sending;
 mod sliced;
 mod states;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -21,14 +25,17 @@ pub use self::adamw::AdamW;
 pub use self::adamw8::{AdamW8bit, SMALLEST};
 pub use self::held::WeightType;
 pub use self::layout::slice_of;
+pub use self::offloaded::passing_bytes;
+pub use self::place::StatePlace;
 pub use self::sending::{BUCKET_BYTES, Sending, Sent, halves};
 pub use self::sliced::{SliceGradient, SlicedAdamW};
+pub use self::states::StoredStates;
 
 use self::held::Held;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Slots};
+use crate::kernels::{AdamWStep, AdamWUpdate, Slots};
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
@@ -134,12 +141,28 @@ impl Optimiser {
         seed: u64,
         params: &Params,
     ) -> Result<Self> {
+        Self::keeping(StatePlace::Device, rule, config, weights, seed, params)
+    }
+
+    /// Creates an optimiser like [`Optimiser::new`], whose moments are in `place`. The moments of
+    /// [`Rule::Adafactor`], and those of small parameters of [`Rule::AdamW8bit`], stay on the device.
+    ///
+    /// # Errors
+    /// Fails as [`Optimiser::new`] does, or if the host has too little memory.
+    pub fn keeping(
+        place: StatePlace,
+        rule: Rule,
+        config: AdamWConfig,
+        weights: WeightType,
+        seed: u64,
+        params: &Params,
+    ) -> Result<Self> {
         if params.iter_trained().next().is_none() {
             return Err(Error::invalid("optimiser", "the model has no parameter to train: all are frozen"));
         }
         Ok(match rule {
-            Rule::AdamW => Self::AdamW(AdamW::holding(config, weights, seed, params)?),
-            Rule::AdamW8bit => Self::AdamW8bit(AdamW8bit::new(config, weights, seed, params)?),
+            Rule::AdamW => Self::AdamW(AdamW::holding(config, weights, seed, params, place)?),
+            Rule::AdamW8bit => Self::AdamW8bit(AdamW8bit::new(config, weights, seed, params, place)?),
             Rule::Adafactor => Self::Adafactor(Adafactor::new(config, weights, seed, params)?),
         })
     }
@@ -188,7 +211,7 @@ impl Optimiser {
     ///
     /// # Errors
     /// Fails if a state is missing or does not fit, as with a state of another optimiser.
-    pub fn restore(&mut self, states: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+    pub fn restore(&mut self, states: &dyn StoredStates, step: u64) -> Result<()> {
         match self {
             Self::AdamW(optimiser) => optimiser.restore(states, step),
             Self::AdamW8bit(optimiser) => optimiser.restore(states, step),
@@ -239,21 +262,21 @@ fn check_trainable(params: &Params) -> Result<()> {
 
 /// Returns a moment of a parameter from an optimiser's state, which must have this shape.
 fn moment<'a>(
-    state: &'a BTreeMap<String, HostTensor>,
+    state: &'a dyn StoredStates,
     moment: &str,
     name: &str,
     shape: &[usize],
-) -> Result<&'a HostTensor> {
+) -> Result<Cow<'a, HostTensor>> {
     states::stored(state, moment, name, shape, DType::F32)
 }
 
 /// Takes one step of AdamW with f32 moments.
 fn plain(step: &AdamWStep, held: &Held, [mean, variance]: [&Tensor; 2], gradient: &Tensor) -> Result<()> {
-    let param = held.value()?;
-    let slots = Slots { param, mean: mean.clone(), variance: variance.clone() };
-    gradient.kernels().adamw(step, &slots, &gradient.cast(DType::F32)?)?;
+    let slots = Slots { param: held.value()?, mean: mean.clone(), variance: variance.clone() };
+    let update = AdamWUpdate { step: *step, slots, gradient: gradient.cast(DType::F32)? };
+    update.gradient.kernels().adamw_all(std::slice::from_ref(&update))?;
     match held.is_rounded() {
-        true => held.set(&slots.param, step.step),
+        true => held.set(&update.slots.param, step.step),
         false => Ok(()),
     }
 }

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::layout::{CHUNK, Layout, zeros};
-use super::{AdamWConfig, BUCKET_BYTES, Sending, check_trainable};
+use super::layout::{CHUNK, Layout};
+use super::moments::{Moments, NAMES};
+use super::offloaded::incomplete;
+use super::{AdamWConfig, BUCKET_BYTES, Sending, StatePlace, StoredStates, check_trainable};
 use crate::collective::Collective;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
-use crate::kernels::{AdamWStep, Slots};
+use crate::kernels::{AdamWStep, AdamWUpdate, Slots};
 use crate::ops;
 use crate::params::Params;
 use crate::tensor::Tensor;
@@ -26,6 +28,8 @@ pub struct SlicedAdamW {
     /// The parameters, which share the storage of the model's leaves.
     params: Params,
     runs: Vec<Run>,
+    /// The moments of the runs.
+    moments: Moments,
     step: u64,
 }
 
@@ -34,7 +38,8 @@ pub struct SlicedAdamW {
 struct Run {
     range: Range<usize>,
     decays: bool,
-    slots: Slots,
+    /// The masters.
+    param: Tensor,
 }
 
 /// The gradient of this process's slice, summed over all lanes.
@@ -71,18 +76,36 @@ impl SlicedAdamW {
         collective: Arc<dyn Collective>,
         bytes: usize,
     ) -> Result<Self> {
+        Self::keeping(StatePlace::Device, config, params, collective, bytes)
+    }
+
+    /// Creates an optimiser like [`SlicedAdamW::with_buckets`], whose moments are in `place`; the masters are on the
+    /// device.
+    ///
+    /// # Errors
+    /// Fails as [`SlicedAdamW::new`] does, or if the host has too little memory.
+    pub fn keeping(
+        place: StatePlace,
+        config: AdamWConfig,
+        params: &Params,
+        collective: Arc<dyn Collective>,
+        bytes: usize,
+    ) -> Result<Self> {
         check_trainable(params)?;
         let params = params.trained().detached();
         let layout = Layout::new(&params, collective.world(), bytes);
-        let mut made = Self { config, collective, layout, params, runs: Vec::new(), step: 0 };
+        let ranges = layout.runs(collective.rank());
+        let (_, like) =
+            params.iter().next().ok_or_else(|| Error::invalid("optimiser", "has no parameter"))?;
+        let lengths = ranges.iter().map(|(range, _)| vec![range.len()]).collect();
+        let moments = Moments::zeros(like, lengths, place)?;
+        let mut made = Self { config, collective, layout, params, runs: Vec::new(), moments, step: 0 };
         let own = made.own(|name| made.params.get(name).cloned())?;
         let run = |(range, decays): (Range<usize>, bool)| {
             let part = own.narrow(0, range.start, range.len())?;
-            let (mean, variance) = (zeros(&part, range.len())?, zeros(&part, range.len())?);
-            Ok(Run { slots: Slots { param: part.copied(part.dtype())?, mean, variance }, range, decays })
+            Ok(Run { param: part.copied(part.dtype())?, range, decays })
         };
-        let runs = made.layout.runs(made.collective.rank()).into_iter().map(run).collect::<Result<_>>()?;
-        made.runs = runs;
+        made.runs = ranges.into_iter().map(run).collect::<Result<_>>()?;
         Ok(made)
     }
 
@@ -132,21 +155,40 @@ impl SlicedAdamW {
     /// Fails if a process is gone.
     pub fn step(&mut self, gradient: &SliceGradient, lr: f64, grad_scale: f64) -> Result<()> {
         self.step += 1;
-        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
-        for Run { range, decays, slots } in &self.runs {
-            let weight_decay = if *decays { weight_decay } else { 0.0 };
-            let step = AdamWStep { lr, beta1, beta2, eps, weight_decay, step: self.step, grad_scale };
-            let gradient = gradient.0.narrow(0, range.start, range.len())?;
-            gradient.kernels().adamw(&step, slots, &gradient)?;
+        let (AdamWConfig { beta1, beta2, eps, weight_decay }, step) = (self.config, self.step);
+        let step = |run: &Run| {
+            let weight_decay = if run.decays { weight_decay } else { 0.0 };
+            AdamWStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale }
+        };
+        let of = |run: &Run, range: Range<usize>, [mean, variance]: [&Tensor; 2]| -> Result<AdamWUpdate> {
+            let param = run.param.narrow(0, range.start, range.len())?;
+            let gradient = gradient.0.narrow(0, run.range.start + range.start, range.len())?;
+            let slots = Slots { param, mean: mean.clone(), variance: variance.clone() };
+            Ok(AdamWUpdate { step: step(run), slots, gradient })
+        };
+        let (runs, kernels) = (&self.runs, gradient.0.kernels());
+        match self.moments.on_host() {
+            Some(moments) => moments.each(|at, range, vectors| {
+                let [mean, variance] = vectors else { return Err(incomplete()) };
+                kernels.adamw_all(&[of(&runs[at], range, [mean, variance])?])
+            })?,
+            None => {
+                let moments = self.moments.on_device().unwrap_or(&[]);
+                let each = runs.iter().zip(moments);
+                let update = |(run, [mean, variance]): (&Run, &[Tensor; 2])| {
+                    of(run, 0..run.range.len(), [mean, variance])
+                };
+                kernels.adamw_all(&each.map(update).collect::<Result<Vec<_>>>()?)?;
+            }
         }
-        let whole = self.gathered(|slots| &slots.param)?;
+        let whole = self.gathered(|run| Ok(self.runs[run].param.clone()))?;
         self.layout.each(&whole, |name, value| self.params.get(name)?.assign(&value))
     }
 
-    /// Gathers the whole vector of one slot.
-    fn gathered(&self, slot: impl Fn(&Slots) -> &Tensor) -> Result<Tensor> {
-        let parts: Vec<&Tensor> = self.runs.iter().map(|run| slot(&run.slots)).collect();
-        self.collective.all_gather(&Tensor::concat(&parts, 0)?)
+    /// Gathers the whole vector of which `part` returns those of this process's runs.
+    fn gathered(&self, part: impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
+        let parts = (0..self.runs.len()).map(part).collect::<Result<Vec<_>>>()?;
+        self.collective.all_gather(&Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?)
     }
 
     /// Returns the number of steps taken.
@@ -166,34 +208,45 @@ impl SlicedAdamW {
                 Ok(())
             })
         };
-        keep("mean", &self.gathered(|slots| &slots.mean)?)?;
-        keep("variance", &self.gathered(|slots| &slots.variance)?)?;
+        for (moment, part) in NAMES.into_iter().enumerate() {
+            keep(part, &self.moment(moment)?)?;
+        }
         Ok(state)
     }
 
-    /// Restores the state of [`SlicedAdamW::state`] after `step` steps, saved with any number of processes,
-    /// and adopts the model's current weights.
+    /// Takes part in the [`SlicedAdamW::state`] of another process without reading the moments of all slices.
     ///
     /// # Errors
-    /// Fails if a moment is missing or has another shape than its parameter.
-    pub fn restore(&mut self, state: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
-        for (moment, slot) in [("mean", 1), ("variance", 2)] {
-            let own = self.own(|name| {
-                let param = self.params.get(name)?;
-                param.constant(super::moment(state, moment, name, &param.shape())?)
-            })?;
-            self.put(slot, &own)?;
-        }
-        self.put(0, &self.own(|name| self.params.get(name).cloned())?)?;
-        self.step = step;
-        Ok(())
+    /// Fails if a process is gone.
+    pub fn contribute(&self) -> Result<()> {
+        (0..NAMES.len()).try_for_each(|moment| self.moment(moment).map(drop))
     }
 
-    /// Replaces this process's slice of the parameters (0), the means (1) or the variances (2).
-    fn put(&self, slot: usize, own: &Tensor) -> Result<()> {
-        self.runs.iter().try_for_each(|Run { range, slots, .. }| {
-            let [param, mean, variance] = [&slots.param, &slots.mean, &slots.variance];
-            [param, mean, variance][slot].assign(&own.narrow(0, range.start, range.len())?)
-        })
+    /// Gathers a moment of all slices.
+    fn moment(&self, moment: usize) -> Result<Tensor> {
+        let like = self.like()?;
+        self.gathered(|run| self.moments.tensor(run, moment, like))
+    }
+
+    /// Restores the state of [`SlicedAdamW::state`] after `step` steps, saved with any number of processes,
+    /// and adopts the model's current weights. Only moments of this process's slice are read, one at a time.
+    ///
+    /// # Errors
+    /// Fails if such a moment is missing or has another shape than its parameter.
+    pub fn restore(&mut self, state: &dyn StoredStates, step: u64) -> Result<()> {
+        for (moment, part) in NAMES.into_iter().enumerate() {
+            let own = self.layout.stored_slice(self.collective.rank(), self.like()?, |name, shape| {
+                Ok(super::moment(state, part, name, shape)?.into_owned())
+            })?;
+            for (at, Run { range, .. }) in self.runs.iter().enumerate() {
+                self.moments.assign(at, moment, &own.narrow(0, range.start, range.len())?)?;
+            }
+        }
+        let own = self.own(|name| self.params.get(name).cloned())?;
+        for Run { range, param, .. } in &self.runs {
+            param.assign(&own.narrow(0, range.start, range.len())?)?;
+        }
+        self.step = step;
+        Ok(())
     }
 }

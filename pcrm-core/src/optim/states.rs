@@ -1,5 +1,6 @@
 //! The states of an optimiser by name, as stored in checkpoints.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::held::Held;
@@ -10,6 +11,21 @@ use crate::tensor::Tensor;
 
 /// The name of the rounding error of a bf16 weight.
 const REST: &str = "rest";
+
+/// Stored states of an optimiser, by name: in memory, or in a file that is read a tensor at a time.
+pub trait StoredStates {
+    /// Returns the state of this name, or `None` if there is none.
+    ///
+    /// # Errors
+    /// Fails if it cannot be read.
+    fn state(&self, name: &str) -> Result<Option<Cow<'_, HostTensor>>>;
+}
+
+impl StoredStates for BTreeMap<String, HostTensor> {
+    fn state(&self, name: &str) -> Result<Option<Cow<'_, HostTensor>>> {
+        Ok(self.get(name).map(Cow::Borrowed))
+    }
+}
 
 /// States, named `PART.PARAMETER`.
 #[derive(Debug, Default)]
@@ -34,14 +50,14 @@ impl States {
 /// # Errors
 /// Fails if the state is missing or has another shape or type, as with a state of another optimiser.
 pub(super) fn stored<'a>(
-    states: &'a BTreeMap<String, HostTensor>,
+    states: &'a dyn StoredStates,
     part: &str,
     name: &str,
     shape: &[usize],
     dtype: DType,
-) -> Result<&'a HostTensor> {
+) -> Result<Cow<'a, HostTensor>> {
     let key = format!("{part}.{name}");
-    match states.get(&key) {
+    match states.state(&key)? {
         None => Err(Error::invalid(key, "is missing from the optimiser's state")),
         Some(host) if host.shape() != shape => {
             Err(Error::invalid(key, format!("has shape {:?}, expected {shape:?}", host.shape())))
@@ -58,20 +74,15 @@ pub(super) fn stored<'a>(
 ///
 /// # Errors
 /// Fails as [`stored`] does.
-pub(super) fn put(
-    states: &BTreeMap<String, HostTensor>,
-    part: &str,
-    name: &str,
-    tensor: &Tensor,
-) -> Result<()> {
+pub(super) fn put(states: &dyn StoredStates, part: &str, name: &str, tensor: &Tensor) -> Result<()> {
     let host = stored(states, part, name, &tensor.shape(), tensor.dtype())?;
-    tensor.assign(&tensor.constant(host)?.cast(tensor.dtype())?)
+    tensor.assign(&tensor.constant(&host)?.cast(tensor.dtype())?)
 }
 
 /// Restores the rounding error of a weight.
 ///
 /// # Errors
 /// Fails as [`stored`] does.
-pub(super) fn put_rest(states: &BTreeMap<String, HostTensor>, name: &str, held: &Held) -> Result<()> {
+pub(super) fn put_rest(states: &dyn StoredStates, name: &str, held: &Held) -> Result<()> {
     held.rest().map_or(Ok(()), |rest| put(states, REST, name, rest))
 }

@@ -5,6 +5,7 @@
 //! other rows: sums run over a fixed number of lanes, over whole tiles of keys, and in an order that depends
 //! only on its position.
 
+pub mod adamw8;
 pub mod attention;
 mod cache;
 pub mod coded;

@@ -74,6 +74,10 @@ fn options_without_effect_are_refused() {
         ),
         (adafactor(AdamWConfig { beta2: 0.99, ..AdamWConfig::default() }), "adam-beta2: 0.99: has no effect"),
         (
+            TrainerConfig { optimizer: Rule::Adafactor, optimizer_states: StatePlace::Host, ..usual() },
+            "optimizer-states: host: has no effect with --optimizer adafactor",
+        ),
+        (
             adafactor(AdamWConfig { eps: 1e-6, ..AdamWConfig::default() }),
             "adam-epsilon: 0.000001: has no effect",
         ),
@@ -85,6 +89,10 @@ fn options_without_effect_are_refused() {
     let best = TrainerConfig { final_weights: Final::Best, ..usual() };
     assert!(refused(&best, true).unwrap_or_default().contains("--eval-every"));
     assert_eq!(refused(&TrainerConfig { patience: Some(2), ..every }, true), None);
+    for optimizer in [Rule::AdamW, Rule::AdamW8bit] {
+        let host = TrainerConfig { optimizer, optimizer_states: StatePlace::Host, ..usual() };
+        assert_eq!(refused(&host, false), None);
+    }
     let decayed = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
     assert_eq!(refused(&adafactor(decayed), false), None);
     let other = TrainerConfig { adamw: AdamWConfig { beta1: 0.5, ..decayed }, ..usual() };

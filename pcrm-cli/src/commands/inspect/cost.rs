@@ -77,6 +77,8 @@ pub struct States {
     pub weights: String,
     /// Bytes per parameter.
     pub bytes: f64,
+    /// Those of them that are moments, which --optimizer-states host keeps in host memory.
+    pub moments: f64,
     /// The total for all parameters of this model, in MiB.
     pub mib: f64,
 }
@@ -126,9 +128,10 @@ impl States {
         let rules = [Rule::AdamW, Rule::AdamW8bit, Rule::Adafactor];
         let types = [WeightType::F32, WeightType::Bf16Kahan, WeightType::Bf16Stochastic];
         let state = |(rule, weights): (Rule, WeightType)| {
-            let bytes = GRADIENT + rule.bytes() + weights.bytes() as f64;
+            let moments = rule.bytes();
+            let bytes = GRADIENT + moments + weights.bytes() as f64;
             let mib = bytes * parameters as f64 / MIB;
-            Self { optimizer: rule.to_string(), weights: weights.to_string(), bytes, mib }
+            Self { optimizer: rule.to_string(), weights: weights.to_string(), bytes, moments, mib }
         };
         rules.into_iter().flat_map(|rule| types.map(|weights| (rule, weights))).map(state).collect()
     }

@@ -206,6 +206,19 @@ pub fn cost(cost: &Cost, page: &mut Page) {
         INDENT,
         &format!("by --optimizer and --weights, a parameter and all: {}", by.join("; ")),
     );
+    let mut moved: Vec<(&str, f64)> =
+        cost.states.iter().map(|at| (at.optimizer.as_str(), at.moments)).collect();
+    moved.dedup();
+    let moved: Vec<String> = moved
+        .into_iter()
+        .filter(|(_, moments)| *moments > 0.0)
+        .map(|(optimizer, moments)| format!("{optimizer}: {moments:.1} B"))
+        .collect();
+    page.labelled(
+        "",
+        INDENT,
+        &format!("in host memory instead with --optimizer-states host, a parameter: {}", moved.join("; ")),
+    );
     let bases: Vec<String> =
         cost.bases.iter().map(|at| format!("{}: {:.2} B, {:.0} MiB", at.storage, at.bytes, at.mib)).collect();
     if !bases.is_empty() {
