@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::lora::peft::AdapterFolder;
-use pcrm_core::model::{LanguageModel, Loading, LoraConfig, RewardModel, Rows, weights};
+use pcrm_core::model::{LanguageModel, Loading, LoraConfig, ModelConfig, RewardModel, Rows, weights};
 use pcrm_core::optim::{AdamW, AdamWConfig};
 use pcrm_core::{Backend, DType, HostTensor, Packed};
 use serde_json::{Value, json};
@@ -156,6 +156,10 @@ fn trained(backend: &Subject, bases: [&str; 2], fields: Value) -> Result<(Langua
     let how = Loading::frozen(backend, DType::F32);
     let language = LanguageModel::load_as(&base, how)?.with_adapters(config(fields.clone())?, &base, 5)?;
     let base = reward;
+    let mut fields = fields;
+    if let Some(fields) = fields.as_object_mut() {
+        fields.remove("ensure_weight_tying"); // a reward model has no head to tie
+    }
     let reward = RewardModel::load_to_train_as(&base, how, 5)?.with_adapters(config(fields)?, &base, 5)?;
     let (language, reward) = (language.trainable(), reward.trainable());
     let ids = [5, 9, 31, 7, 44, 12, 8];
@@ -181,6 +185,7 @@ fn peft_loads_what_is_saved() -> Result<()> {
     let root = tempfile::tempdir()?;
     let ids: Vec<u32> = vec![5, 9, 31, 7, 44, 12, 8, 33];
     let (dense, sparse) = (["gpt2", "qwen2"], ["qwen2_moe", "qwen2_moe"]);
+    let (experts, whole) = (["qwen3_moe", "mixtral"], ["gemma3-multimodal", "gemma3-multimodal"]);
     let tied = json!({"r": 2, "modules_to_save": ["embed_tokens"], "ensure_weight_tying": true});
     let all = json!({"r": 3, "lora_alpha": 7, "use_rslora": true, "target_modules": "all-linear"});
     let names = json!({"r": 2, "target_modules": ["q_proj", "gate_proj", "up_proj", "down_proj"]});
@@ -190,7 +195,10 @@ fn peft_loads_what_is_saved() -> Result<()> {
         ("pattern", dense, json!({"target_modules": ".*(c_fc|up_proj|q_proj)", "lora_dropout": 0.2, "r": 2})),
         ("experts-all-linear", sparse, all),
         ("experts-names", sparse, names),
-        ("tied-embedding", ["qwen2", "qwen2"], tied),
+        ("experts-joined", experts, json!({"r": 3, "lora_alpha": 7, "target_modules": "all-linear"})),
+        ("multimodal", whole, json!({"r": 2, "target_modules": "all-linear", "modules_to_save": ["norm"]})),
+        ("tied-embedding", ["qwen2", "qwen2"], tied.clone()),
+        ("tied-multimodal", whole, tied),
     ];
     for (name, bases, fields) in cases {
         let (language, reward) = trained(&backend, bases, fields)?;
@@ -361,16 +369,10 @@ fn a_tied_embedding_is_trained_as_one() -> Result<()> {
         model.restore_from(dir.path())?;
     }
     let golden = folder("qwen2-tied-embedding");
-    type Tensors = BTreeMap<String, HostTensor>;
     let changed = |change: &dyn Fn(&mut Value, &mut Tensors) -> Result<()>| {
         let dir = tempfile::tempdir()?;
-        let mut settings = serde_json::from_str(&fs::read_to_string(golden.join("adapter_config.json"))?)?;
-        let mut tensors = weights::load_file(&golden.join("adapter_model.safetensors"))?;
-        change(&mut settings, &mut tensors)?;
-        fs::write(dir.path().join("adapter_config.json"), settings.to_string())?;
-        weights::save(&dir.path().join("adapter_model.safetensors"), &tensors)?;
-        let loaded = LanguageModel::load_adapter(dir.path(), Some(&base_dir), how, 0).map(drop);
-        anyhow::Ok(loaded.err().map(|error| error.to_string()).unwrap_or_default())
+        altered(&golden, dir.path(), change)?;
+        refused(dir.path(), &base_dir, how)
     };
     let said = changed(&|settings, _| {
         settings["ensure_weight_tying"] = json!(false);
@@ -384,6 +386,279 @@ fn a_tied_embedding_is_trained_as_one() -> Result<()> {
     })?;
     ensure!(said.contains("lm_head.weight: differs from model.embed_tokens.weight"), "{said:?}");
     ensure!(changed(&|_, _| Ok(()))?.is_empty());
+    Ok(())
+}
+
+type Tensors = BTreeMap<String, HostTensor>;
+
+/// Writes an adapter with other settings and tensors to another folder.
+fn altered(from: &Path, to: &Path, change: &dyn Fn(&mut Value, &mut Tensors) -> Result<()>) -> Result<()> {
+    let mut settings = serde_json::from_str(&fs::read_to_string(from.join("adapter_config.json"))?)?;
+    let mut tensors = weights::load_file(&from.join("adapter_model.safetensors"))?;
+    change(&mut settings, &mut tensors)?;
+    fs::write(to.join("adapter_config.json"), settings.to_string())?;
+    Ok(weights::save(&to.join("adapter_model.safetensors"), &tensors)?)
+}
+
+/// Returns the message with which the adapter of a language model is refused; empty if it is loaded.
+fn refused(dir: &Path, base: &Path, how: Loading<'_>) -> Result<String> {
+    let loaded = LanguageModel::load_adapter(dir, Some(base), how, 0).map(drop);
+    Ok(loaded.err().map(|error| error.to_string()).unwrap_or_default())
+}
+
+/// Protects: `ensure_weight_tying` is refused for new adapters where it has no effect, with the reason, and
+/// beside an adapter on a tied head, which PEFT puts on the embedding too. An existing adapter may have it
+/// without effect.
+#[test]
+fn tying_without_effect_is_refused() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let how = Loading::masters(&backend, DType::F32);
+    let new = |family: &str, fields: &Value| -> Result<String> {
+        let dir = beside("golden/models").join(family);
+        let made = LanguageModel::load_as(&dir, how)?.with_adapters(config(fields.clone())?, &dir, 0);
+        Ok(made.map(drop).err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    let both = "names lm_head together with ensure_weight_tying (--lora-ensure-weight-tying)";
+    let neither = "(--lora-modules-to-save) names neither";
+    // The last: whether the same is allowed without the key.
+    for (family, fields, said, is_free) in [
+        ("qwen2", json!({"target_modules": ["v_proj", "lm_head"]}), both, true),
+        ("qwen2", json!({"target_modules": ".*v_proj|lm_head", "modules_to_save": ["lm_head"]}), both, false),
+        ("qwen2", json!({"target_modules": ["v_proj"]}), neither, true),
+        ("qwen2", json!({"modules_to_save": ["norm"]}), neither, true),
+        ("llama", json!({"modules_to_save": ["embed_tokens"]}), "tie_word_embeddings is false", true),
+    ] {
+        let mut tied = fields.clone();
+        tied["ensure_weight_tying"] = json!(true);
+        let found = new(family, &tied)?;
+        ensure!(found.contains(said), "{family} {tied}: {found:?}");
+        let found = new(family, &fields)?;
+        ensure!(found.is_empty() == is_free, "{family} {fields}: {found:?}");
+    }
+    let dir = beside("golden/models/qwen2");
+    let fields = json!({"modules_to_save": ["embed_tokens"], "ensure_weight_tying": true});
+    let reward = RewardModel::load_to_train_as(&dir, how, 1)?.with_adapters(config(fields)?, &dir, 0);
+    let found = reward.map(drop).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(found.contains("the model has no language-model head: leave it out"), "{found:?}");
+
+    let tie = |settings: &mut Value, _: &mut Tensors| {
+        settings["ensure_weight_tying"] = json!(true);
+        Ok(())
+    };
+    let root = tempfile::tempdir()?;
+    for (name, family, said) in [("llama-default", "llama", ""), ("qwen2-tied-head", "qwen2", both)] {
+        altered(&folder(name), root.path(), &tie)?;
+        let found = refused(root.path(), &beside("golden/models").join(family), how)?;
+        ensure!(found.contains(said) && found.is_empty() == said.is_empty(), "{name}: {found:?}");
+    }
+    Ok(())
+}
+
+/// Protects: PEFT ties gpt2's `wte` only under some names in `modules_to_save`, and stores the head beside it
+/// only then: an adapter without the head is refused.
+#[test]
+fn an_embedding_trained_apart_is_refused() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let how = Loading::masters(&backend, DType::F32);
+    let (root, base) = (tempfile::tempdir()?, beside("golden/models/gpt2"));
+    let (tied, apart) = (root.path().join("tied"), root.path().join("apart"));
+    let fields = json!({"r": 2, "modules_to_save": ["wte"], "ensure_weight_tying": true});
+    LanguageModel::load_as(&base, how)?.with_adapters(config(fields)?, &base, 0)?.save(&tied)?;
+    ensure!(refused(&tied, &base, how)?.is_empty());
+    fs::create_dir(&apart)?;
+    altered(&tied, &apart, &|_, tensors| {
+        tensors.remove("base_model.model.lm_head.weight").map(drop).context("a head")
+    })?;
+    let found = refused(&apart, &base, how)?;
+    ensure!(found.contains("has no lm_head.weight") && found.contains("merge_and_unload"), "{found:?}");
+    Ok(())
+}
+
+/// Protects: PEFT may store the weight under an adapter. The base's values are accepted, also in a narrower
+/// type; others, which PEFT would compute with, are refused.
+#[test]
+fn weights_under_adapters_are_those_of_the_base() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let how = Loading::masters(&backend, DType::F32);
+    let (root, base) = (tempfile::tempdir()?, beside("golden/models/qwen2"));
+    let table = weights::load_file(&base.join("model.safetensors"))?.remove("model.embed_tokens.weight");
+    let table = table.context("an embedding")?;
+    let narrow =
+        |value: f32| f32::from_bits((value.to_bits() + 0x7fff + ((value.to_bits() >> 16) & 1)) & 0xffff_0000);
+    let said = "model.embed_tokens.weight: has other values than the base model's";
+    let changes: [(&dyn Fn(f32) -> f32, &str); 3] =
+        [(&|value| value, ""), (&narrow, ""), (&|value| value + 0.05, said)];
+    for (change, said) in changes {
+        let values = table.to_f32().into_iter().map(change).collect();
+        let beneath = HostTensor::f32(table.shape(), values)?;
+        altered(&folder("qwen2-tied-head"), root.path(), &|_, tensors| {
+            tensors.insert("base_model.model.lm_head.base_layer.weight".to_owned(), beneath.clone());
+            Ok(())
+        })?;
+        let found = refused(root.path(), &base, how)?;
+        ensure!(found.contains(said) && found.is_empty() == said.is_empty(), "{found:?}");
+    }
+    Ok(())
+}
+
+/// Protects: layers and exclusions select what they select in PEFT: `layers_to_transform` does not concern names
+/// in full and is without effect if it is empty, `layers_pattern` has regular expressions, the first of which
+/// decides, and `all-linear` excludes nothing.
+#[test]
+fn layers_and_exclusions_are_those_of_peft() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let (how, dir) = (Loading::frozen(&backend, DType::F32), beside("golden/models/llama"));
+    let base = LanguageModel::load_as(&dir, how)?;
+    let (first, second) = ("model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj");
+    let layers = |layers: Value, pattern: Value| {
+        let targets = ["q_proj"];
+        json!({"target_modules": targets, "layers_to_transform": layers, "layers_pattern": pattern})
+    };
+    for (fields, want) in [
+        (
+            json!({"target_modules": ["q_proj", "lm_head"], "layers_to_transform": [0]}),
+            vec!["lm_head", first],
+        ),
+        (
+            json!({"target_modules": ["v_proj", second], "layers_to_transform": 0}),
+            vec!["model.layers.0.self_attn.v_proj", second],
+        ),
+        (layers(json!([]), json!(null)), vec![first, second]),
+        (layers(json!(null), json!([])), vec![first, second]),
+        (layers(json!([1]), json!("")), vec![second]),
+        (layers(json!([1]), json!("layers")), vec![second]),
+        (layers(json!([0]), json!(["model.layers"])), vec![first]),
+        (layers(json!([0]), json!(["h", "lay.*"])), vec![first]),
+        (json!({"target_modules": ["q_proj"], "exclude_modules": "all-linear"}), vec![first, second]),
+        (
+            json!({"target_modules": ["embed_tokens", first], "modules_to_save": ["embed_tokens"]}),
+            vec![first],
+        ),
+    ] {
+        let model = base.with_adapters(config(fields.clone())?, &dir, 0)?.trainable();
+        let trained = model.trained();
+        let found: Vec<&str> =
+            trained.iter().filter_map(|(name, _)| name.strip_suffix(".lora_A.weight")).collect();
+        ensure!(found == want, "{fields}: {found:?}");
+    }
+    let fields = layers(json!(null), json!("layers"));
+    let found = base.with_adapters(config(fields)?, &dir, 0).map(drop).err().map(|error| error.to_string());
+    ensure!(found.as_ref().is_some_and(|found| found.contains("needs layers_to_transform")), "{found:?}");
+    Ok(())
+}
+
+/// Protects: new adapters of experts that PEFT would not load, or would compute otherwise, are refused with what
+/// to do instead; layers beside the experts are free.
+#[test]
+fn adapters_of_experts_are_those_that_peft_reads() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let how = Loading::frozen(&backend, DType::F32);
+    let new = |family: &str, fields: &Value| -> Result<String> {
+        let dir = beside("golden/models").join(family);
+        let made = LanguageModel::load_as(&dir, how)?.with_adapters(config(fields.clone())?, &dir, 0);
+        Ok(made.map(drop).err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    let only = |targets: Value| json!({"target_modules": targets});
+    let and = |key: &str, value: Value| json!({"r": 4, "target_modules": "all-linear", key: value});
+    for (family, fields, said) in [
+        ("qwen3_moe", only(json!(["up_proj"])), "names up_proj of experts in model.layers.0; PEFT"),
+        ("olmoe", only(json!(["gate_proj", "up_proj"])), "together, or of down_proj alone, in all experts"),
+        ("mixtral", only(json!(["w1", "w3"])), "reads adapters of w1, w3, w2 together, or of w2 alone"),
+        ("qwen3_moe", only(json!(["experts.0.down_proj"])), "in all experts of a layer"),
+        ("qwen3_moe", and("lora_dropout", json!(0.1)), "lora_dropout: is 0.1; PEFT's adapters of experts"),
+        ("qwen3_moe", and("use_rslora", json!(true)), "lora_alpha (--lora-alpha) to 16 for"),
+        (
+            "qwen3_moe",
+            and("rank_pattern", json!({"up_proj": 2})),
+            "rank 2; adapters of experts have the rank r, 4",
+        ),
+        ("mixtral", and("alpha_pattern", json!({"w2": 3})), "adapters of experts have the α lora_alpha, 8"),
+        ("qwen3_moe", and("modules_to_save", json!(["experts.0.up_proj"])), "PEFT cannot load it"),
+        ("qwen2_moe", and("modules_to_save", json!(["experts.0.up_proj"])), "PEFT cannot load it"),
+        ("mixtral", and("modules_to_save", json!(["block_sparse_moe.gate"])), "PEFT cannot load it"),
+    ] {
+        let found = new(family, &fields)?;
+        ensure!(found.contains(said), "{family} {fields}: {found:?}");
+    }
+    let free = json!({"target_modules": ["q_proj"], "use_rslora": true, "lora_dropout": 0.1});
+    let last = json!({"target_modules": ["down_proj"], "use_rslora": true, "layers_to_transform": [1]});
+    let attention = and("rank_pattern", json!({"q_proj": 2}));
+    for fields in [free, last, attention, and("modules_to_save", json!(["mlp.gate"]))] {
+        let found = new("qwen3_moe", &fields)?;
+        ensure!(found.is_empty(), "{fields}: {found:?}");
+    }
+    // In a dense layer, PEFT drops adapters by these names.
+    let dir = tempfile::tempdir()?;
+    let source = beside("golden/models/qwen3_moe/config.json");
+    let mut shape: serde_json::Map<String, Value> = serde_json::from_str(&fs::read_to_string(source)?)?;
+    shape.insert("mlp_only_layers".to_owned(), json!([0]));
+    let shape = ModelConfig::from_json(shape, dir.path())?;
+    let base = LanguageModel::random_as(how, shape, 1)?;
+    for (fields, said) in [
+        (json!({"target_modules": "all-linear"}), "names model.layers.0.mlp.down_proj, which is no expert's"),
+        (json!({"target_modules": "all-linear", "exclude_modules": ".*layers\\.0\\.mlp.*"}), ""),
+    ] {
+        let found = base.with_adapters(config(fields)?, dir.path(), 0).map(drop).err();
+        let found = found.map(|error| error.to_string()).unwrap_or_default();
+        ensure!(found.contains(said) && found.is_empty() == said.is_empty(), "{found:?}");
+    }
+    Ok(())
+}
+
+/// Protects: an adapter on the text part of a multimodal model names the modules of the whole model, and one
+/// that names those of the text part alone is read too; heads have the names of transformers' classes.
+#[test]
+fn adapters_name_the_modules_of_the_bases_class() -> Result<()> {
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let (how, root) = (Loading::masters(&backend, DType::F32), tempfile::tempdir()?);
+    let saved = |family: &str, fields: Value| -> Result<(LanguageModel, Value, Tensors)> {
+        let base = beside("golden/models").join(family);
+        let model = LanguageModel::load_as(&base, how)?.with_adapters(config(fields)?, &base, 0)?;
+        for (name, param) in model.params().iter().filter(|(name, _)| name.ends_with("lora_B.weight")) {
+            param.assign(&param.constant(&crate::support::random(&param.shape(), name.len() as u64)?)?)?;
+        }
+        model.save(root.path())?;
+        let settings = serde_json::from_str(&fs::read_to_string(root.path().join("adapter_config.json"))?)?;
+        Ok((model, settings, weights::load_file(&root.path().join("adapter_model.safetensors"))?))
+    };
+    for (family, head) in [("internlm2", "output"), ("gpt_neox", "lm_head"), ("llama", "lm_head")] {
+        let (_, settings, tensors) = saved(family, json!({"target_modules": [head], "r": 2}))?;
+        let names: Vec<&String> = tensors.keys().collect();
+        let want = ["A", "B"].map(|part| format!("base_model.model.{head}.lora_{part}.weight"));
+        ensure!(
+            names == want.iter().collect::<Vec<_>>() && settings["target_modules"] == json!([head]),
+            "{names:?}"
+        );
+        ensure!(refused(root.path(), &beside("golden/models").join(family), how)?.is_empty(), "{family}");
+    }
+    let base = beside("golden/models/gemma3-multimodal");
+    let fields = json!({"r": 2, "target_modules": ["q_proj"], "modules_to_save": ["q_norm"]});
+    let (model, settings, tensors) = saved("gemma3-multimodal", fields)?;
+    let prefix = "base_model.model.model.language_model.layers.";
+    ensure!(tensors.keys().all(|name| name.starts_with(prefix)), "{:?}", tensors.keys());
+    let listed = |key: &str| settings[key].as_array().cloned().unwrap_or_default();
+    for (key, name) in [("target_modules", "q_proj"), ("modules_to_save", "q_norm")] {
+        let name = format!("model.language_model.layers.1.self_attn.{name}");
+        ensure!(listed(key).len() == 2 && listed(key).contains(&json!(name)), "{key}: {}", settings[key]);
+    }
+    let ids = [5, 9, 31, 7, 44, 12, 8];
+    let want = Model::Language(model).computed(&ids)?;
+    let text = tempfile::tempdir()?;
+    altered(root.path(), text.path(), &|settings, tensors| {
+        settings["target_modules"] = json!(["q_proj"]);
+        settings["modules_to_save"] = json!(["q_norm"]);
+        let renamed = |(name, tensor): (String, HostTensor)| (name.replace("language_model.", ""), tensor);
+        *tensors = std::mem::take(tensors).into_iter().map(renamed).collect();
+        Ok(())
+    })?;
+    for dir in [root.path(), text.path()] {
+        let again = LanguageModel::load_adapter(dir, Some(&base), how, 0)?;
+        let resaved = tempfile::tempdir()?;
+        again.save(resaved.path())?;
+        let stored = |dir: &Path| weights::load_file(&dir.join("adapter_model.safetensors"));
+        ensure!(stored(resaved.path())? == stored(dir)?, "saving renames tensors");
+        backend.check_same("multimodal", &Model::Language(again).computed(&ids)?, &want)?;
+    }
     Ok(())
 }
 
@@ -409,7 +684,17 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
         (json!({"bias": "all"}), "only \"none\" is supported"),
         (json!({"r": 0}), "r: is 0"),
         (json!({"lora_dropout": 1.0}), "lora_dropout: is 1"),
-        (json!({"init_lora_weights": "pissa"}), "changes the base"),
+        (
+            json!({"init_lora_weights": "pissa"}),
+            "changes the base; use the model that peft's merge_and_unload",
+        ),
+        (json!({"init_lora_weights": "mica"}), "B stays fixed in training"),
+        (json!({"init_lora_weights": "zeros"}), "is \"zeros\", which is unknown"),
+        (json!({"kasa_config": {}}), "kasa_config: is {}"),
+        (
+            json!({"alpha_pattern": {"q_proj": 4, ".*layers.1.*": 16}}),
+            "\"q_proj\" (4) and \".*layers.1.*\" (16) both match model.layers.1.self_attn.q_proj",
+        ),
         (json!({"modules_to_save": ["classifer"]}), "\"classifer\" is not a module of the model"),
         (json!({"rank_pattern": {"q_proj": 2.5}}), "rank_pattern.q_proj: is 2.5"),
         (
@@ -420,6 +705,13 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
         let found = refusal(fields.clone())?;
         ensure!(found.contains(said), "{fields}: {found:?}");
     }
+    for fields in [
+        json!({"alpha_pattern": {"q_proj": 4, ".*layers.1.self_attn.*": 4}}),
+        json!({"alpha_pattern": {"q_proj": 4, "v_proj": 16}, "loftq_config": {}, "target_parameters": []}),
+    ] {
+        ensure!(refusal(fields.clone())?.is_empty(), "{fields}");
+    }
+    config(json!({"init_lora_weights": "Gaussian"}))?.check()?;
     let wrong =
         LanguageModel::load_adapter(&folder("llama-default"), Some(&beside("golden/models/gpt2")), how, 0);
     let wrong = wrong.map(drop).err().map(|error| error.to_string()).unwrap_or_default();
@@ -454,7 +746,10 @@ fn experts_have_adapters_where_peft_has_them() -> Result<()> {
     for names in [&all, &named] {
         ensure!(!has(names, "mlp.experts."), "{names:?}");
     }
-    ensure!(has(&adapted("qwen3_moe", json!(["up_proj"]))?, "mlp.experts.0.up_proj"));
+    let joined = json!(["q_proj", "gate_proj", "up_proj", "down_proj"]);
+    ensure!(has(&adapted("qwen3_moe", joined)?, "mlp.experts.0.up_proj"));
+    ensure!(has(&adapted("qwen3_moe", json!(["down_proj"]))?, "mlp.experts.3.down_proj"));
+    ensure!(has(&adapted("mixtral", json!("all-linear"))?, "block_sparse_moe.experts.1.w3"));
     for (targets, said) in [
         (json!(["q_proj", "experts.0.up_proj"]), "an expert, but no other linear layer"),
         (json!(".*experts\\.\\d+\\.up_proj"), "cannot have adapters"),
@@ -510,7 +805,8 @@ fn merging_makes_a_full_model() -> Result<()> {
     let (stored, name) = (world.path("adapter/adapter_model.safetensors"), "model.embed_tokens.weight");
     let mut tensors = weights::load_file(&stored)?;
     let embedding = weights::load_file(&world.path("base/model.safetensors"))?.remove(name).context(name)?;
-    for (by, said) in [(0.0, None), (0.5, Some("model.embed_tokens.weight has other values than the base"))] {
+    for (by, said) in [(0.0, None), (0.5, Some("model.embed_tokens.weight: has other values than the base"))]
+    {
         let values = embedding.clone().into_f32().into_iter().map(|value| value + by).collect();
         let changed = HostTensor::f32(embedding.shape().to_vec(), values)?;
         tensors.insert(format!("base_model.model.{name}"), changed);

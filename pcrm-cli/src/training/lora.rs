@@ -33,11 +33,11 @@ pub struct LoraArgs {
     /// included
     #[arg(long, value_name = "MODULE", requires = "lora_r", num_args = 1..)]
     lora_modules_to_save: Vec<String>,
-    /// Train an embedding of --lora-modules-to-save and the language-model head as one, if the model has one matrix
-    /// for both
+    /// Train an embedding of --lora-modules-to-save and the language-model head as one; for models that have one
+    /// matrix for both
     #[arg(long, requires = "lora_r")]
     lora_ensure_weight_tying: bool,
-    /// Scale adapters by ALPHA / sqrt(N) (rsLoRA)
+    /// Scale adapters by ALPHA / sqrt(N) (rsLoRA); not for adapters of experts, which PEFT scales in another way
     #[arg(long, requires = "lora_r")]
     use_rslora: bool,
     #[command(flatten)]

@@ -97,7 +97,7 @@ impl Origin {
             }
             Self::Folder(dir) => {
                 RewardModel::check_head(dir).with_context(|| format!("--critic {}", dir.display()))?;
-                let base = Base { dir: dir.clone(), random_init: false, ..policy.clone() };
+                let base = Base { dir: dir.clone(), random_init: false, ..headless(policy) };
                 base.open(backend).with_context(|| format!("--critic {}", dir.display()))
             }
             Self::Policy => {
@@ -106,7 +106,7 @@ impl Origin {
                     "--critic policy: --model is an adapter; use --critic with a folder, or merge --model \
                      with `pcrm merge`"
                 );
-                Ok(policy.open(backend)?.with_head_of_zeros()?)
+                Ok(headless(policy).open(backend)?.with_head_of_zeros()?)
             }
         }
     }
@@ -128,5 +128,33 @@ impl Origin {
             Self::Folder(dir) => dir.display().to_string(),
             Self::Policy => "the policy, with a head of zeros".to_owned(),
         }
+    }
+}
+
+/// Returns the policy's base for a critic, which has no language-model head that its embedding could be tied to.
+fn headless(policy: &Base) -> Base {
+    let mut base = policy.clone();
+    if let Some(lora) = &mut base.lora {
+        lora.ensure_weight_tying = false;
+    }
+    base
+}
+
+#[cfg(test)]
+mod tests {
+    use pcrm_core::DType;
+    use pcrm_core::model::LoraConfig;
+
+    use super::*;
+
+    /// Protects: a policy that trains its tied embedding has a critic, for which the key of PEFT is refused.
+    #[test]
+    fn a_critic_ties_nothing() {
+        let saved = Some(vec!["embed_tokens".to_owned()]);
+        let lora = LoraConfig { modules_to_save: saved, ensure_weight_tying: true, ..LoraConfig::default() };
+        let mut policy = Base::new(PathBuf::from("policy"), DType::F32, 1);
+        policy.lora = Some(lora.clone());
+        let expected = LoraConfig { ensure_weight_tying: false, ..lora };
+        assert_eq!(headless(&policy).lora, Some(expected));
     }
 }

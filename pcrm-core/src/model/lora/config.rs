@@ -126,9 +126,12 @@ const REFUSED: [(&str, &str); 11] = [
     ("layer_replication", "layers that are repeated"),
     ("use_bdlora", "block-diagonal adapters"),
     ("arrow_config", "routed adapters (Arrow)"),
-    ("kasa_config", "KaSA"),
-    ("monteclora_config", "MonteCLoRA"),
+    ("kasa_config", "adapters with singular values (KaSA)"),
+    ("monteclora_config", "sampled adapters (MonteCLoRA)"),
 ];
+
+/// The remedy for adapters with features that are not supported.
+const MERGED: &str = "use the model that peft's merge_and_unload makes of such an adapter";
 
 /// Keys that have no effect on an existing adapter.
 const HARMLESS: [&str; 17] = [
@@ -188,15 +191,15 @@ impl LoraConfig {
             let off = match value {
                 Value::Null | Value::Bool(false) => true,
                 Value::Array(values) => values.is_empty(),
-                Value::Object(fields) => fields.is_empty(),
+                // An empty object is a configuration of defaults.
                 _ => false,
             };
             if !off {
-                return refuse(key, format!("is {value}: {name} are not supported"));
+                return refuse(key, format!("is {value}: {name} are not supported; {MERGED}"));
             }
         }
         if self.bias != "none" {
-            return refuse("bias", format!("is {:?}; only \"none\" is supported", self.bias));
+            return refuse("bias", format!("is {:?}; only \"none\" is supported; {MERGED}", self.bias));
         }
         if self.r == 0 {
             return refuse("r", "is 0; expected at least 1".to_owned());
@@ -210,29 +213,43 @@ impl LoraConfig {
                 format!("is {}; expected at least 0, less than 1", self.lora_dropout),
             );
         }
-        // The other methods (pissa, olora, corda, loftq, lora_ga) also change the base.
-        let init = &self.init_lora_weights;
-        let served = matches!(init, Value::Bool(_) | Value::Null)
-            || ["gaussian", "eva", "orthogonal"].iter().any(|name| init == name);
-        if !served {
-            return refuse(
-                "init_lora_weights",
-                format!("is {init}, which changes the base; expected true or \"gaussian\""),
-            );
-        }
+        self.check_initialisation()?;
         let pattern = matches!(self.target_modules, Some(Modules::Pattern(_)));
         if pattern && self.layers_to_transform.is_some() {
             let message =
                 "cannot be combined with a pattern in target_modules; expected a list of modules".to_owned();
             return refuse("layers_to_transform", message);
         }
-        if self.layers_pattern.is_some() && self.layers_to_transform.is_none() {
+        let names = self.layers_pattern.as_ref().map_or_else(Vec::new, |pattern| pattern.list());
+        if names.iter().any(|name| !name.is_empty()) && self.layers_to_transform.is_none() {
             return refuse("layers_pattern", "needs layers_to_transform".to_owned());
         }
         Ok(())
     }
 
-    /// Checks that the initialisation is supported.
+    /// Checks that the initialisation has no effect on the base or on further training.
+    ///
+    /// # Errors
+    /// Fails if it has one, and if it is not known.
+    fn check_initialisation(&self) -> Result<()> {
+        let init = &self.init_lora_weights;
+        if matches!(init, Value::Bool(_) | Value::Null) {
+            return Ok(());
+        }
+        let name = init.as_str().unwrap_or_default().to_lowercase();
+        let changes_base = ["pissa", "olora", "corda", "loftq", "lora_ga"];
+        let why = match name.as_str() {
+            "gaussian" | "eva" | "orthogonal" => return Ok(()),
+            "mica" => "by which B stays fixed in training; that is not supported".to_owned(),
+            name if changes_base.iter().any(|method| name.starts_with(method)) => {
+                format!("which changes the base; {MERGED}")
+            }
+            _ => "which is unknown".to_owned(),
+        };
+        Err(Error::invalid("init_lora_weights", format!("is {init}, {why}; expected true or \"gaussian\"")))
+    }
+
+    /// Checks that the configuration is supported for new adapters.
     ///
     /// # Errors
     /// Fails if it is not.

@@ -6,12 +6,17 @@
 
 pub mod config;
 mod dropout;
+mod experts;
 mod modules;
+mod naming;
 mod patterns;
 pub mod peft;
 mod peft_config;
+mod rules;
 mod targets;
+mod tensors;
 mod trainer_notes;
+mod tying;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +26,7 @@ pub use config::{LoraConfig, Modules};
 pub use trainer_notes::{FILE as TRAINER_NOTES, quantisation};
 
 pub(super) use self::dropout::{Dropout, Noise};
+use self::naming::{Layout, Naming};
 use self::targets::Targets;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -41,6 +47,7 @@ pub struct Adapters {
     /// The seed of dropout masks.
     seed: u64,
     targets: Targets,
+    naming: Naming,
 }
 
 impl Adapters {
@@ -72,6 +79,11 @@ impl Adapters {
             list.extend(tied.adapter(target.rank, gaussian));
         }
         list
+    }
+
+    /// Returns a decoder of this shape with the names that the adapters have for its modules.
+    fn layout<'a>(&self, shape: &'a ModelConfig, heads: &'a [Head]) -> Layout<'a> {
+        Layout { shape, heads, naming: self.naming }
     }
 
     /// Returns the adapter of the language-model head, if it has one.
@@ -152,8 +164,13 @@ impl Adapter {
 pub(super) enum Values<'a> {
     /// A from the seed, B zero: the model's function does not change.
     Drawn,
-    /// The values of a folder, by parameter name.
-    Stored(&'a mut BTreeMap<String, HostTensor>),
+    /// Those of a folder.
+    Stored {
+        /// The values by parameter name; those that the adapters take are removed.
+        values: &'a mut BTreeMap<String, HostTensor>,
+        /// The class of the base that the folder names modules of.
+        naming: Naming,
+    },
 }
 
 /// Adds adapters to a decoder. The base is frozen, and the modules to save become trained f32 copies.
@@ -172,7 +189,16 @@ pub(super) fn adapt(
         return Err(Error::invalid("adapter", "the model has one already; merge it first"));
     }
     let shape = decoder.config();
-    let targets = Targets::find(&config, shape, decoder.heads())?;
+    let mut layout = Layout::new(shape, decoder.heads());
+    if let Values::Stored { naming, .. } = &values {
+        layout.naming = *naming;
+    }
+    let targets = Targets::find(&config, &layout)?;
+    if let Values::Drawn = &values {
+        tying::check_new(&config, &layout)?;
+        experts::check_new(&config, &layout, &targets)?;
+    }
+    let naming = layout.naming;
     let mut params = decoder.params().training(|_| false);
     let mut originals = Params::default();
     for name in &targets.saved {
@@ -187,7 +213,7 @@ pub(super) fn adapt(
         params.insert(name.clone(), original.copied(DType::F32)?);
         originals.insert_frozen(name.clone(), original);
     }
-    let adapters = Adapters { config, base, seed, targets };
+    let adapters = Adapters { config, base, seed, targets, naming };
     let device = params.iter().next().map(|(_, tensor)| tensor.clone());
     let device = device.ok_or_else(|| Error::invalid("adapter", "the model has no parameters"))?;
     for parameter in adapters.parameters(shape, decoder.heads()) {
@@ -196,7 +222,7 @@ pub(super) fn adapt(
         let host = match &mut values {
             Values::Drawn if saved => continue,
             Values::Drawn => parameter.random(seed)?,
-            Values::Stored(stored) => parameter.fitting(stored.remove(name))?,
+            Values::Stored { values, .. } => parameter.fitting(values.remove(name))?,
         };
         params.insert(name.clone(), device.constant(&host)?.cast(DType::F32)?);
     }

@@ -1,53 +1,89 @@
-//! The modules of a decoder that can have adapters, and those that cannot.
+//! The modules of a decoder that can have adapters, those that cannot, and those that `modules_to_save` names.
 
+use std::collections::BTreeSet;
+
+use super::config::LoraConfig;
 use super::language_module;
-use crate::model::config::ModelConfig;
+use super::naming::Layout;
+use crate::error::{Error, Result};
 use crate::model::parameters::{Head, Parameter, parameters};
-
-/// PEFT's name of the language-model head, in every family.
-pub(super) const LANGUAGE_HEAD: &str = "lm_head";
 
 /// The linear modules of a decoder.
 pub(super) struct LinearModules {
-    /// Those that can have adapters, by their names in PEFT and in parameters, which differ for the
-    /// language-model head.
+    /// Those that can have adapters, by their names in PEFT and in parameters.
     pub adaptable: Vec<(String, String)>,
-    /// Experts that cannot have adapters.
+    /// Experts that cannot have adapters, by their names in PEFT.
     pub barred: Vec<String>,
 }
 
 impl LinearModules {
-    /// Lists the modules of a decoder with these heads.
-    pub fn of(shape: &ModelConfig, heads: &[Head]) -> Self {
+    /// Lists the modules of a decoder.
+    pub fn of(layout: &Layout<'_>) -> Self {
         let (mut adaptable, mut barred) = (Vec::new(), Vec::new());
-        let experts = shape.family.experts.as_ref();
-        for parameter in parameters(shape, heads) {
+        let experts = layout.shape.family.experts.as_ref();
+        for parameter in parameters(layout.shape, layout.heads) {
             let Some(module) = parameter.module() else { continue };
             if !parameter.linear && !experts.is_some_and(|experts| experts.is_gate(module)) {
                 continue;
             }
             match experts.is_some_and(|experts| !experts.adapted && experts.has_expert(module)) {
-                true => barred.push(module.to_owned()),
-                false => adaptable.push((module.to_owned(), module.to_owned())),
+                true => barred.push(layout.peft(module)),
+                false => adaptable.push((layout.peft(module), module.to_owned())),
             }
         }
-        if heads.contains(&Head::Language) {
-            adaptable.push((LANGUAGE_HEAD.to_owned(), language_module(shape).to_owned()));
+        if layout.heads.contains(&Head::Language) {
+            adaptable.push((layout.head().to_owned(), language_module(layout.shape).to_owned()));
         }
         Self { adaptable, barred }
     }
 }
 
-/// Lists the matrices that are not linear modules, each with its kind.
-pub(super) fn tables(shape: &ModelConfig) -> Vec<(String, &'static str)> {
-    let experts = shape.family.experts.as_ref();
+/// Lists the matrices that are not linear modules by their names in PEFT, each with its kind.
+pub(super) fn tables(layout: &Layout<'_>) -> Vec<(String, &'static str)> {
+    let experts = layout.shape.family.experts.as_ref();
     let kind = |parameter: Parameter| {
         let module = parameter.module().filter(|_| !parameter.linear && parameter.shape.len() == 2)?;
+        let name = layout.peft(module);
         match experts {
             Some(experts) if experts.is_gate(module) => None,
-            Some(experts) if experts.is_router(module) => Some((module.to_owned(), "a router")),
-            _ => Some((module.to_owned(), "an embedding")),
+            Some(experts) if experts.is_router(module) => Some((name, "a router")),
+            _ => Some((name, "an embedding")),
         }
     };
-    parameters(shape, &[]).into_iter().filter_map(kind).collect()
+    parameters(layout.shape, &[]).into_iter().filter_map(kind).collect()
+}
+
+/// Returns the parameters of `modules_to_save`; for a reward model always including its head, as in PEFT.
+///
+/// # Errors
+/// Fails if a name is that of no module.
+pub(super) fn saved(config: &LoraConfig, layout: &Layout<'_>) -> Result<BTreeSet<String>> {
+    let scalar = layout.heads.iter().filter(|head| matches!(head, Head::Score | Head::Value));
+    let mut saved: BTreeSet<String> =
+        scalar.filter_map(|head| head.parameter(layout.shape)).map(|parameter| parameter.name).collect();
+    for module in config.modules_to_save.iter().flatten().map(String::as_str) {
+        let mut found = false;
+        for parameter in parameters(layout.shape, layout.heads) {
+            if covers(module, &parameter.name, layout) {
+                saved.insert(parameter.name);
+                found = true;
+            }
+        }
+        if layout.is_tied() && layout.head().ends_with(module) {
+            saved.insert(layout.embedding());
+            found = true;
+        }
+        // PEFT lists both for every classifier.
+        if !found && !["classifier", "score"].contains(&module) {
+            let message = format!("{module:?} is not a module of the model");
+            return Err(Error::invalid("modules_to_save", message));
+        }
+    }
+    Ok(saved)
+}
+
+/// Returns whether a module of `modules_to_save` is or contains that of a parameter.
+pub(super) fn covers(module: &str, parameter: &str, layout: &Layout<'_>) -> bool {
+    let name = layout.peft(parameter);
+    name.rmatch_indices('.').any(|(dot, _)| name[..dot].ends_with(module))
 }

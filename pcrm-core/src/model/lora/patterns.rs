@@ -25,6 +25,20 @@ impl Pattern {
         Self::compile(field, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))
     }
 
+    /// Compiles a pattern of what precedes the number of a layer in a name (`layers_pattern`); `None`: any name
+    /// but the first.
+    ///
+    /// # Errors
+    /// Fails as [`Pattern::whole`] does.
+    pub fn layers(pattern: Option<&str>) -> Result<Self> {
+        // As PEFT has them: the first number decides, since names of experts hold another.
+        let whole = match pattern {
+            Some(pattern) => format!(r"^(?:.*?\.)??{pattern}\.(?P<idx>\d+)\."),
+            None => r"^.*?\.[^.]*\.(?P<idx>\d+)\.".to_owned(),
+        };
+        Self::compile("layers_pattern", pattern.unwrap_or_default(), &whole)
+    }
+
     fn compile(field: &str, pattern: &str, whole: &str) -> Result<Self> {
         let wrong =
             |error| Error::invalid(field, format!("{pattern:?} is not a regular expression: {error}"));
@@ -36,8 +50,20 @@ impl Pattern {
     /// # Errors
     /// Fails if the pattern backtracks too long.
     pub fn matches(&self, name: &str) -> Result<bool> {
-        let slow =
-            |error| Error::invalid("target_modules", format!("{} on {name}: {error}", self.0.as_str()));
-        self.0.is_match(name).map_err(slow)
+        self.0.is_match(name).map_err(|error| self.slow(name, error))
+    }
+
+    /// Matches a pattern of [`Pattern::layers`]; returns the number of the layer if the pattern holds it.
+    ///
+    /// # Errors
+    /// Fails if the pattern backtracks too long.
+    pub fn layer(&self, name: &str) -> Result<Option<Option<usize>>> {
+        let found = self.0.captures(name).map_err(|error| self.slow(name, error))?;
+        let number = |found: fancy_regex::Captures<'_>| found.name("idx")?.as_str().parse().ok();
+        Ok(found.map(number))
+    }
+
+    fn slow(&self, name: &str, error: fancy_regex::Error) -> Error {
+        Error::invalid("target_modules", format!("{} on {name}: {error}", self.0.as_str()))
     }
 }

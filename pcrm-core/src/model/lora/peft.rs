@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::config::LoraConfig;
-use super::{Adapters, Values, adapt, language_module, peft_config, targets, trainer_notes};
+use super::naming::{Layout, PREFIX};
+use super::tensors::Tensors;
+use super::{Adapters, Values, adapt, peft_config, trainer_notes, tying};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::checkpoint::Checkpoint;
@@ -19,9 +21,6 @@ use crate::model::{disguise, notes, weights};
 pub const CONFIG: &str = "adapter_config.json";
 /// The weights of an adapter.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
-
-/// The prefix of every tensor's name.
-const PREFIX: &str = "base_model.model.";
 
 /// Returns the folder with the full weights of a model: its own, or that of an adapter's base.
 ///
@@ -143,59 +142,29 @@ impl AdapterFolder {
     /// unknown, or the adapter has other values for a weight of the base.
     pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
-        let shape = base.config();
-        if targets::parts_tied(&self.config, shape, base.heads()) {
-            let message = "modules_to_save names the embedding or lm_head without ensure_weight_tying: PEFT trained \
-                           one apart from the other, but the base model has one matrix for both \
-                           (tie_word_embeddings); merge the adapter in Python with peft's merge_and_unload, which \
-                           unties them";
-            return Err(Error::file(self.dir.join(CONFIG), message));
+        let layout = Layout::of_tensors(base.config(), base.heads(), checkpoint.names());
+        if tying::parts(&self.config, &layout) {
+            return Err(
+                self.parted("modules_to_save names the embedding or lm_head without ensure_weight_tying")
+            );
         }
-        let mut stored: BTreeMap<String, HostTensor> = BTreeMap::new();
-        let mut unread = Vec::new();
-        for name in checkpoint.names() {
-            match own_name(name, shape) {
-                Some(own) => {
-                    stored.insert(own, checkpoint.read(name)?);
-                }
-                None => unread.push(name.to_owned()),
-            }
+        let mut tensors = Tensors::read(&checkpoint, &layout)?;
+        if tying::parted(&self.config, &layout, &tensors.own) {
+            let why = format!(
+                "modules_to_save names the embedding, and {WEIGHTS} has no {}.weight, so ensure_weight_tying had no \
+                 effect",
+                layout.head()
+            );
+            return Err(self.parted(&why));
         }
-        one_table(&mut stored, shape).map_err(|error| Error::file(&self.dir, error))?;
-        let adapted = adapt(base, self.config.clone(), base_dir, seed, Values::Stored(&mut stored)).map_err(
-            |error| {
-                let message = format!("does not fit its base model: {error}");
-                Error::file(&self.dir, message)
-            },
-        )?;
+        tensors.tie(&layout).map_err(|error| Error::file(&self.dir, error))?;
+        let values = Values::Stored { values: &mut tensors.own, naming: layout.naming };
+        let adapted = adapt(base, self.config.clone(), base_dir, seed, values).map_err(|error| {
+            let message = format!("does not fit its base model: {error}");
+            Error::file(&self.dir, message)
+        })?;
         // PEFT also stores embeddings if they may have changed; a resized one no longer matches the base.
-        for (name, host) in &stored {
-            match base.params().find(name) {
-                Some(own) if own.shape() == host.shape() => {
-                    let stored = own.constant(host)?.cast(own.dtype())?;
-                    if stored.read()?.into_f32() != own.read()?.into_f32() {
-                        let message = format!(
-                            "{name} has other values than the base model's, and is not described by {CONFIG}; \
-                             expected equal ones: merge the adapter in Python with peft's merge_and_unload"
-                        );
-                        return Err(Error::file(&self.dir, message));
-                    }
-                    unread.push(name.clone());
-                }
-                Some(own) => {
-                    let message = format!(
-                        "{name} has shape {:?}, the base model's has {:?}",
-                        host.shape(),
-                        own.shape()
-                    );
-                    return Err(Error::file(&self.dir, message));
-                }
-                None => {
-                    let message = format!("{name} does not belong to an adapter described by {CONFIG}");
-                    return Err(Error::file(&self.dir, message));
-                }
-            }
-        }
+        let unread = tensors.check_rest(base, CONFIG).map_err(|error| Error::file(&self.dir, error))?;
         if !unread.is_empty() {
             notes::say(&format!(
                 "{WEIGHTS}: ignoring tensors that the base model also has: {}",
@@ -215,6 +184,15 @@ impl AdapterFolder {
         trainer_notes::read(&self.dir, base)
     }
 
+    /// Returns the error on an adapter for which the embedding or the head was trained apart from the other.
+    fn parted(&self, why: &str) -> Error {
+        let message = format!(
+            "{why}: PEFT trained one apart from the other, but the base model has one matrix for both \
+             (tie_word_embeddings); merge the adapter in Python with peft's merge_and_unload, which unties them"
+        );
+        Error::file(self.dir.join(CONFIG), message)
+    }
+
     fn weights(&self) -> Result<Checkpoint> {
         if !self.dir.join(WEIGHTS).exists() && self.dir.join("adapter_model.bin").exists() {
             let message = "found adapter_model.bin, a pickle: load it in Python with peft and save it again \
@@ -225,61 +203,21 @@ impl AdapterFolder {
     }
 }
 
-/// Returns pcrm's name of a parameter; `None` for the frozen weights of a wrapped layer, which belong to the
-/// base.
-fn own_name(stored: &str, shape: &ModelConfig) -> Option<String> {
-    let name = stored.strip_prefix(PREFIX).unwrap_or(stored);
-    if name.contains(".base_layer.") {
-        return None;
-    }
-    let name = name.replace(".modules_to_save.default.", ".").replace(".modules_to_save.", ".");
-    Some(match name.strip_prefix("lm_head.") {
-        Some(rest) => format!("{}.{rest}", language_module(shape)),
-        None => name,
-    })
-}
-
-/// Drops the language-model head that PEFT stores beside the embedding that it is tied to.
-///
-/// # Errors
-/// Fails if the two differ.
-fn one_table(stored: &mut BTreeMap<String, HostTensor>, shape: &ModelConfig) -> Result<()> {
-    let name = shape.family.language_head;
-    let head = if shape.tied { stored.remove(name) } else { None };
-    let Some(head) = head else { return Ok(()) };
-    let embedding = format!("{}.weight", shape.family.embedding);
-    if stored.get(&embedding).is_some_and(|table| *table != head) {
-        let message = format!("differs from {embedding}; expected equal values: the base model ties the two");
-        return Err(Error::invalid(name, message));
-    }
-    stored.insert(embedding, head);
-    Ok(())
-}
-
-/// Returns PEFT's name of a parameter.
-fn peft_name(own: &str, shape: &ModelConfig) -> String {
-    match own.strip_prefix(language_module(shape)).filter(|rest| rest.starts_with('.')) {
-        Some(rest) => format!("{PREFIX}lm_head{rest}"),
-        None => format!("{PREFIX}{own}"),
-    }
-}
-
 /// Writes the adapters of a decoder as PEFT does.
 ///
 /// # Errors
 /// Fails if the disk is full or not writable.
 pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path) -> Result<()> {
-    let shape = decoder.config();
-    let config = peft_config::json(adapters, shape, decoder.heads())?;
-    let embedding = format!("{}.weight", shape.family.embedding);
-    let tied = shape.tied && decoder.heads().contains(&Head::Language);
+    let layout = adapters.layout(decoder.config(), decoder.heads());
+    let config = peft_config::json(adapters, &layout)?;
+    let embedding = layout.embedding();
     decoder.write(&dir.join(WEIGHTS), |name| {
-        let mut names = vec![peft_name(name, shape)];
+        let mut names = vec![layout.peft(name)];
         // PEFT reads the embedding under both names.
-        names.extend((tied && name == embedding).then(|| peft_name(shape.family.language_head, shape)));
-        names
+        names.extend((layout.is_tied() && name == embedding).then(|| format!("{}.weight", layout.head())));
+        names.iter().map(|name| format!("{PREFIX}{name}")).collect()
     })?;
-    trainer_notes::write(dir, shape, decoder.quantisation())?;
+    trainer_notes::write(dir, decoder.config(), decoder.quantisation())?;
     // Last, so that a folder with a config has the weights too.
     weights::write_json(&dir.join(CONFIG), &config)
 }
@@ -288,10 +226,14 @@ pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path)
 ///
 /// # Errors
 /// Fails if the file cannot be read.
-pub(in crate::model) fn saved(dir: &Path, shape: &ModelConfig) -> Result<BTreeMap<String, HostTensor>> {
+pub(in crate::model) fn saved(
+    dir: &Path,
+    shape: &ModelConfig,
+    heads: &[Head],
+) -> Result<BTreeMap<String, HostTensor>> {
     let checkpoint = Checkpoint::open_file(dir, WEIGHTS)?;
-    let own = checkpoint.names().filter_map(|name| Some((own_name(name, shape)?, name)));
-    let mut own = own.map(|(own, name)| Ok((own, checkpoint.read(name)?))).collect::<Result<_>>()?;
-    one_table(&mut own, shape)?;
-    Ok(own)
+    let layout = Layout::of_tensors(shape, heads, checkpoint.names());
+    let mut tensors = Tensors::read(&checkpoint, &layout)?;
+    tensors.tie(&layout)?;
+    Ok(tensors.own)
 }

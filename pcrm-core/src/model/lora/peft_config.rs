@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::Adapters;
 use super::config::Modules;
-use super::{Adapters, language_module};
+use super::naming::{Layout, Naming};
+use super::targets::Targets;
 use crate::error::{Error, Result};
-use crate::model::config::ModelConfig;
-use crate::model::parameters::Head;
+use crate::model::parameters::{Head, SCORE, VALUE};
 
 /// Returns the configuration as PEFT writes it, with sorted keys.
-pub(super) fn json(
-    adapters: &Adapters,
-    shape: &ModelConfig,
-    heads: &[Head],
-) -> Result<BTreeMap<String, Value>> {
-    let reward = heads.contains(&Head::Score);
+pub(super) fn json(adapters: &Adapters, layout: &Layout<'_>) -> Result<BTreeMap<String, Value>> {
+    let reward = layout.heads.contains(&Head::Score);
     let mut config = adapters.config.clone();
-    config.fan_in_fan_out = shape.family.conv1d;
-    config.target_modules = Some(Modules::List(module_names(adapters, shape)));
+    config.fan_in_fan_out = layout.shape.family.conv1d;
+    config.target_modules = Some(Modules::List(module_names(adapters, layout)));
     config.exclude_modules = None;
+    if layout.naming == Naming::Within {
+        config.modules_to_save = config.modules_to_save.map(|_| saved_names(adapters, layout));
+    }
     if reward {
         // PEFT lists both for every classifier.
         let mut saved = config.modules_to_save.unwrap_or_default();
@@ -43,22 +43,23 @@ pub(super) fn json(
     Ok(json)
 }
 
-/// Returns the modules with adapters by their shortest unambiguous names: last parts, else whole names.
-fn module_names(adapters: &Adapters, shape: &ModelConfig) -> Vec<String> {
-    let peft = |own: &String| match own == language_module(shape) {
-        true => "lm_head".to_owned(),
-        false => own.clone(),
-    };
-    let whole: BTreeSet<String> = adapters.targets.adapted.keys().map(peft).collect();
+/// Returns the modules with adapters by their shortest unambiguous names: last parts, else whole names. The other
+/// parts of a multimodal model have modules of the same names, so that only whole names are unambiguous there.
+fn module_names(adapters: &Adapters, layout: &Layout<'_>) -> Vec<String> {
+    let whole: BTreeSet<String> = adapters.targets.adapted.keys().map(|own| layout.peft(own)).collect();
     let last: BTreeSet<String> =
         whole.iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect();
     let mut short = adapters.config.clone();
     short.target_modules = Some(Modules::List(last.iter().cloned().collect()));
     short.exclude_modules = None;
-    let heads: &[Head] = match adapters.targets.saved.contains(crate::model::parameters::SCORE) {
-        true => &[Head::Score],
-        false => &[Head::Language],
-    };
-    let same = super::Targets::find(&short, shape, heads).is_ok_and(|found| found == adapters.targets);
+    let same = layout.naming == Naming::Alone
+        && Targets::find(&short, layout).is_ok_and(|found| found == adapters.targets);
     if same { last } else { whole }.into_iter().collect()
+}
+
+/// Returns the modules trained in full by their whole names, without heads of scores.
+fn saved_names(adapters: &Adapters, layout: &Layout<'_>) -> Vec<String> {
+    let saved = adapters.targets.saved.iter().filter(|name| ![SCORE, VALUE].contains(&name.as_str()));
+    let modules = saved.filter_map(|own| Some(layout.peft(own).rsplit_once('.')?.0.to_owned()));
+    modules.collect::<BTreeSet<_>>().into_iter().collect()
 }
