@@ -74,6 +74,31 @@ fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() -> Result<()> {
     same_weights(&world, "whole", "stopped")
 }
 
+/// Protects: a run that was killed as it replaced its only checkpoint still holds it: a new run is refused, and the
+/// same one goes on from there.
+#[test]
+fn a_checkpoint_that_was_being_replaced_belongs_to_its_run() -> Result<()> {
+    let world = World::new()?;
+    let run = "reward --model base --data train.jsonl --batch 8 --learning-rate 1e-3 --max-steps 120";
+    world.run(&format!("{run} --output whole"))?;
+    let arguments = format!("{run} --output killed");
+    let (code, message) = disturb(&world, &arguments, "killed/metrics.jsonl", 5, "INT")?;
+    ensure!(code == Some(130), "{code:?}: {message}");
+    let checkpoints = |prefix: &str| -> Result<Vec<String>> {
+        let names = std::fs::read_dir(world.path("killed"))?.map(|entry| Ok(entry?.file_name()));
+        let names = names.collect::<Result<Vec<_>>>()?;
+        let names = names.into_iter().filter_map(|name| name.into_string().ok());
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
+    };
+    let found = checkpoints("checkpoint-")?;
+    let [name] = found.as_slice() else { bail!("{found:?} is not one checkpoint") };
+    std::fs::rename(world.path(&format!("killed/{name}")), world.path(&format!("killed/.replaced-{name}")))?;
+    world.refuses(&arguments, &[&format!("already holds {name} of a run"), "--resume"])?;
+    ensure!(checkpoints(".replaced")?.is_empty() && checkpoints("checkpoint-")? == found);
+    world.run(&format!("{arguments} --resume"))?;
+    same_weights(&world, "whole", "killed")
+}
+
 #[test]
 fn a_corrupt_checkpoint_is_told_of_and_passed_over() -> Result<()> {
     let world = World::new()?;

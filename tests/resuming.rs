@@ -137,6 +137,37 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
     })
 }
 
+/// Protects: a run that is killed as it replaces its only checkpoint goes on from that one, whether the new one has
+/// its name already or not, and has the bits of an unbroken run.
+#[test]
+fn a_run_killed_as_it_replaces_a_checkpoint_goes_on_from_it() -> Result<()> {
+    every_backend(|backend| {
+        let bench = Bench::usual()?;
+        let (unbroken, dir) = (tempdir()?, tempdir()?);
+        let want = finished(&bench, backend, unbroken.path())?;
+        bench.stopped_after(4, backend, dir.path())?;
+        let path = |name: &str| dir.path().join(name);
+        fs::rename(path("checkpoint-4"), path(".replaced-checkpoint-4"))?;
+        fs::create_dir(path(".checkpoint-4-abc"))?;
+        fs::write(path(".checkpoint-4-abc/state.json"), b"half of it")?;
+        let (outcome, watch) = bench.finish(backend, dir.path())?;
+        ensure!(watch.begun.0 == 4, "the run began after step {}", watch.begun.0);
+        check_same(&left(outcome, dir.path())?, &want)?;
+        // The new one has its name, and the old one is partly removed.
+        let dir = tempdir()?;
+        let path = |name: &str| dir.path().join(name);
+        bench.stopped_after(4, backend, dir.path())?;
+        fs::create_dir(path(".replaced-checkpoint-4"))?;
+        fs::write(path(".replaced-checkpoint-4/state.json"), b"half of it")?;
+        let (outcome, watch) = bench.finish(backend, dir.path())?;
+        ensure!(watch.begun.0 == 4, "the run began after step {}", watch.begun.0);
+        check_same(&left(outcome, dir.path())?, &want)?;
+        let left = names(dir.path())?;
+        ensure!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
+        Ok(())
+    })
+}
+
 type Harm = fn(&Path) -> Result<()>;
 
 /// Damage to a checkpoint by a disk, with the file that the error must name.

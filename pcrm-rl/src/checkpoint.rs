@@ -8,24 +8,26 @@
 
 mod draft;
 mod hashes;
+mod part;
 mod removal;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pcrm_core::Collective;
 use pcrm_core::disk::sealed::{self, Seal};
 use pcrm_core::model::weights;
-use pcrm_core::{Collective, HostTensor};
 use serde::{Deserialize, Serialize};
 
 use self::draft::Draft;
 use self::hashes::{hash, hashes};
-use self::removal::set_aside;
-pub use self::removal::{prune, remove_all, sweep};
+pub use self::part::{Moments, Part};
+pub use self::removal::{prune, recover, remove_all, sweep};
+use self::removal::{put_back, replaced};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
-use crate::learner::{Learner, Trainable};
+use crate::learner::Trainable;
 
 const PREFIX: &str = "checkpoint-";
 const STATE: &str = "state.json";
@@ -63,49 +65,6 @@ pub struct State {
     pub files: BTreeMap<String, String>,
 }
 
-/// Moments by name.
-pub type Moments = BTreeMap<String, HostTensor>;
-
-/// A model and its optimiser, as a checkpoint keeps them.
-pub trait Part {
-    /// Returns the optimiser's moments; every process of the run contributes its slice.
-    ///
-    /// # Errors
-    /// Fails as the backend does, or if a process is gone.
-    fn moments(&self) -> Result<Moments>;
-
-    /// Writes the model and these moments into a folder.
-    ///
-    /// # Errors
-    /// Fails if the disk or the backend does.
-    fn write(&self, dir: &Path, moments: &Moments) -> Result<()>;
-
-    /// Reads both, after `step` steps.
-    ///
-    /// # Errors
-    /// Fails if the files do not fit the model.
-    fn read(&mut self, dir: &Path, step: u64) -> Result<()>;
-}
-
-impl<M: Trainable> Part for Learner<M> {
-    fn moments(&self) -> Result<Moments> {
-        self.moments()
-    }
-
-    fn write(&self, dir: &Path, moments: &Moments) -> Result<()> {
-        self.model.save(dir)?;
-        Ok(weights::save(&dir.join(OPTIMISER), moments)?)
-    }
-
-    fn read(&mut self, dir: &Path, step: u64) -> Result<()> {
-        put_weights(dir, &self.model)?;
-        let path = dir.join(OPTIMISER);
-        let moments = weights::load_file(&path)?;
-        self.restore_moments(&moments, step)
-            .map_err(|error| Error::Checkpoint { path, message: error.to_string() })
-    }
-}
-
 /// The step and loss of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {
@@ -121,8 +80,9 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
 }
 
 /// Writes a checkpoint of these parts into the folder of a run, which must exist, and fills in `state.files`. Every
-/// process of the run contributes its slice; the first process writes, and all return when the checkpoint is
-/// complete.
+/// process of the run contributes its slice; the first process alone reads the moments and writes, and all return
+/// when the checkpoint is complete. A checkpoint of the same step is replaced; if the process is killed as it does
+/// so, [`recover`] gives it its name back.
 ///
 /// # Errors
 /// Fails if the disk does or the run's folder is deleted or moved, in which case existing checkpoints are
@@ -136,7 +96,7 @@ pub fn save(
     let target = match collective.is_first() {
         true => write(run, parts, state)?,
         false => {
-            parts.iter().try_for_each(|(_, part)| part.moments().map(drop))?;
+            parts.iter().try_for_each(|(_, part)| part.contribute())?;
             folder(run, state.step)
         }
     };
@@ -156,14 +116,24 @@ fn write(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<P
     state.files = hashes(dir)?;
     sealed::write(&dir.join(STATE), state)?;
     draft.still_there()?;
+    publish(draft, run, state.step)?;
+    Ok(target)
+}
+
+/// Gives a complete draft the name of the checkpoint of a step, in place of an older checkpoint of that name.
+fn publish(draft: Draft, run: &Path, step: u64) -> Result<()> {
+    let target = folder(run, step);
     let old = match target.exists() {
-        true => Some(set_aside(run, state.step)?),
+        true => Some(replaced(run, step)?),
         false => None,
     };
-    draft.rename(&target)?;
+    if let Err(error) = draft.rename(&target) {
+        // The cause is the error to report. If this fails too, the next start of the run tries again.
+        old.iter().for_each(|old| drop(put_back(old, &target)));
+        return Err(error);
+    }
     weights::sync_dir(run)?;
-    old.map_or(Ok(()), |old| fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old)))?;
-    Ok(target)
+    Ok(old.map_or(Ok(()), |old| fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old)))?)
 }
 
 /// Returns the steps of all checkpoints of a run, ascending.

@@ -43,6 +43,14 @@ pub enum Error {
         /// Value found and value expected.
         message: String,
     },
+    /// The processes of a run differ in what they must have in common.
+    #[error("rank {rank} differs from rank 0: {message}")]
+    Apart {
+        /// First process that differs.
+        rank: usize,
+        /// What differs, and what was expected.
+        message: String,
+    },
     /// A checkpoint cannot be resumed.
     #[error("{}: {message}", path.display())]
     Checkpoint {

@@ -1,111 +1,18 @@
 //! A model in training; the only code that applies gradients to weights.
 
+mod trainable;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use pcrm_core::model::{LanguageModel, Loading, RewardModel};
-use pcrm_core::optim::{self, Rule, SlicedAdamW, WeightType, clip_scale};
+use pcrm_core::optim::{self, Rule, SlicedAdamW, StoredStates, WeightType, clip_scale};
 use pcrm_core::schedule::Schedule;
-use pcrm_core::{Backend, DType, HostTensor, Params};
+use pcrm_core::{Backend, HostTensor};
 
-use serde_json::{Map, Value};
-
+pub use self::trainable::Trainable;
 use crate::error::{Error, Result};
 use crate::lanes::{LaneGradient, Lanes};
 use crate::objective::{self, Batch, Objective};
 use crate::options::TrainerConfig;
-
-/// A model that can be trained, saved and loaded again.
-pub trait Trainable: Sized {
-    /// Returns all parameters, including frozen ones; the trained ones are leaves ([`Params::trained`]).
-    fn params(&self) -> &Params;
-
-    /// Returns the same model with its trained parameters as leaves.
-    fn trainable(&self) -> Self;
-
-    /// Returns a model on the same storage without history; updates change it too.
-    fn detached(&self) -> Self;
-
-    /// Returns the same model with the dropout of a training step, a function of the seed and the step.
-    fn at_step(&self, step: u64) -> Self;
-
-    /// Returns the element type of its computation.
-    fn compute(&self) -> DType;
-
-    /// Returns the model with a note, saved in its `config.json` under `pcrm`.
-    fn noted(self, name: &str, note: Value) -> Self;
-
-    /// Writes a folder that `transformers` or `peft` can load.
-    ///
-    /// # Errors
-    /// Fails if the disk or the backend fails.
-    fn save(&self, dir: &Path) -> Result<()>;
-
-    /// Overwrites the weights with those of a folder that [`Trainable::save`] wrote.
-    ///
-    /// # Errors
-    /// Fails if a weight is missing or has another shape.
-    fn restore(&self, dir: &Path) -> Result<()>;
-
-    /// Loads the folder that this model was saved to, stored as this model is.
-    ///
-    /// # Errors
-    /// Fails if the folder cannot be loaded.
-    fn reloaded(&self, backend: &dyn Backend, dir: &Path) -> Result<Self>;
-}
-
-/// Implements [`Trainable`] for both models of core, which have these methods under the same names.
-macro_rules! trainable {
-    ($model:ty) => {
-        impl Trainable for $model {
-            fn params(&self) -> &Params {
-                self.params()
-            }
-
-            fn trainable(&self) -> Self {
-                self.trainable()
-            }
-
-            fn detached(&self) -> Self {
-                self.detached()
-            }
-
-            fn at_step(&self, step: u64) -> Self {
-                self.at_step(step)
-            }
-
-            fn compute(&self) -> DType {
-                self.decoder().compute()
-            }
-
-            fn noted(self, name: &str, note: Value) -> Self {
-                self.with_config(|config| {
-                    let notes = config.raw.entry("pcrm").or_insert_with(|| Value::Object(Map::new()));
-                    if let Value::Object(notes) = notes {
-                        notes.insert(name.to_owned(), note);
-                    }
-                })
-            }
-
-            fn save(&self, dir: &Path) -> Result<()> {
-                Ok(self.save(dir)?)
-            }
-
-            fn restore(&self, dir: &Path) -> Result<()> {
-                Ok(self.restore_from(dir)?)
-            }
-
-            fn reloaded(&self, backend: &dyn Backend, dir: &Path) -> Result<Self> {
-                let decoder = self.decoder();
-                let how = Loading::masters(backend, decoder.compute()).quantised(decoder.quantisation());
-                Ok(Self::load_as(dir, how)?)
-            }
-        }
-    };
-}
-
-trainable!(RewardModel);
-trainable!(LanguageModel);
 
 /// A model with its optimiser and its learning rate.
 #[derive(Debug)]
@@ -156,7 +63,8 @@ impl<M: Trainable> Learner<M> {
         let optimiser = match lanes.are_several() {
             false => {
                 let TrainerConfig { optimizer, adamw, weights, seed, .. } = *config;
-                Optimiser::Whole(optim::Optimiser::new(optimizer, adamw, weights, seed, model.params())?)
+                let (place, params) = (config.optimizer_states, model.params());
+                Optimiser::Whole(optim::Optimiser::keeping(place, optimizer, adamw, weights, seed, params)?)
             }
             true if (config.optimizer, config.weights) != (Rule::AdamW, WeightType::F32) => {
                 let message = "with several lanes, only adamw with f32 weights is supported";
@@ -164,8 +72,8 @@ impl<M: Trainable> Learner<M> {
             }
             true => {
                 let collective = std::sync::Arc::clone(lanes.collective());
-                let (adamw, bytes) = (config.adamw, config.bucket_bytes);
-                let made = SlicedAdamW::with_buckets(adamw, model.params(), collective, bytes)?;
+                let TrainerConfig { optimizer_states: place, adamw, bucket_bytes, .. } = *config;
+                let made = SlicedAdamW::keeping(place, adamw, model.params(), collective, bucket_bytes)?;
                 Optimiser::Sliced(Box::new(made))
             }
         };
@@ -183,8 +91,8 @@ impl<M: Trainable> Learner<M> {
         &self.lanes
     }
 
-    /// Returns the moments of all trained parameters, as `mean.NAME` and `variance.NAME`. Every process of
-    /// the run must call this.
+    /// Returns the moments of all trained parameters, as `mean.NAME` and `variance.NAME`. Every other process of
+    /// the run must call this or [`Learner::contribute_moments`].
     ///
     /// # Errors
     /// Fails as the backend does, or if a process is gone.
@@ -195,11 +103,22 @@ impl<M: Trainable> Learner<M> {
         })
     }
 
-    /// Restores the moments after `step` steps.
+    /// Gives this process's slice to one that calls [`Learner::moments`], and reads none.
+    ///
+    /// # Errors
+    /// Fails as [`Learner::moments`] does.
+    pub fn contribute_moments(&self) -> Result<()> {
+        match &self.optimiser {
+            Optimiser::Whole(_) => Ok(()),
+            Optimiser::Sliced(optimiser) => Ok(optimiser.contribute()?),
+        }
+    }
+
+    /// Restores the moments after `step` steps. Of several processes, each reads those of its slice.
     ///
     /// # Errors
     /// Fails if a moment is missing or its shape differs from its parameter's.
-    pub fn restore_moments(&mut self, moments: &BTreeMap<String, HostTensor>, step: u64) -> Result<()> {
+    pub fn restore_moments(&mut self, moments: &dyn StoredStates, step: u64) -> Result<()> {
         match &mut self.optimiser {
             Optimiser::Whole(optimiser) => optimiser.restore(moments, step)?,
             Optimiser::Sliced(optimiser) => optimiser.restore(moments, step)?,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::agreement::same_inputs;
 use crate::checkpoint::{self, State};
 use crate::error::{Error, Result};
 use crate::fingerprint::{Fingerprint, Resumed, with_named_loss};
@@ -62,23 +63,38 @@ impl Candidate<'_> {
     }
 }
 
-/// Refuses to train if the processes of a run start from different states, for example because they see
-/// different files.
+/// Prepares a look for the newest checkpoint in a run's folder: the processes must have the same options, data and
+/// base model, and a checkpoint that was being replaced has its name back.
+///
+/// # Errors
+/// Fails if the processes differ, if one is gone, or if the disk fails.
+pub(crate) fn prepare(
+    lanes: &Lanes,
+    dir: &Path,
+    fingerprint: &Fingerprint,
+    config: &TrainerConfig,
+) -> Result<()> {
+    if lanes.is_first() {
+        checkpoint::recover(dir)?;
+    }
+    // The others look after this exchange.
+    same_inputs(lanes, fingerprint, config)
+}
+
+/// Refuses to train if the processes of a run found different checkpoints.
 pub(crate) fn same_beginning(lanes: &Lanes, state: &State) -> Result<()> {
     if lanes.collective().world() == 1 {
         return Ok(());
     }
     let own = (state.step, state.files.clone());
     let of_all: Vec<(u64, BTreeMap<String, String>)> = lanes.gathered(&own)?;
-    match of_all.iter().position(|of| *of != of_all[0]) {
-        None => Ok(()),
-        Some(rank) => {
-            let (first, other) = (of_all[0].0, of_all[rank].0);
-            let message = format!(
-                "rank {rank} begins after step {other} of the run, and rank 0 after step {first}; the folder must \
-                 be on a file system that all processes share"
-            );
-            Err(Error::Invalid { field: "output", message })
+    let Some(rank) = of_all.iter().position(|of| *of != of_all[0]) else { return Ok(()) };
+    let found = match (of_all[0].0, of_all[rank].0) {
+        (first, other) if first == other => format!("it found other files in checkpoint-{first}"),
+        (first, other) => {
+            format!("it begins after step {other} of the run, and rank 0 after step {first}")
         }
-    }
+    };
+    let message = format!("{found}; --output must be on a file system that all processes share");
+    Err(Error::Apart { rank, message })
 }

@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use pcrm_core::Backend;
-use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::{self, sweep_own};
-use pcrm_rl::checkpoint;
-use pcrm_rl::manifest;
-use pcrm_rl::offline::Outcome;
+use pcrm_core::disk::{FolderLock, shared};
+use pcrm_rl::agreement::same_inputs;
+use pcrm_rl::fingerprint::Fingerprint;
+use pcrm_rl::lanes::Lanes;
+use pcrm_rl::offline::{Outcome, TrainerConfig};
 use pcrm_rl::train::discard_fitted;
+use pcrm_rl::{checkpoint, manifest};
 use serde_json::Value;
 
 use crate::interrupt::Interrupted;
 use crate::progress::say;
+use crate::usage::named;
 use crate::warnings::Warnings;
 
 /// Files of a folder with a model or a tokenizer.
@@ -34,9 +37,9 @@ const TAKEN: [&str; 8] = [
 /// somebody else's.
 const WRITTEN: [&str; 4] = ["config.toml", "metrics.jsonl", "samples.jsonl", "report.html"];
 
-/// Refuses to overwrite a model, the checkpoints of a run, or files that no run wrote; only `--resume` may reuse a run's folder. A
-/// folder with neither, left by a run killed before its first checkpoint, counts as empty. `base` is the
-/// initial model, which no run may overwrite.
+/// Refuses to overwrite a model, the checkpoints of a run, or files that no run wrote; only `--resume` may reuse a
+/// run's folder. A folder with neither, left by a run killed before its first checkpoint, counts as empty. `base` is
+/// the initial model, which no run may overwrite.
 ///
 /// # Errors
 /// Fails if the path is a file or the base model's folder, if it holds another run or model, or, with
@@ -85,15 +88,25 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes the folder for the processes of a run: the first one writes to it, and the others wait until it
-    /// has it.
+    /// Takes the folder for the processes of a run, which must have the same inputs and options: the first one
+    /// writes to it, and the others wait until it has it.
     ///
     /// # Errors
-    /// Fails as [`RunFolder::take`] does, or if a process is gone.
-    pub fn shared(backend: &dyn Backend, dir: &Path, resume: bool, base: &Path) -> Result<Self> {
+    /// Fails as [`RunFolder::take`] does, if the processes differ in their inputs or options or do not share the
+    /// folder, or if a process is gone.
+    pub fn shared(
+        backend: &dyn Backend,
+        dir: &Path,
+        resume: bool,
+        base: &Path,
+        inputs: &Fingerprint,
+        trainer: &TrainerConfig,
+    ) -> Result<Self> {
+        same_inputs(&Lanes::of_processes(backend), inputs, trainer).map_err(named)?;
         let collective = backend.collective();
         let taken = if collective.is_first() { Some(Self::take(dir, resume, base)?) } else { None };
         let resumes = collective.any(taken.as_ref().is_some_and(Self::resumes))?;
+        shared::check(collective.as_ref(), dir).context("--output")?;
         Ok(taken.unwrap_or(Self { dir: dir.to_path_buf(), lock: None, resumes }))
     }
 
@@ -104,6 +117,7 @@ impl RunFolder {
     /// Fails as [`check`] does, or if another process writes to the folder or the folder is not writable.
     pub fn take(dir: &Path, resume: bool, base: &Path) -> Result<Self> {
         let lock = FolderLock::take(dir).context("--output")?;
+        checkpoint::recover(dir)?;
         // Another run may have ended here since the first check.
         check(dir, resume, base)?;
         sweep_own(dir)?;

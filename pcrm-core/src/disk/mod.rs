@@ -1,9 +1,11 @@
-//! Crash-safe files: written atomically ([`whole`]), in folders that one process holds ([`lock`]), with a
-//! hash of their content if later runs rely on them ([`sealed`]), or appended line by line ([`growing`]).
+//! Crash-safe files: written atomically ([`whole`]), in folders that one process holds ([`lock`]) and that others see
+//! ([`shared`]), with a hash of their content if later runs rely on them ([`sealed`]), or appended line by line
+//! ([`growing`]).
 
 pub mod growing;
 pub mod lock;
 pub mod sealed;
+pub mod shared;
 pub mod whole;
 
 use std::fs::File;

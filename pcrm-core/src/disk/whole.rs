@@ -63,7 +63,7 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 /// Creates a temporary file and locks it. File systems without locks have no locked files to sweep by.
-fn temporary(dir: &Path) -> Result<NamedTempFile> {
+pub(super) fn temporary(dir: &Path) -> Result<NamedTempFile> {
     for _ in 0..TRIES {
         let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(dir).map_err(Error::io(dir))?;
         let taken = matches!(file.as_file().try_lock(), Err(TryLockError::WouldBlock));

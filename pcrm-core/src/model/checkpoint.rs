@@ -1,5 +1,6 @@
 //! The weights of a Hugging Face folder: names, types and shapes are read at once, elements on demand.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use crate::host::HostTensor;
 use crate::memory;
 use crate::model::types::shown;
 use crate::model::weights::{self, INDEX, SINGLE};
+use crate::optim::StoredStates;
 
 /// The limit of headers; larger ones count as damage, as in the safetensors library.
 const LARGEST_HEADER: u64 = 100_000_000;
@@ -55,7 +57,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Fails if the file is missing or damaged.
-    pub(super) fn open_file(dir: &Path, name: &str) -> Result<Self> {
+    pub fn open_file(dir: &Path, name: &str) -> Result<Self> {
         Self::read_headers(dir, vec![dir.join(name)], BTreeMap::new())
     }
 
@@ -105,10 +107,20 @@ impl Checkpoint {
     /// Fails if the tensor is missing, if its elements are not F16, BF16, F32 or F64, and if the file cannot
     /// be read.
     pub fn read(&self, name: &str) -> Result<HostTensor> {
-        let stored = self.floats(name)?;
+        self.floats(name)?;
+        self.read_any(name)
+    }
+
+    /// Reads a tensor of floats, as f32, or of whole numbers.
+    ///
+    /// # Errors
+    /// Fails if the tensor is missing, if [`weights::load_file`] does not support the type of its elements, and if
+    /// the file cannot be read.
+    fn read_any(&self, name: &str) -> Result<HostTensor> {
+        let stored = self.stored(name)?;
         let bytes = self.bytes(name)?;
         let data = weights::elements(stored.dtype, &bytes)
-            .ok_or_else(|| Error::file(&self.files[stored.file], self.not_floats(name, stored.dtype)))?;
+            .ok_or_else(|| Error::file(&self.files[stored.file], weights::unsupported(name, stored.dtype)))?;
         HostTensor::new(stored.shape.clone(), data)
     }
 
@@ -160,6 +172,15 @@ impl Checkpoint {
     fn not_floats(&self, name: &str, dtype: Dtype) -> String {
         let why = self.quantised().map_or(String::new(), |why| format!(": {why}"));
         format!("{name} has elements of type {dtype:?}; expected BF16, F16, F32 or F64{why}")
+    }
+}
+
+impl StoredStates for Checkpoint {
+    fn state(&self, name: &str) -> Result<Option<Cow<'_, HostTensor>>> {
+        match self.contains(name) {
+            true => Ok(Some(Cow::Owned(self.read_any(name)?))),
+            false => Ok(None),
+        }
     }
 }
 

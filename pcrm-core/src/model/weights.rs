@@ -30,16 +30,16 @@ pub fn load_file(path: &Path) -> Result<BTreeMap<String, HostTensor>> {
         .map_err(|error| Error::file(path, format!("is not a whole safetensors file: {error}")))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
-        let data = elements(view.dtype(), view.data()).ok_or_else(|| {
-            let message = format!(
-                "{name} has elements of type {:?}; supported: BF16, F16, F32, F64, I8, I32, I64, U8, U32",
-                view.dtype()
-            );
-            Error::file(path, message)
-        })?;
+        let data = elements(view.dtype(), view.data())
+            .ok_or_else(|| Error::file(path, unsupported(&name, view.dtype())))?;
         tensors.insert(name, HostTensor::new(view.shape(), data)?);
     }
     Ok(tensors)
+}
+
+/// Returns the error message for a tensor whose elements [`elements`] does not convert.
+pub(super) fn unsupported(name: &str, dtype: Dtype) -> String {
+    format!("{name} has elements of type {dtype:?}; supported: BF16, F16, F32, F64, I8, I32, I64, U8, U32")
 }
 
 /// Converts elements of a supported type; floats become f32.

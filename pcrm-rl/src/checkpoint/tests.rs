@@ -27,6 +27,57 @@ fn a_checkpoint_is_removed_at_once() -> Result<()> {
     Ok(())
 }
 
+/// Makes a checkpoint of one file, and returns the file.
+fn checkpoint_of(run: &Path, step: u64, text: &str) -> Result<PathBuf> {
+    let file = folder(run, step).join(STATE);
+    fs::create_dir(folder(run, step)).map_err(pcrm_core::Error::io(run))?;
+    fs::write(&file, text).map_err(pcrm_core::Error::io(&file))?;
+    Ok(file)
+}
+
+/// Protects: a process that ends between the two renames of a replacement loses no checkpoint, and one that ends
+/// while it removes a checkpoint brings no part of it back.
+#[test]
+fn a_checkpoint_that_was_being_replaced_is_kept() -> Result<()> {
+    let run = tempfile::tempdir().map_err(pcrm_core::Error::io(Path::new("")))?;
+    let run = run.path();
+    let read = |file: &Path| fs::read_to_string(file).map_err(pcrm_core::Error::io(file));
+    let file = checkpoint_of(run, 3, "whole")?;
+    // A killed process drops nothing.
+    std::mem::forget(Draft::new(run, 3)?);
+    replaced(run, 3)?;
+    assert!(steps(run)?.is_empty());
+    sweep(run)?;
+    assert_eq!((steps(run)?, read(&file)?), (vec![3], "whole".to_owned()));
+    // The second rename was made, and the old checkpoint was not removed.
+    replaced(run, 3)?;
+    checkpoint_of(run, 3, "new")?;
+    sweep(run)?;
+    assert_eq!((steps(run)?, read(&file)?), (vec![3], "new".to_owned()));
+    let count = fs::read_dir(run).map_err(pcrm_core::Error::io(run))?.count();
+    assert_eq!(count, 1, "a draft or an old checkpoint stays");
+    let half = run.join(".old-checkpoint-2");
+    fs::create_dir(&half).map_err(pcrm_core::Error::io(&half))?;
+    sweep(run)?;
+    assert!(steps(run)? == [3] && !half.exists());
+    // A run that never began has no folder.
+    recover(&run.join("absent"))
+}
+
+/// Protects: if a checkpoint cannot take the place of an older one of its step, the older one is there as before.
+#[test]
+fn a_replacement_that_fails_changes_nothing() -> Result<()> {
+    let run = tempfile::tempdir().map_err(pcrm_core::Error::io(Path::new("")))?;
+    let run = run.path();
+    let file = checkpoint_of(run, 3, "whole")?;
+    let draft = Draft::new(run, 3)?;
+    fs::remove_dir(draft.path()).map_err(pcrm_core::Error::io(run))?;
+    assert!(publish(draft, run, 3).is_err(), "a draft without a folder has replaced a checkpoint");
+    assert_eq!(fs::read_to_string(&file).map_err(pcrm_core::Error::io(&file))?, "whole");
+    assert_eq!(fs::read_dir(run).map_err(pcrm_core::Error::io(run))?.count(), 1);
+    Ok(())
+}
+
 /// Protects: the best loss is read back to the bit, since the choice of the best weights after resuming
 /// depends on it.
 #[test]

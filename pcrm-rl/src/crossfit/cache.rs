@@ -12,6 +12,8 @@ use pcrm_core::disk::whole;
 use pcrm_core::model::weights;
 use sha2::{Digest, Sha256};
 
+use crate::train::RewardOptions;
+
 const MAGIC: &[u8] = b"pcrm margins 1\n";
 const DIGEST: usize = 32;
 
@@ -68,7 +70,13 @@ impl MarginCache {
     }
 }
 
-/// Returns the key of a fold's margins: a hash of the judge's training options, its training sets and the
+/// Returns a text that identifies a judge's training on any pairs: its base, and the options that affect its margins
+/// by name, as resuming compares them. It does not depend on how the options are declared.
+pub(super) fn setting(base: &str, options: &RewardOptions) -> String {
+    format!("{base} {}", serde_json::json!(options.fingerprint()))
+}
+
+/// Returns the key of a fold's margins: a hash of the judge's setting, its training sets and the
 /// sets that it judges.
 pub(super) fn key(setting: &str, others: &[EncodedSet], own: &[&EncodedSet]) -> String {
     let mut hasher = Sha256::new();
@@ -104,6 +112,8 @@ fn parse(bytes: &[u8]) -> Option<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use pcrm_core::optim::StatePlace;
+
     use super::*;
 
     /// Protects: stored margins are read back to the bit; a file that was truncated, modified anywhere, or of
@@ -128,5 +138,35 @@ mod tests {
             changed[at] ^= 1;
             assert_eq!(parse(&changed), None, "byte {at} changed");
         }
+    }
+
+    /// Protects: kept margins are found again if only options differ that change no margin, and are not if one
+    /// differs that does.
+    #[test]
+    fn margins_are_kept_by_the_options_that_change_them() {
+        let usual = RewardOptions::default();
+        let with = |change: fn(&mut RewardOptions)| {
+            let mut options = usual.clone();
+            change(&mut options);
+            setting("base", &options)
+        };
+        let same: [fn(&mut RewardOptions); 3] = [
+            |options| options.trainer.bucket_bytes = 1,
+            |options| options.trainer.save_every = None,
+            |options| options.trainer.optimizer_states = StatePlace::Host,
+        ];
+        for change in same {
+            assert_eq!(with(change), setting("base", &usual));
+        }
+        let other: [fn(&mut RewardOptions); 4] = [
+            |options| options.trainer.learning_rate = 3e-4,
+            |options| options.trainer.lanes = 2,
+            |options| options.trainer.seed = 1,
+            |options| options.reward.ignore_margin = !options.reward.ignore_margin,
+        ];
+        for change in other {
+            assert_ne!(with(change), setting("base", &usual));
+        }
+        assert_ne!(setting("other", &usual), setting("base", &usual));
     }
 }

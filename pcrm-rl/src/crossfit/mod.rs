@@ -79,7 +79,7 @@ impl Crossfit<'_> {
         }
         self.cache.sweep();
         let options = judges_options(self.options);
-        let setting = format!("{} {options:?}", self.base.digest(self.backend)?);
+        let setting = cache::setting(&self.base.digest(self.backend)?, &options);
         let mut all: Vec<Vec<f32>> = sets.iter().map(|set| vec![0.0; set.comparisons.len()]).collect();
         for (held_out, places) in parts(sets.iter().map(|set| set.prompt_id), folds) {
             let own: Vec<&EncodedSet> = places.iter().map(|at| &sets[*at]).collect();

@@ -79,7 +79,7 @@ impl Decoder {
     /// Fails if a file cannot be read, and if a weight is missing or has another shape.
     pub fn restore_from(&self, dir: &Path) -> Result<()> {
         self.restore(match self.adapters() {
-            Some(_) => peft::saved(dir, self.config())?,
+            Some(_) => peft::saved(dir, self.config(), &self.heads)?,
             None => {
                 let mut tensors = weights::load_file(&dir.join(weights::SINGLE))?;
                 if let Some(head) = tensors.remove(self.config().family.score_head) {
