@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::collective::{Alone, Exchange, Joined, Meeting};
-use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, SlicedAdamW, clip_scale, halves};
+use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, SlicedAdamW, StatePlace, clip_scale, halves};
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::{Backend, Collective, DType, Device, Gradients, HostTensor, Params};
 use pcrm_rl::footprint::Footprint;
@@ -129,6 +129,7 @@ fn sliced_updates_do_not_depend_on_the_number_of_processes() -> Result<()> {
             quantised: (0, 0),
             idle: (0, 0),
             element: 4,
+            states: StatePlace::Device,
             processes: world,
             lanes: LANES,
             layers: (1, 1),
@@ -348,13 +349,24 @@ fn a_run_continues_on_another_number_of_processes() -> Result<()> {
 
 /// Starts one process of a run by hand, as a launcher would.
 fn rank(world: &World, rank: usize, port: u16, arguments: &str) -> Result<Child> {
+    rank_in(world, "", rank, port, arguments)
+}
+
+/// Starts one process of a run by hand in a folder of the world.
+fn rank_in(world: &World, folder: &str, rank: usize, port: u16, arguments: &str) -> Result<Child> {
+    Ok(of_rank(world, rank, port, arguments)?.current_dir(world.path(folder)).spawn()?)
+}
+
+/// Returns the command of one process of a run.
+fn of_rank(world: &World, rank: usize, port: u16, arguments: &str) -> Result<Command> {
     let mut command = world.command(arguments)?;
     for (name, value) in
         [("RANK", rank.to_string()), ("WORLD_SIZE", "2".into()), ("MASTER_PORT", port.to_string())]
     {
         command.env(name, value);
     }
-    Ok(command.env("MASTER_ADDR", "127.0.0.1").env("OMP_NUM_THREADS", "1").spawn()?)
+    command.env("MASTER_ADDR", "127.0.0.1").env("OMP_NUM_THREADS", "1");
+    Ok(command)
 }
 
 /// Returns a port that is free now and that systems give to no connection before it is used: they give those from
@@ -363,6 +375,36 @@ fn free_port() -> Result<u16> {
     let mut ports = (0..100).map(|_| rand::random_range(10_000..20_000));
     let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
     ports.find(is_free).context("100 ports are in use")
+}
+
+/// Protects: rank 0 serves the store on the listening socket that its launcher passes to it, so no other program can
+/// take the port in the meantime. Here it could not listen by itself, as this process does.
+#[cfg(unix)]
+#[test]
+fn rank_0_takes_over_the_socket_of_its_launcher() -> Result<()> {
+    use std::os::fd::AsRawFd as _;
+
+    use pcrm_core::collective::STORE_SOCKET;
+    use rustix::io::{FdFlags, fcntl_setfd};
+
+    let world = World::new()?;
+    let run = format!("{REWARD} --batch 4 --max-steps 1 --output met");
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let port = listener.local_addr()?.port();
+    let mut first = of_rank(&world, 0, port, &run)?;
+    first.env(STORE_SOCKET, listener.as_raw_fd().to_string());
+    fcntl_setfd(&listener, FdFlags::empty())?;
+    let first = first.spawn()?;
+    fcntl_setfd(&listener, FdFlags::CLOEXEC)?;
+    let second = rank(&world, 1, port, &run)?;
+    for process in [first, second] {
+        let output = process.wait_with_output()?;
+        ensure!(output.status.success(), "{}: {}", output.status, stderr(&output));
+    }
+    let mut wrong = of_rank(&world, 0, port, &format!("{run}-again"))?;
+    let output = wrong.env(STORE_SOCKET, "-1").output()?;
+    ensure!(stderr(&output).contains("PCRM_STORE_SOCKET=-1: expected the number"), "{}", stderr(&output));
+    Ok(())
 }
 
 /// Waits until a run has logged this many lines.
@@ -465,6 +507,62 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     let output = child.wait_with_output()?;
     ensure!(output.status.code() == Some(130), "{}: {}", output.status, stderr(&output));
     ensure!(stderr(&output).contains("--resume to continue"), "{}", stderr(&output));
+    Ok(())
+}
+
+/// Protects: processes of which one has other data, another base model, other options or another folder are refused
+/// before anything is written, with a message of both that names what differs, also before judges are trained.
+#[test]
+fn processes_that_differ_are_refused_at_the_start() -> Result<()> {
+    let world = World::new()?;
+    world.write("older.jsonl", &String::from_utf8(world.read("train.jsonl")?)?.replacen("good", "bad", 1))?;
+    fs::create_dir(world.path("older"))?;
+    for entry in fs::read_dir(world.path("base"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), world.path("older").join(entry.file_name()))?;
+    }
+    let mut weights = world.read("older/model.safetensors")?;
+    let last = weights.len() - 4; // the lowest bits of the last weight
+    weights[last] ^= 1;
+    fs::write(world.path("older/model.safetensors"), weights)?;
+    // A folder in which the relative paths of a run are other files of the same content.
+    fs::create_dir(world.path("elsewhere"))?;
+    for name in ["base", "train.jsonl", "test.jsonl"] {
+        std::os::unix::fs::symlink(world.path(name), world.path("elsewhere").join(name))?;
+    }
+    let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 4 --save-every 2 --output differs");
+    for (from, to, expected) in [
+        ("train.jsonl", "older.jsonl", "--data has other content"),
+        ("--model base", "--model older", "--model has other content"),
+        (
+            "--learning-rate 1e-3",
+            "--learning-rate 2e-3",
+            "--learning-rate is 0.001 for rank 0 and 0.002 for rank 1",
+        ),
+        ("--lanes 2", "--lanes 4", "--lanes is 2 for rank 0 and 4 for rank 1"),
+        ("--save-every 2", "--save-every 3", "--save-every is 2 for rank 0 and 3 for rank 1"),
+        (
+            "",
+            "elsewhere",
+            "not seen by rank 1; expected one folder, on a file system that all processes share",
+        ),
+    ] {
+        for constraint in ["length_ratio", "calibrated"] {
+            let run = format!("{run} --constraint {constraint}");
+            let port = free_port()?;
+            let first = rank(&world, 0, port, &run)?;
+            let second = match from {
+                "" => rank_in(&world, to, 1, port, &run)?,
+                _ => rank(&world, 1, port, &run.replace(from, to))?,
+            };
+            for ended in [first.wait_with_output()?, second.wait_with_output()?] {
+                let heard = stderr(&ended);
+                ensure!(ended.status.code() == Some(1) && heard.contains(expected), "{constraint}: {heard}");
+            }
+            let written = fs::read_dir(world.path("differs")).map_or(0, Iterator::count);
+            ensure!(written == 0, "{expected}: {written} files were written");
+        }
+    }
     Ok(())
 }
 

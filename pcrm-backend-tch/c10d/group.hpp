@@ -26,6 +26,7 @@ struct Store {
 struct Group {
   c10::intrusive_ptr<c10d::Backend> group;
   Milliseconds timeout;
+  bool is_nccl;
 };
 
 inline char* text(const char* from) {

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -59,18 +60,21 @@ extern "C" {
 // operation.
 char* pcrm_group_join_nccl(Store* store, int rank, int world, int64_t timeout_ms, Group** group) {
   return guarded([&] {
+    // By default a watchdog ends the whole process when an operation fails, before the process can say why. Every
+    // operation is waited for here, with a timeout, and fails there.
+    setenv("TORCH_NCCL_BLOCKING_WAIT", "1", /*overwrite=*/0);
     auto make_options = found<MakeOptions>(kMakeOptions);
     auto make_group = found<MakeGroup>(kMakeGroup);
     Milliseconds timeout(timeout_ms);
     auto options =
         made<c10d::Backend::Options>(kOptionsBytes, [&](void* memory) { make_options(memory, false); });
-    // NCCL's watchdog ends the whole process after its own timeout. Waiting for an operation reports earlier.
+    // The watchdog's own timeout, for those who turn it on. Waiting for an operation reports earlier.
     options->timeout = 2 * timeout + std::chrono::minutes(1);
     // Gloo's group has keys of the same names.
     c10::intrusive_ptr<c10d::Store> keys = c10::make_intrusive<c10d::PrefixStore>("nccl", store->store);
     auto nccl = made<c10d::Backend>(
         kGroupBytes, [&](void* memory) { make_group(memory, keys, rank, world, options); });
-    *group = new Group{std::move(nccl), timeout};
+    *group = new Group{std::move(nccl), timeout, /*is_nccl=*/true};
   });
 }
 

@@ -3,6 +3,8 @@
 // Every function returns nullptr on success, or an error message that the caller frees with pcrm_text_free.
 // Tensors are torch-sys tensors (at::Tensor*).
 
+#include <fcntl.h>
+
 #include <stdexcept>
 #include <string>
 
@@ -14,14 +16,23 @@
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // An operation under way. It keeps its tensors by itself.
 struct Pending {
+  Clock::time_point started;
   c10::intrusive_ptr<c10d::Work> work;
   Milliseconds timeout;
+  bool is_nccl;
 };
 
 void finished(const Pending& pending) {
-  if (!pending.work->wait(pending.timeout)) {
+  Milliseconds timeout = pending.timeout;
+  if (pending.is_nccl) {
+    // NCCL counts it from the start of the operation, and a process may start one long before the last comes to it.
+    timeout += std::chrono::duration_cast<Milliseconds>(Clock::now() - pending.started);
+  }
+  if (!pending.work->wait(timeout)) {
     throw std::runtime_error("the operation was not completed");
   }
 }
@@ -33,13 +44,19 @@ extern "C" {
 void pcrm_text_free(char* message) { std::free(message); }
 
 // Opens the store at host:port, as its server or as a client that retries until the timeout; every key gets
-// the prefix.
+// the prefix. A server takes over a listening socket, or listens by itself if it is -1.
 char* pcrm_store_open(
-    const char* host, uint16_t port, bool serves, const char* prefix, int64_t timeout_ms, Store** store) {
+    const char* host, uint16_t port, bool serves, int socket, const char* prefix, int64_t timeout_ms,
+    Store** store) {
   return guarded([&] {
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = serves;
+    if (socket >= 0) {
+      // Programs that this process starts do not inherit it.
+      fcntl(socket, F_SETFD, FD_CLOEXEC);
+      options.masterListenFd = socket;
+    }
     options.waitWorkers = false;
     options.timeout = Milliseconds(timeout_ms);
     auto tcp = c10::make_intrusive<c10d::TCPStore>(std::string(host), options);
@@ -83,7 +100,7 @@ char* pcrm_group_join(
       options->devices.push_back(Gloo::createDefaultDevice());
     }
     auto made = c10::make_intrusive<Gloo>(store->store, rank, world, options);
-    *group = new Group{std::move(made), timeout};
+    *group = new Group{std::move(made), timeout, /*is_nccl=*/false};
   });
 }
 
@@ -97,7 +114,9 @@ void pcrm_group_leave(Group* group) {
 char* pcrm_group_start_all_to_all(Group* group, at::Tensor* out, at::Tensor* in, Pending** pending) {
   return guarded([&] {
     std::vector<int64_t> equal;
-    *pending = new Pending{group->group->alltoall_base(*out, *in, equal, equal), group->timeout};
+    auto started = Clock::now();
+    auto work = group->group->alltoall_base(*out, *in, equal, equal);
+    *pending = new Pending{started, std::move(work), group->timeout, group->is_nccl};
   });
 }
 
@@ -108,11 +127,20 @@ char* pcrm_pending_wait(Pending* pending) {
 
 // Forgets the operation, which goes on if it is not complete.
 void pcrm_pending_free(Pending* pending) {
-  guarded([&] { delete pending; });
+  guarded([&] {
+    if (pending->is_nccl && !pending->work->isCompleted()) {
+      // NCCL still reads and writes the tensors, so they are kept for ever.
+      (void)pending->work.release();
+    }
+    delete pending;
+  });
 }
 
 // Gathers the `in` of every rank: part r of `out` comes from rank r.
 char* pcrm_group_all_gather(Group* group, at::Tensor* out, at::Tensor* in) {
-  return guarded([&] { finished({group->group->_allgather_base(*out, *in), group->timeout}); });
+  return guarded([&] {
+    auto started = Clock::now();
+    finished({started, group->group->_allgather_base(*out, *in), group->timeout, group->is_nccl});
+  });
 }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first signal stops after the current step, the second exits immediately.
+//! Ctrl-C, SIGTERM and SIGHUP: the first signal stops after the current step, the second exits immediately, after all
+//! that this process started.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, OnceLock};
@@ -6,7 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use pcrm_rl::reward_source;
 
+use crate::children;
 use crate::progress::say;
 
 /// The conventional exit code after SIGINT.
@@ -14,8 +17,8 @@ pub const EXIT_CODE: u8 = 130;
 
 /// The environment variable by which a parent asks its child to stop when the child's input ends. Its value is
 /// the parent's process id, for people who look for it.
-pub const PARENT: &str = pcrm_rl::reward_source::STOPS_WITH_INPUT;
-/// The time a command has to stop after its input ended. A program that it started has less.
+pub const PARENT: &str = reward_source::STOPS_WITH_INPUT;
+/// The time a command has to stop after its input ended. Programs that it started have less, all together.
 const GRACE: Duration = Duration::from_secs(15);
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));
@@ -57,15 +60,23 @@ pub fn follow_parent() {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         STOP.store(true, Ordering::Relaxed);
         thread::sleep(GRACE);
-        std::process::exit(i32::from(EXIT_CODE));
+        exit();
     };
     let _ = thread::Builder::new().name("parent".into()).spawn(wait);
+}
+
+/// Ends the programs and processes that this process started, and exits.
+fn exit() -> ! {
+    // Until the end, no other thread starts one again or reports that one has ended.
+    let _programs = reward_source::kill_programs();
+    let _processes = children::end_all();
+    std::process::exit(i32::from(EXIT_CODE));
 }
 
 /// Sets the flag on the first signal and exits on the second.
 fn stop() {
     if STOP.swap(true, Ordering::Relaxed) {
-        std::process::exit(i32::from(EXIT_CODE));
+        exit();
     }
     // Standard error may be a pipe that no one reads, so the signal thread must not wait for it.
     let _ = thread::Builder::new().spawn(|| say("stopping after this step (repeat to stop immediately)"));

@@ -130,6 +130,10 @@ impl Collective for Alone {
     }
 }
 
+/// The environment variable by which a launcher passes a listening socket, bound to the store's port, to the process
+/// that serves the store: the number of its descriptor. Without it, that process listens by itself.
+pub const STORE_SOCKET: &str = "PCRM_STORE_SOCKET";
+
 /// The place where the processes of a run meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {

@@ -32,6 +32,7 @@ unsafe extern "C" {
         host: *const c_char,
         port: u16,
         serves: bool,
+        socket: c_int,
         prefix: *const c_char,
         timeout_ms: i64,
         store: *mut *mut RawStore,
@@ -106,6 +107,17 @@ fn millis(timeout: Duration) -> i64 {
     i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// What a process does for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Connects to it.
+    Client,
+    /// Serves it, and listens on its port.
+    Server,
+    /// Serves it on a listening socket that the process inherited, given by its descriptor.
+    Heir(c_int),
+}
+
 /// A connection to the key-value store, and the store itself if this process serves it.
 #[derive(Debug)]
 pub(super) struct Store(*mut RawStore);
@@ -117,18 +129,25 @@ unsafe impl Sync for Store {}
 
 impl Store {
     /// Opens the store, as its server or as a client that retries until the timeout.
-    pub fn open(
-        host: &str,
-        port: u16,
-        serves: bool,
-        prefix: &str,
-        timeout: Duration,
-    ) -> Result<Self, Failed> {
+    pub fn open(host: &str, port: u16, part: Part, prefix: &str, timeout: Duration) -> Result<Self, Failed> {
+        let (serves, socket) = match part {
+            Part::Client => (false, -1),
+            Part::Server => (true, -1),
+            Part::Heir(socket) => (true, socket),
+        };
         let (host, prefix) = (text(host)?, text(prefix)?);
         let mut store = std::ptr::null_mut();
         // SAFETY: the texts outlive the call, and `store` is writable.
         done(unsafe {
-            pcrm_store_open(host.as_ptr(), port, serves, prefix.as_ptr(), millis(timeout), &raw mut store)
+            pcrm_store_open(
+                host.as_ptr(),
+                port,
+                serves,
+                socket,
+                prefix.as_ptr(),
+                millis(timeout),
+                &raw mut store,
+            )
         })?;
         Ok(Self(store))
     }

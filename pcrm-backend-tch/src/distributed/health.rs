@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pcrm_core::Error;
 use pcrm_core::collective::Meeting;
 
-use super::c10d::{Failed, Store};
+use super::c10d::{Failed, Part, Store};
 
 /// Time between two increments of a process's counter.
 const BEAT: Duration = Duration::from_millis(500);
@@ -30,11 +30,11 @@ pub(super) struct Health {
 
 impl Health {
     /// Opens the store and starts the counter.
-    pub fn begin(meeting: &Meeting) -> Result<Self, Failed> {
-        let Meeting { host, port, serves, prefix, timeout, rank, .. } = meeting;
-        let store = Store::open(host, *port, *serves, prefix, *timeout)?;
+    pub fn begin(meeting: &Meeting, part: Part) -> Result<Self, Failed> {
+        let Meeting { host, port, prefix, timeout, rank, .. } = meeting;
+        let store = Store::open(host, *port, part, prefix, *timeout)?;
         // The counter has its own connection, because an operation on the other one may block.
-        let counting = Store::open(host, *port, false, prefix, *timeout)?;
+        let counting = Store::open(host, *port, Part::Client, prefix, *timeout)?;
         let ended = Arc::new(AtomicBool::new(false));
         let (key, over) = (beat(*rank), Arc::clone(&ended));
         let count = move || {

@@ -9,14 +9,19 @@ mod nccl;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use pcrm_core::collective::{Exchange, Meeting};
+use pcrm_core::collective::{Exchange, Meeting, STORE_SOCKET};
+use pcrm_core::registry::CollectivePlugin;
 use pcrm_core::{Collective, Error, Result, Tensor};
 use tch::{Device, Kind, Tensor as Torch};
 
-use self::c10d::{Failed, Group, Pending};
+use self::c10d::{Failed, Group, Part, Pending};
 use self::health::Health;
 use crate::tensor::TchTensor;
 use crate::{NAME, failed};
+
+inventory::submit! {
+    CollectivePlugin { name: NAME, about: "libtorch's c10d: Gloo, and NCCL on GPUs", join }
+}
 
 /// A group; `None` after this process has left.
 type Joined = Mutex<Option<Group>>;
@@ -39,7 +44,7 @@ struct Processes {
 /// message names them.
 pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
     let failed = |message: String| Error::Collective { message };
-    let health = Health::begin(meeting).map_err(|message| {
+    let health = Health::begin(meeting, part(meeting).map_err(failed)?).map_err(|message| {
         failed(format!(
             "rank {} of {}: no store of keys at {}:{}: {message}",
             meeting.rank, meeting.world, meeting.host, meeting.port
@@ -58,6 +63,18 @@ pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
         health: Arc::new(health),
         sent: AtomicU64::new(0),
     }))
+}
+
+/// Returns what this process does for the store.
+fn part(meeting: &Meeting) -> Result<Part, Failed> {
+    match std::env::var(STORE_SOCKET) {
+        _ if !meeting.serves => Ok(Part::Client),
+        Err(_) => Ok(Part::Server),
+        Ok(text) => match text.parse() {
+            Ok(socket) if socket >= 0 => Ok(Part::Heir(socket)),
+            _ => Err(format!("{STORE_SOCKET}={text}: expected the number of a descriptor")),
+        },
+    }
 }
 
 impl Processes {

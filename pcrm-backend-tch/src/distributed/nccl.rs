@@ -86,6 +86,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use super::super::c10d::Part;
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(60);
@@ -94,16 +95,17 @@ mod tests {
     fn served() -> (Store, u16) {
         let serve = || {
             let port = std::net::TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
-            Some((Store::open("127.0.0.1", port, true, "nccl-test", TIMEOUT).ok()?, port))
+            Some((Store::open("127.0.0.1", port, Part::Server, "nccl-test", TIMEOUT).ok()?, port))
         };
         (0..5).find_map(|_| serve()).unwrap()
     }
 
     /// Protects: one process exchanges with itself on a GPU; without a GPU, NCCL's constructor says so, or there is no
-    /// NCCL.
+    /// NCCL. NCCL's watchdog, which ends the whole process, is off before the constructor reads the environment.
     #[test]
     fn one_process_proves_nccl_or_says_why_there_is_none() {
         crate::library::prepare();
+        let asked = std::env::var("TORCH_NCCL_BLOCKING_WAIT");
         match Group::join_nccl(&served().0, 0, 1, TIMEOUT) {
             Ok(mut group) => {
                 proof(&mut group, 0, 1, Device::Cuda(0)).unwrap();
@@ -115,6 +117,8 @@ mod tests {
                 assert!(reasons.iter().any(|reason| message.contains(reason)), "{message}");
             }
         }
+        let blocking = std::env::var("TORCH_NCCL_BLOCKING_WAIT").unwrap();
+        assert_eq!(blocking, asked.unwrap_or_else(|_| "1".to_owned()));
     }
 
     /// Protects: the proof accepts right exchanges, here Gloo's, between processes with different parts.
@@ -127,7 +131,7 @@ mod tests {
             proof(&mut group, rank as i64, 2, Device::Cpu)
         };
         let other = thread::spawn(move || {
-            join(&Store::open("127.0.0.1", port, false, "nccl-test", TIMEOUT).unwrap(), 1)
+            join(&Store::open("127.0.0.1", port, Part::Client, "nccl-test", TIMEOUT).unwrap(), 1)
         });
         assert_eq!(join(&store, 0), Ok(()));
         assert_eq!(other.join().unwrap(), Ok(()));

@@ -1,16 +1,16 @@
 //! `pcrm launch`: starts the processes of a run on this machine.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::ops::Range;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use pcrm_core::collective::STORE_SOCKET;
 
+use crate::children::{self, Started};
 use crate::interrupt;
 use crate::numbers::positive;
 use crate::progress::{quiet, say};
@@ -42,12 +42,6 @@ Examples:
 When one process fails, pcrm launch ends the others and exits with the code of the first that failed. Use
 torchrun (--no-python) or srun to start processes on several machines.";
 
-/// The ports to meet at. Systems give ports from 32768 on (Linux) or from 49152 on to connections and to listeners
-/// that ask for any port.
-const PORTS: Range<u16> = 20_000..32_000;
-/// The number of ports to try.
-const TRIES: usize = 100;
-
 /// The time that processes have to end by themselves after one has failed.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -59,17 +53,23 @@ const GRACE: Duration = Duration::from_secs(15);
 pub fn run(args: &LaunchArgs) -> Result<u8> {
     usage(check(&args.command))?;
     let stop = interrupt::flag()?;
-    let mut group = Group { children: Vec::new() };
-    let port = free_port()?;
+    let mut group = Group { processes: Vec::new() };
+    let socket = Socket::open()?;
     for rank in 0..args.n {
-        let child = command(args, rank, port)?.spawn().context("pcrm launch")?;
-        group.children.push(Process { rank, child, status: None });
+        let mut command = command(args, rank, socket.port)?;
+        let started = match rank {
+            0 if args.n > 1 => socket.given(&mut command),
+            _ => Started::new(&mut command).context("pcrm launch"),
+        }?;
+        group.processes.push(Process { rank, started, status: None });
     }
+    // Now only rank 0 has the socket, so those that wait for rank 0 notice its end.
+    drop(socket);
     let (mut stopped, mut failure) = (false, None::<(u8, Instant)>);
     while group.poll()? {
         if stop.load(Ordering::Relaxed) && !stopped {
             stopped = true;
-            group.signal(Signal::Stop);
+            group.processes.iter().for_each(|process| process.started.interrupt());
         }
         if let (None, Some(failed)) = (&failure, group.failed()) {
             let (rank, status) = failed;
@@ -79,7 +79,7 @@ pub fn run(args: &LaunchArgs) -> Result<u8> {
             failure = Some((code(status), Instant::now()));
         }
         if failure.is_some_and(|(_, since)| since.elapsed() > GRACE) {
-            group.signal(Signal::Kill);
+            children::end(group.started());
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -106,7 +106,9 @@ fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
         command.env(name, value.to_string());
     }
     command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
-    for name in ["TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"] {
+    for name in
+        ["TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", STORE_SOCKET]
+    {
         command.env_remove(name);
     }
     let threads = args.threads.unwrap_or((cores / n).max(1)).to_string();
@@ -115,8 +117,6 @@ fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
             command.env(name, &threads);
         }
     }
-    // A process stops when its standard input closes, so none outlives this one.
-    command.env(interrupt::PARENT, std::process::id().to_string()).stdin(Stdio::piped());
     #[cfg(unix)]
     {
         // The terminal's signals reach only this process, which forwards each of them once.
@@ -126,79 +126,77 @@ fn command(args: &LaunchArgs, rank: usize, port: u16) -> Result<Command> {
     Ok(command)
 }
 
+/// The processes. Dropping them stops them together.
 struct Group {
-    children: Vec<Process>,
+    processes: Vec<Process>,
 }
 
 struct Process {
     rank: usize,
-    child: Child,
+    started: Started,
     status: Option<ExitStatus>,
 }
 
-#[derive(Clone, Copy)]
-enum Signal {
-    Stop,
-    Kill,
-}
-
 impl Group {
+    fn started(&self) -> impl Iterator<Item = &Started> {
+        self.processes.iter().map(|process| &process.started)
+    }
+
     /// Checks the processes, and returns true while any runs.
     fn poll(&mut self) -> Result<bool> {
-        for process in self.children.iter_mut().filter(|process| process.status.is_none()) {
-            process.status = process.child.try_wait().context("pcrm launch")?;
+        for process in self.processes.iter_mut().filter(|process| process.status.is_none()) {
+            process.status = process.started.ended().context("pcrm launch")?;
         }
-        Ok(self.children.iter().any(|process| process.status.is_none()))
+        Ok(self.processes.iter().any(|process| process.status.is_none()))
     }
 
     fn failed(&self) -> Option<(usize, ExitStatus)> {
-        let ended = self.children.iter().filter_map(|process| Some((process.rank, process.status?)));
+        let ended = self.processes.iter().filter_map(|process| Some((process.rank, process.status?)));
         ended.into_iter().find(|(_, status)| !status.success())
     }
+}
 
-    fn signal(&mut self, signal: Signal) {
-        for process in self.children.iter_mut().filter(|process| process.status.is_none()) {
-            match signal {
-                Signal::Kill => drop(process.child.kill()),
-                Signal::Stop => process.stop(),
-            }
-        }
+impl Drop for Group {
+    fn drop(&mut self) {
+        children::stop(self.started());
     }
 }
 
-impl Process {
-    /// Asks the process to end after the current step.
-    fn stop(&mut self) {
-        #[cfg(unix)]
-        {
-            use rustix::process::{Pid, Signal, kill_process};
-            let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-            if let Some(pid) = pid {
-                // A process that has just ended needs no signal.
-                let _ = kill_process(pid, Signal::TERM);
-            }
-        }
-        #[cfg(not(unix))]
-        drop(self.child.stdin.take());
-    }
+/// The socket where the processes meet. On Unix, rank 0 inherits it and serves the store on it, so no other program can
+/// take the port before rank 0 listens.
+struct Socket {
+    listener: TcpListener,
+    port: u16,
 }
 
-/// Returns a port that is free now, and that the system gives to nobody before rank 0 listens on it.
-fn free_port() -> Result<u16> {
-    let random = RandomState::new();
-    let mut ports = (0..TRIES).map(|at| PORTS.start + (random.hash_one(at) % PORTS.len() as u64) as u16);
-    // As the store of keys listens: on all addresses.
-    let is_free = |port: &u16| {
-        let all: [SocketAddr; 2] =
-            [(Ipv6Addr::UNSPECIFIED, *port).into(), (Ipv4Addr::UNSPECIFIED, *port).into()];
-        TcpListener::bind(&all[..]).is_ok()
-    };
-    ports.find(is_free).with_context(|| {
-        format!(
-            "no free port for the processes to meet: {TRIES} from {} to {} are in use",
-            PORTS.start, PORTS.end
-        )
-    })
+impl Socket {
+    fn open() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = listener.context("no port for the processes to meet")?;
+        let port = listener.local_addr().context("no port for the processes to meet")?.port();
+        Ok(Self { listener, port })
+    }
+
+    /// Starts a process that inherits the socket.
+    #[cfg(unix)]
+    fn given(&self, command: &mut Command) -> Result<Started> {
+        use std::os::fd::AsRawFd as _;
+
+        use rustix::io::{FdFlags, fcntl_setfd};
+
+        command.env(STORE_SOCKET, self.listener.as_raw_fd().to_string());
+        fcntl_setfd(&self.listener, FdFlags::empty()).context("pcrm launch")?;
+        let started = Started::new(command).context("pcrm launch");
+        // No other process inherits it.
+        fcntl_setfd(&self.listener, FdFlags::CLOEXEC).context("pcrm launch")?;
+        started
+    }
+
+    /// Starts a process, which listens on the port by itself.
+    #[cfg(not(unix))]
+    fn given(&self, command: &mut Command) -> Result<Started> {
+        Started::new(command).context("pcrm launch")
+    }
 }
 
 /// Describes the end of a process in words.
@@ -218,16 +216,51 @@ fn code(status: ExitStatus) -> u8 {
     u8::try_from(status.code().or(signal).unwrap_or(1)).unwrap_or(1)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
-    /// Protects: between its choice and its use, no connection and no other listener gets the port.
+    /// Protects: no other program gets the port between its choice and its use: the socket listens from the start,
+    /// rank 0 inherits it, and it is closed in all other processes.
     #[test]
-    fn ports_are_none_that_the_system_gives_away() {
-        for _ in 0..20 {
-            let port = free_port().unwrap();
-            assert!(PORTS.contains(&port) && PORTS.end <= 32_768, "{port}");
+    fn the_port_belongs_to_rank_0_from_the_start() {
+        let socket = Socket::open().unwrap();
+        assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, socket.port)).is_err());
+        let is_socket = |number: &str| format!("[ -S /proc/self/fd/{number} ]; echo $? > $0; read -r end");
+        let (dir, fd) = (tempfile::tempdir().unwrap(), std::os::fd::AsRawFd::as_raw_fd(&socket.listener));
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let mut command = Command::new("sh");
+        command.args(["-c", &is_socket(&format!("${STORE_SOCKET}"))]).arg(&first);
+        let rank_0 = socket.given(&mut command).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", &is_socket(&fd.to_string())]).arg(&second);
+        let rank_1 = Started::new(&mut command).unwrap();
+        let said = |path: &std::path::Path| {
+            let begun = Instant::now();
+            loop {
+                match std::fs::read_to_string(path) {
+                    Ok(text) if text.ends_with('\n') => return text,
+                    _ => assert!(
+                        begun.elapsed() < Duration::from_secs(120),
+                        "{} is not written",
+                        path.display()
+                    ),
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        assert_eq!((said(&first).as_str(), said(&second).as_str()), ("0\n", "1\n"));
+        let port = socket.port;
+        drop(socket);
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(), "rank 0 does not hold the socket");
+        children::stop([&rank_0, &rank_1]);
+        // A process that another test starts at the wrong moment has the socket for as long as it lives.
+        let begun = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "the socket outlives rank 0");
+            thread::sleep(Duration::from_millis(20));
         }
     }
 }

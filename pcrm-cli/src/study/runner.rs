@@ -5,7 +5,7 @@ mod place;
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use toml::{Table, Value};
 use self::place::{begun, last_words, own_log, placed, remove, wait_for};
 use super::models::HubModels;
 use super::stopped;
+use crate::children::{self, Started};
 use crate::interrupt;
 use crate::progress::say;
 
@@ -77,24 +78,18 @@ pub struct Runner<'a> {
 /// A running process.
 struct Process {
     job: usize,
-    child: Child,
+    started: Started,
     began: Instant,
     log: PathBuf,
 }
 
-impl Drop for Process {
+/// The processes that are running. Dropping them stops them together.
+#[derive(Default)]
+struct AtWork(Vec<Process>);
+
+impl Drop for AtWork {
     fn drop(&mut self) {
-        // A process stops when its input ends; one that does not is killed.
-        drop(self.child.stdin.take());
-        let began = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if began.elapsed() > PATIENCE {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(PAUSE);
-        }
+        children::stop(self.0.iter().map(|process| &process.started));
     }
 }
 
@@ -146,13 +141,11 @@ impl<'a> Runner<'a> {
             say(&format!("{before} of {} runs are done", self.plan.jobs.len()));
         }
         let began = Instant::now();
-        let mut at_work: Vec<Process> = Vec::new();
+        let mut work = AtWork::default();
+        let at_work = &mut work.0;
         loop {
             if self.interrupted.load(Ordering::Relaxed) {
-                // Dropping a process stops it. All inputs are closed first, so that all processes stop at the
-                // same time.
-                at_work.iter_mut().for_each(|process| drop(process.child.stdin.take()));
-                drop(at_work);
+                // The processes are stopped as they are dropped.
                 return Err(stopped(self.state.count(), self.plan.jobs.len()));
             }
             while at_work.len() < self.at_once {
@@ -163,8 +156,8 @@ impl<'a> Runner<'a> {
                 return Ok(());
             }
             let mut ended = VecDeque::new();
-            for (at, process) in at_work.iter_mut().enumerate() {
-                if let Some(status) = process.child.try_wait().context("a run")? {
+            for (at, process) in at_work.iter().enumerate() {
+                if let Some(status) = process.started.ended().context("a run")? {
                     ended.push_front((at, status));
                 }
             }
@@ -226,14 +219,12 @@ impl<'a> Runner<'a> {
         whole::write(&options, text.as_bytes())?;
         let mut command = Command::new(std::env::current_exe().context("the path of this program")?);
         command.args(&job.verb).arg("--config").arg(&options).args(resume.then_some("--resume"));
-        command
-            .env("RAYON_NUM_THREADS", "1")
-            .env("OMP_NUM_THREADS", "1")
-            .env(interrupt::PARENT, std::process::id().to_string());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(messages);
-        let child = command.spawn().with_context(|| format!("starting {}", job.verb.join(" ")))?;
+        command.env("RAYON_NUM_THREADS", "1").env("OMP_NUM_THREADS", "1");
+        command.stdout(Stdio::null()).stderr(messages);
+        let started = Started::new(&mut command);
+        let started = started.with_context(|| format!("starting {}", job.verb.join(" ")))?;
         self.stages[at] = Stage::Running;
-        Ok(Process { job: at, child, began: Instant::now(), log })
+        Ok(Process { job: at, started, began: Instant::now(), log })
     }
 
     fn ended(&mut self, process: &Process, well: bool) -> Result<()> {

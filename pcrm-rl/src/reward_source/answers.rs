@@ -81,9 +81,10 @@ impl Answer<'_> {
         }
     }
 
-    /// Returns true if the answer's bytes are not valid text, such as tokens that end within a character.
+    /// Returns true if the answer's bytes are not valid text, such as tokens that end within a character. The text
+    /// of an answer without tokens, such as one from a file, is always valid.
     pub fn is_broken(&self) -> bool {
-        self.texts.completion.contains(char::REPLACEMENT_CHARACTER)
+        !self.completion_ids.is_empty() && self.texts.completion.contains(char::REPLACEMENT_CHARACTER)
     }
 }
 
@@ -124,7 +125,9 @@ impl Answers<'_> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::Arc;
 
+    use pcrm_core::data::report::Origin;
     use serde_json::json;
 
     use super::*;
@@ -151,5 +154,13 @@ mod tests {
         assert_eq!((texts.completion.as_str(), texts.sequence.as_str()), ("a €", "qa €</s>"));
         let cut = AnswerTexts::decode(&bytes, &prompt, &answer[..answer.len() - 2]).unwrap();
         assert!(cut.completion.starts_with("a ") && cut.completion.contains('\u{fffd}'), "{cut:?}");
+        // The same text from a file has no tokens, and is what it is.
+        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line: 1, record: 1 };
+        let prompt =
+            Prompt { origin, prompt: Content::Text("q".to_owned()), columns: serde_json::Map::default() };
+        let is_broken = |ids: &[u32]| {
+            Answer { prompt: &prompt, texts: &cut, completion_ids: ids, ended: true }.is_broken()
+        };
+        assert!(is_broken(&answer) && !is_broken(&[]));
     }
 }

@@ -44,6 +44,7 @@ pub use model::{ModelOptions, ModelReward, has_same_tokens};
 pub use parse::{Place, Spec};
 pub use plugin::RewardPlugin;
 pub use program::child::STOPS_WITH_INPUT;
+pub use program::group::{NoPrograms, kill_programs};
 pub use weighted::{Rewards, SourceRewards, Weighted, open};
 
 /// A source of rewards for answers.
@@ -75,6 +76,10 @@ pub trait RewardSource: Send {
     /// # Errors
     /// Fails if an answer cannot be scored (the error names the row) or the computation fails.
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored>;
+
+    /// Asks what the source has started to end, without waiting for it. [`Weighted`] closes all sources before it
+    /// drops the first, so that their programs end together.
+    fn close(&mut self) {}
 }
 
 /// The run for which a source prepares.

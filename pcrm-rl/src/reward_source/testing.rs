@@ -22,7 +22,8 @@ pub struct Rows {
 impl Rows {
     /// Adds an answer: prompt (text or messages), columns, answer. Its tokens are its bytes.
     pub fn add(&mut self, prompt: Value, columns: Value, answer: &str) {
-        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line: self.prompts.len() as u64 + 1 };
+        let line = self.prompts.len() as u64 + 1;
+        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line, record: line };
         let prompt = Content::from_value(&prompt).unwrap();
         let Value::Object(columns) = columns else { panic!("{columns}") };
         let read = match &prompt {

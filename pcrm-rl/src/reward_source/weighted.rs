@@ -155,12 +155,13 @@ impl Weighted {
     ///
     /// # Errors
     /// Fails if the sources cannot be combined so.
-    pub fn combined(self, combine: Combine) -> Result<Self> {
+    pub fn combined(mut self, combine: Combine) -> Result<Self> {
         let of = |named: &Named| (named.name.clone(), named.weight, named.source.range());
         let all: Vec<_> = self.sources.iter().map(of).collect();
         let all: Vec<_> = all.iter().map(|(name, weight, range)| (name.as_str(), *weight, *range)).collect();
         combine.check(&all)?;
-        Ok(Self { combine, ..self })
+        self.combine = combine;
+        Ok(self)
     }
 
     /// Returns how the rewards are combined.
@@ -209,5 +210,11 @@ impl Weighted {
             }
             None => Ok(all),
         }
+    }
+}
+
+impl Drop for Weighted {
+    fn drop(&mut self) {
+        self.sources.iter_mut().for_each(|named| named.source.close());
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use pcrm_core::text::visible_line;
 
+use super::group::Group;
+
 /// The environment variable by which `pcrm` asks a process of its own to stop when the process's input ends.
 /// Programs do not inherit it.
 pub const STOPS_WITH_INPUT: &str = "PCRM_STOP_WITH_INPUT_OF";
@@ -23,8 +25,10 @@ const TAIL: usize = 20;
 /// The maximum number of bytes of standard error written to a file.
 const LOG: u64 = 64 << 20;
 /// The time for a process to exit after its standard input or output is closed, and for the last lines of its
-/// standard error to be read after its end.
+/// standard error to be read after it failed.
 const GRACE: Duration = Duration::from_secs(10);
+/// The time for the last lines of standard error to be read after a process that was to exit.
+const LAST: Duration = Duration::from_secs(2);
 
 /// The reason for a missing answer.
 pub enum Failure {
@@ -45,13 +49,13 @@ impl Failure {
 /// A running process. Dropping it closes its standard input, waits for its end, and kills the process and its
 /// descendants if they go on.
 pub struct Child {
-    process: std::process::Child,
+    group: Group,
     /// Lines to write; `None` once standard input is to be closed.
     to: Option<Sender<String>>,
     from: Receiver<io::Result<String>>,
     errors: Arc<Mutex<Errors>>,
-    /// True once the process was reaped, so that its id may belong to another process.
-    reaped: bool,
+    /// The time at which standard input was closed.
+    closed: Option<Instant>,
 }
 
 /// The end of standard error.
@@ -62,7 +66,7 @@ struct Errors {
 }
 
 impl Child {
-    /// Starts a process in its own process group.
+    /// Starts a process.
     ///
     /// # Errors
     /// Fails with the error of the operating system.
@@ -70,22 +74,25 @@ impl Child {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The input is for the program, and not for a pcrm that it may start.
         command.env_remove(STOPS_WITH_INPUT);
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let log = log.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
-        let mut process = command.spawn()?;
+        let mut group = Group::start(command)?;
         let (to, lines) = mpsc::channel::<String>();
         let (found, from) = mpsc::channel();
         let errors = Arc::new(Mutex::new(Errors::default()));
-        if let (Some(stdin), Some(stdout), Some(stderr)) =
-            (process.stdin.take(), process.stdout.take(), process.stderr.take())
-        {
+        if let Some((stdin, stdout, stderr)) = group.pipes() {
             let errors = Arc::clone(&errors);
             thread::spawn(move || write(stdin, &lines));
             thread::spawn(move || read(stdout, &found));
             thread::spawn(move || keep(stderr, log, &errors));
         }
-        Ok(Self { process, to: Some(to), from, errors, reaped: false })
+        Ok(Self { group, to: Some(to), from, errors, closed: None })
+    }
+
+    /// Closes standard input, after which the process is to exit. Several processes that are closed before the first
+    /// is dropped exit within one limit.
+    pub fn close(&mut self) {
+        self.to = None;
+        self.closed.get_or_insert_with(Instant::now);
     }
 
     /// Writes a line and reads the reply.
@@ -108,8 +115,8 @@ impl Child {
                 Err(Failure::Gone(self.killed(&message)))
             }
             Err(RecvTimeoutError::Disconnected) => {
-                let end = match self.ends_within(GRACE) {
-                    true => self.reap(),
+                let end = match self.group.ends_by(Instant::now() + GRACE) {
+                    true => self.reap(Instant::now() + GRACE),
                     false => "closed its standard output".to_owned(),
                 };
                 Err(Failure::Gone(self.killed(&format!("it {end} before it could {what}"))))
@@ -125,7 +132,7 @@ impl Child {
     /// Kills the process unless it has ended, and appends the last lines of its standard error to a message.
     fn killed(&mut self, message: &str) -> String {
         // Only a process that has ended has written all its lines.
-        self.reap();
+        self.reap(Instant::now() + GRACE);
         let errors = self.errors();
         match errors.tail.is_empty() {
             true => message.to_owned(),
@@ -142,69 +149,26 @@ impl Child {
 
     /// Kills the process and its descendants, waits until all of its standard error is read, and describes how
     /// it ended.
-    fn reap(&mut self) -> String {
-        if self.reaped {
-            return "ended".to_owned();
-        }
-        self.kill();
-        self.reaped = true;
-        let end = match self.process.wait() {
-            Ok(status) => format!("ended ({status})"),
-            Err(error) => format!("ended ({error})"),
+    fn reap(&mut self, limit: Instant) -> String {
+        let end = match self.group.end() {
+            Some(Ok(status)) => format!("ended ({status})"),
+            Some(Err(error)) => format!("ended ({error})"),
+            None => return "ended".to_owned(),
         };
         // A process outside the group may hold standard error open for ever.
-        let until = Instant::now() + GRACE;
-        while Instant::now() < until && !self.errors().ended {
+        while Instant::now() < limit && !self.errors().ended {
             thread::sleep(Duration::from_millis(5));
         }
         end
-    }
-
-    /// Waits for the process to end, and returns false if it goes on.
-    fn ends_within(&mut self, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
-        while !self.has_ended() {
-            if Instant::now() >= until {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        true
-    }
-
-    /// Returns true if the process has ended. It stays a zombie, so that its id is not reused.
-    #[cfg(unix)]
-    fn has_ended(&mut self) -> bool {
-        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-        let Some(pid) = Pid::from_raw(self.process.id() as i32) else { return true };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
-    }
-
-    #[cfg(not(unix))]
-    fn has_ended(&mut self) -> bool {
-        !matches!(self.process.try_wait(), Ok(None))
-    }
-
-    /// Kills the process and, on Unix, all its descendants.
-    fn kill(&mut self) {
-        #[cfg(unix)]
-        if let Some(pid) = rustix::process::Pid::from_raw(self.process.id() as i32) {
-            // An error means that the group is empty already.
-            rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ok();
-        }
-        #[cfg(not(unix))]
-        self.process.kill().ok();
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.to = None;
-        if !self.reaped {
-            self.ends_within(GRACE);
-            self.reap();
-        }
+        self.close();
+        let limit = self.closed.unwrap_or_else(Instant::now) + GRACE;
+        self.group.ends_by(limit);
+        self.reap(limit + LAST);
     }
 }
 

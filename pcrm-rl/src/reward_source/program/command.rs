@@ -40,6 +40,10 @@ impl RewardSource for CommandReward {
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
         self.0.score(batch)
     }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
 }
 
 fn build(data: &mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<dyn RewardSource>> {

@@ -15,6 +15,7 @@
 
 pub(crate) mod child;
 mod command;
+pub(crate) mod group;
 mod python;
 pub(crate) mod reply;
 
@@ -137,6 +138,13 @@ impl Program {
                 Ok(child)
             }
             Err(message) => Err(Failure::Said(child.abandoned(message))),
+        }
+    }
+
+    /// Asks the program to exit, without waiting for its end.
+    fn close(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.close();
         }
     }
 

@@ -77,6 +77,10 @@ impl RewardSource for PythonReward {
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored> {
         self.program.score(batch)
     }
+
+    fn close(&mut self) {
+        self.program.close();
+    }
 }
 
 fn build(data: &mut dyn erased_serde::Deserializer<'_>) -> erased_serde::Result<Box<dyn RewardSource>> {

@@ -144,6 +144,30 @@ fn processes_do_not_outlive_their_source() {
     assert!(done.exists());
 }
 
+/// Protects: the programs of a run exit together, and not one after the other: each program here ends once the input
+/// of all others has ended too, and none is killed while it waits for them.
+#[test]
+fn programs_exit_together() {
+    let (dir, rows) = (TempDir::new().unwrap(), Rows::of(&["x"]));
+    let names = ["a", "b", "c"];
+    let program = |name: &str| {
+        let command = format!(
+            "cd {}; echo '{{\"ready\": true}}'; cat > /dev/null; touch asked-{name}; for other in {}; do \
+             while [ ! -e asked-$other ]; do sleep 0.02; done; done; touch ended-{name}",
+            dir.path().display(),
+            names.join(" ")
+        );
+        json!({"kind": "command", "command": command, "name": name}).to_string()
+    };
+    let programs = names.map(program);
+    let mut all = sources(&programs.each_ref().map(String::as_str)).unwrap();
+    all.prepare(&Preparation { prompts: rows.prompts(), logs: None }).unwrap();
+    drop(all);
+    for name in names {
+        assert!(dir.path().join(format!("ended-{name}")).exists(), "{name} was killed");
+    }
+}
+
 /// Protects: slow answers within the limit and batches larger than a pipe are accepted, and a program that
 /// never gets ready is an error before the first rollout.
 #[test]
