@@ -3,7 +3,7 @@
 use pcrm_core::data::preference::{AnswerSet, Preference, pairs};
 use pcrm_core::data::survey::Severity;
 use pcrm_core::data::survey::template::Template;
-use pcrm_core::text::Tokenizer;
+use pcrm_core::text::{Tokenizer, moment};
 
 use crate::warnings;
 
@@ -18,7 +18,8 @@ pub fn warn_of_pairs<'a>(pairs: impl Iterator<Item = Preference<'a>>, tokenizer:
     if tokenizer.pairs().is_some() && !tokenizer.has_chat_template() {
         return;
     }
-    for finding in Template::of(pairs, tokenizer).findings() {
+    let template = moment::aside(|| Template::of(pairs, tokenizer));
+    for finding in template.findings() {
         if finding.severity >= Severity::Warning {
             let first = finding.first.map(|origin| format!(" (first: {origin})")).unwrap_or_default();
             warnings::print(&format!("{}{first}. {}", finding.found, finding.advice));

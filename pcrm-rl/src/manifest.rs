@@ -9,6 +9,7 @@ use pcrm_core::quant::Quantisation;
 use pcrm_core::{Backend, DType};
 use serde_json::Value;
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 
@@ -61,6 +62,20 @@ pub(crate) fn fingerprint(dir: &Path, has_checkpoint: bool) -> Result<Option<Fin
             Err(Error::Checkpoint { path: dir.to_path_buf(), message })
         }
     }
+}
+
+/// Returns an entry of the fingerprint of the run in a folder, from its manifest or else its newest checkpoint; `None`
+/// if there is no run or it has no such entry.
+///
+/// # Errors
+/// Fails if neither the manifest nor a checkpoint is intact.
+pub fn recorded(dir: &Path, name: &str) -> Result<Option<Value>> {
+    let has_checkpoint = !checkpoint::steps(dir)?.is_empty();
+    let mut print = fingerprint(dir, has_checkpoint)?;
+    if print.is_none() && has_checkpoint {
+        print = checkpoint::newest(dir)?.map(|(_, state)| state.fingerprint);
+    }
+    Ok(print.and_then(|mut print| print.remove(name)))
 }
 
 /// Writes the manifest of a run.

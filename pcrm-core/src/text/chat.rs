@@ -23,7 +23,7 @@ use self::generation::{Tracker, Written, with_calls};
 use self::operators::with_bounds;
 use self::percent::with_format_filter;
 use self::tags::tags;
-use super::python;
+use super::{moment, python};
 use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
@@ -80,6 +80,7 @@ impl ChatTemplate {
     /// deep.
     pub fn new(source: &str) -> Result<Self> {
         shape::check_length(source).map_err(Error::Tokenizer)?;
+        moment::compiled(source);
         let mut env = Environment::new();
         env.set_fuel(Some(STEPS));
         let syntax =

@@ -3,6 +3,7 @@
 pub mod chat;
 mod classes;
 mod loading;
+pub mod moment;
 pub mod pieces;
 mod python;
 pub mod special;

@@ -1,11 +1,13 @@
 //! Python's `strftime`, which chat templates call as `strftime_now`.
 
-use chrono::{DateTime, Datelike, Local, TimeZone, Timelike};
+use chrono::{DateTime, Datelike, TimeZone, Timelike};
 use minijinja::{Error, ErrorKind};
 
-/// Returns `datetime.now().strftime(format)`: the time of the machine's own time zone.
+use crate::text::moment;
+
+/// Returns `datetime.now().strftime(format)`: the time of the machine's own time zone, unless a run has fixed it.
 pub(in crate::text) fn strftime_now(format: &str) -> Result<String, Error> {
-    strftime(format, &Local::now())
+    strftime(format, &moment::seen())
 }
 
 const MONTHS: [&str; 12] = [
