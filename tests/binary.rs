@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::support::beside;
 
-/// Builds the binary once, in the suite's profile, and returns its path.
+/// Builds the binary once, in the suite's profile, and returns its path. With libtorch, `pcrm-tch` is beside it.
 fn pcrm() -> Result<&'static Path> {
     static PATH: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let build = || -> Result<PathBuf> {
@@ -34,7 +34,7 @@ fn pcrm() -> Result<&'static Path> {
             cargo.env_remove(name);
         });
         // Same packages and features as the suite; any others would recompile the dependencies.
-        cargo.args(["build", "--quiet", "--bin", "pcrm"]);
+        cargo.args(["build", "--quiet", "--bins"]);
         if cfg!(feature = "distributed") {
             cargo.args(["--workspace", "--features", "pcrm-cli/distributed,pcrm-tests/distributed"]);
         } else if cfg!(feature = "tch") {

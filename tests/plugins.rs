@@ -54,6 +54,13 @@ fn all_backends_are_linked() {
     assert!(BACKENDS.iter().all(|name| linked.contains(name)), "{linked:?}");
 }
 
+/// Protects: the linker does not drop the exchange between the processes of a run.
+#[cfg(feature = "distributed")]
+#[test]
+fn the_exchange_of_processes_is_linked() {
+    assert_eq!(linked::<pcrm_core::registry::CollectivePlugin>(), ["tch"]);
+}
+
 /// Protects: the linker drops no constraint and adds none.
 #[test]
 fn all_constraints_are_linked_and_no_others() {

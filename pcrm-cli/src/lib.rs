@@ -1,5 +1,5 @@
-//! `pcrm`: reward models with prior constraints. The library exports a single function, so a binary can link
-//! plugins of its own:
+//! `pcrm`: reward models with prior constraints. The library exports its entry point, so a binary can link plugins
+//! of its own:
 //!
 //! ```text
 //! use my_constraints as _;
@@ -15,10 +15,12 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod allocator;
+mod arguments;
 mod bound_summary;
 mod card;
 mod chain;
 mod chart;
+mod children;
 mod columns;
 mod commands;
 mod comparison;
@@ -46,6 +48,7 @@ mod report;
 mod revision;
 #[cfg(feature = "serve")]
 mod serve;
+mod sibling;
 mod study;
 mod suggest;
 mod template;
@@ -55,21 +58,21 @@ mod untrained;
 mod usage;
 mod warnings;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::error::ContextKind;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::arguments::Arguments;
 use crate::chain::in_full;
 use crate::commands::bench::BenchVerb;
 use crate::commands::constraint::ConstraintVerb;
 use crate::commands::data::DataVerb;
 use crate::commands::eval::EvalVerb;
 use crate::commands::online;
+pub use crate::sibling::Sibling;
 
 #[derive(Debug, Parser)]
 #[command(name = "pcrm", version, about = "Train reward models whose scores can be trusted", long_about = ABOUT)]
@@ -170,11 +173,16 @@ enum Verb {
 
 /// Entry point: parses the arguments, runs the command and returns its exit code.
 pub fn main() -> ExitCode {
+    main_with(None)
+}
+
+/// Entry point, as [`main`], of a program that lets a second one beside it compute on other backends.
+pub fn main_with(sibling: Option<Sibling>) -> ExitCode {
     allocator::keep_pages();
     interrupt::follow_parent();
     let command = command();
-    let matches = match parse(&command) {
-        Ok(matches) => matches,
+    let arguments = match Arguments::of_process(&command) {
+        Ok(arguments) => arguments,
         Err(error) => {
             if let Some(answer) = error.downcast_ref::<clap::Error>() {
                 return terminal::answer(answer);
@@ -183,13 +191,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(usage::EXIT_CODE);
         }
     };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let cli = match Cli::from_arg_matches(&arguments.matches) {
         Ok(cli) => cli,
         Err(error) => return terminal::answer(&error),
     };
     progress::set_quiet(cli.quiet);
     progress::start_logging();
-    let outcome = run(&cli, &command, &matches);
+    let outcome = run(&cli, &command, &arguments, sibling);
     hub::stdin::remove();
     match outcome {
         Ok(code) => {
@@ -230,20 +238,6 @@ fn with_negative_numbers(command: Command) -> Command {
         .mut_subcommands(with_negative_numbers)
 }
 
-fn parse(command: &Command) -> Result<ArgMatches> {
-    let typed: Vec<OsString> = std::env::args_os().collect();
-    let (all, file) = config::with_config(command, typed)?;
-    Ok(command.clone().try_get_matches_from(&all).map_err(|error| {
-        let mut error = suggest::improved(error, command, &all);
-        if let (Some(file), true) = (file, error.use_stderr()) {
-            terminal::message(&format!("with the options of {}:", file.display()));
-            // The usage would list every option of the file.
-            error.remove(ContextKind::Usage);
-        }
-        error
-    })?)
-}
-
 /// Returns the options of a verb as the config file of its run.
 fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
     match (command.find_subcommand(verb), matches.subcommand()) {
@@ -252,8 +246,10 @@ fn resolved(verb: &str, command: &Command, matches: &ArgMatches) -> String {
     }
 }
 
-fn run(cli: &Cli, command: &Command, matches: &ArgMatches) -> Result<ExitCode> {
+fn run(cli: &Cli, command: &Command, arguments: &Arguments, sibling: Option<Sibling>) -> Result<ExitCode> {
+    let matches = &arguments.matches;
     usage::usage(output::check(command, matches))?;
+    sibling.map_or(Ok(()), |sibling| sibling.take_over(arguments))?;
     match &cli.verb {
         Verb::Inspect(args) => return Ok(commands::inspect::run(args)),
         Verb::Launch(args) => return commands::launch::run(args).map(ExitCode::from),

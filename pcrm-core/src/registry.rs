@@ -3,7 +3,10 @@
 //! A crate registers with `inventory::submit!`; a crate that no source line of the final binary mentions is
 //! not linked and its plugins disappear, so binaries contain `use that_crate as _;`.
 
+use std::sync::Arc;
+
 use crate::backend::{Backend, Place};
+use crate::collective::{Collective, Meeting};
 use crate::constraint::Constraint;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result, in_short};
@@ -29,6 +32,16 @@ pub struct BackendPlugin {
     pub open: fn(Place) -> Result<Box<dyn Backend>>,
 }
 
+/// A registered exchange between the processes of a run, for the tensors of one backend.
+pub struct CollectivePlugin {
+    /// The name of the backend.
+    pub name: &'static str,
+    /// One line for listings.
+    pub about: &'static str,
+    /// Meets the other processes; fails with a reason if they do not come.
+    pub join: fn(&Meeting) -> Result<Arc<dyn Collective>>,
+}
+
 /// A registered prior constraint.
 pub struct ConstraintPlugin {
     /// The `kind` that selects it.
@@ -50,11 +63,22 @@ pub struct EncoderPlugin {
 }
 
 inventory::collect!(BackendPlugin);
+inventory::collect!(CollectivePlugin);
 inventory::collect!(ConstraintPlugin);
 inventory::collect!(EncoderPlugin);
 
 impl Plugin for BackendPlugin {
     const WHAT: &'static str = "backend";
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn about(&self) -> &'static str {
+        self.about
+    }
+}
+
+impl Plugin for CollectivePlugin {
+    const WHAT: &'static str = "collective";
     fn name(&self) -> &'static str {
         self.name
     }
