@@ -28,7 +28,7 @@ use crate::support::{beside, run_python, tokens};
 const ALL_AT_ONCE: usize = 1 << 20;
 
 fn set(line: u64, prompt: &[u32], answers: &[Vec<u32>], comparisons: &[Comparison]) -> Result<EncodedSet> {
-    let origin = Origin { file: Arc::from(Path::new("pairs.json")), line };
+    let origin = Origin { file: Arc::from(Path::new("pairs.json")), line, record: line };
     EncodedSet::of_tokens(origin, prompt, answers, comparisons).context("a set")
 }
 

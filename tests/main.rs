@@ -2,6 +2,7 @@
 
 mod across; // each operation of every backend against every other backend
 mod adapters; // LoRA against PEFT: what adapters compute, save and train
+mod agreeing; // what the processes of a run must have in common: inputs and the folder
 mod agreement; // the same training on every backend: 50 steps under every constraint, against files
 mod beside; // several runs in one table and on one page
 mod bf16; // fused operations and a whole model in bf16, where a device has it
@@ -41,6 +42,9 @@ mod language; // language models: saved folders that transformers loads
 mod left_out; // skipped rows and length limits, reported beside the figures
 mod losses; // the losses of pairs against torch in float64, in value and gradient
 mod malformed; // malformed and huge files
+#[cfg(unix)]
+mod moments; // runs whose chat template asks for the time
+mod offloading; // moments in 8 bits and in host memory: the bits of the host's computation
 mod online; // on-policy training: ratios of 1, resumed runs, rewards that rise
 mod optimiser; // AdamW, clipping and schedules against torch and transformers
 mod options; // unusable options, refused before anything is made; resuming and extending
@@ -70,7 +74,10 @@ mod server; // pcrm serve on a free port, and requests to it
 mod serving; // the reward model server as its clients meet it
 mod sft; // fine-tuning: loss and gradients against transformers, learning, resuming
 mod sharing; // models over one base hold one copy of its weights
+mod slicing; // moments in slices: what each process reads as a run is saved and resumed
 mod speechless; // runs whose terminal or pipe closes, or whose disk is full
+#[cfg(unix)]
+mod starting; // libtorch is loaded for the commands that need it, by the program beside `pcrm`
 mod studying; // studies from recipes: kills, resuming, mistakes, tables that follow from results
 mod subject; // every backend on every device it opens on
 mod support; // seeded data, comparison, gradients two ways

@@ -138,6 +138,42 @@ fn options_are_checked_before_anything_is_made() -> Result<()> {
     Ok(())
 }
 
+/// Protects: unusable options of commands that train nothing are usage errors, found before a model or data is
+/// read.
+#[test]
+fn options_are_checked_before_anything_is_read() -> Result<()> {
+    let world = World::new()?;
+    let evaluate = "eval dpo --model absent --data absent.jsonl";
+    let split = "data split --output-dir x --data absent.jsonl";
+    let convert = "data convert --data absent.jsonl --output x.jsonl --to";
+    let share = "'--fraction <SHARE>': expected a share between 0 and 1";
+    let cases = [
+        (format!("{evaluate} --beta -0.1"), "--beta -0.1: expected a positive number"),
+        (format!("{evaluate} --beta 0"), "--beta 0: expected a positive number"),
+        (format!("{evaluate} --beta NaN"), "--beta NaN: expected a positive number"),
+        (format!("{evaluate} --constraint nosuch"), "unknown constraint \"nosuch\""),
+        (format!("{evaluate} --max-length 1"), "--max-length 1: expected at least 2"),
+        (format!("{split} --fraction 0"), share),
+        (format!("{split} --fraction 1"), share),
+        (format!("{split} --fraction 2"), share),
+        (format!("{split} --format csv"), "--format csv: "),
+        (format!("{split} --score-margins"), "--score-margins has no effect"),
+        (format!("{split} absent.jsonl[5]"), "[5] is not a slice"),
+        (format!("{convert} ranked"), "--to ranked: cannot be written"),
+        (format!("{convert} alpaca --score-margins"), "--score-margins has no effect"),
+        ("data convert --data absent.jsonl --to alpaca --output x.csv".to_owned(), "--output: x.csv: "),
+        ("data convert --data a.jsonl[5] --to alpaca --output x.jsonl".to_owned(), "[5] is not a slice"),
+        ("score --model base --data test.jsonl[5]".to_owned(), "[5] is not a slice"),
+        ("constraint explain nosuch".to_owned(), "unknown constraint \"nosuch\""),
+        ("export absent --push a/b --base-model x".to_owned(), "--base-model x: expected the name"),
+    ];
+    for (command, message) in cases {
+        exits(&world, &command, 2, &[message])?;
+    }
+    ensure!(!world.path("x").exists() && !world.path("x.jsonl").exists(), "a refused option left a file");
+    Ok(())
+}
+
 /// Protects: `pcrm launch` starts only commands whose processes share a run; any other would do its work, and
 /// print its results, once in each process.
 #[test]

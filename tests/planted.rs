@@ -10,7 +10,7 @@ use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::data::preference::{Comparison, Origin, Verdict};
 use pcrm_core::data::prompt_id::PairId;
 use pcrm_core::model::{LanguageModel, ModelConfig, RewardModel};
-use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, Rule, WeightType};
+use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, Rule, StatePlace, WeightType};
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType};
@@ -47,7 +47,8 @@ impl Drawn {
 
     /// Returns the set as it is trained on, with the origin `planted.jsonl:ROW+1`.
     pub fn set(&self, row: usize) -> Result<EncodedSet> {
-        let origin = Origin { file: Arc::from(Path::new("planted.jsonl")), line: row as u64 + 1 };
+        let line = row as u64 + 1;
+        let origin = Origin { file: Arc::from(Path::new("planted.jsonl")), line, record: line };
         EncodedSet::of_tokens(origin, &self.prompt, &self.answers, &self.comparisons)
             .context("the answers have the same tokens")
     }
@@ -214,6 +215,7 @@ pub fn config() -> TrainerConfig {
         schedule: Shape::Cosine,
         warmup: Warmup::Steps(3),
         optimizer: Rule::AdamW,
+        optimizer_states: StatePlace::Device,
         weights: WeightType::F32,
         adamw: AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() },
         max_grad_norm: Some(1.0),

@@ -59,7 +59,7 @@ impl Batch {
             ids.extend(policy.eos().map(|eos| eos.id));
             batch.texts.push(AnswerTexts::decode(policy, &read, &ids)?);
             batch.ids.push(ids);
-            let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line };
+            let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line, record: line };
             batch.prompts.push(Prompt { origin, prompt: prompt.clone(), columns: Map::new() });
         }
         Ok(batch)

@@ -67,7 +67,7 @@ fn model(backend: &dyn Backend, family: &str, coefficient: f64) -> Result<Langua
 
 /// Returns a text whose last two tokens are learned.
 fn completion(ids: &[u32]) -> EncodedCompletion {
-    let origin = Origin { file: Arc::from(Path::new("texts.jsonl")), line: 1 };
+    let origin = Origin { file: Arc::from(Path::new("texts.jsonl")), line: 1, record: 1 };
     let last = ids.len() - 2..ids.len();
     EncodedCompletion {
         row: 0,

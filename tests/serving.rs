@@ -195,7 +195,7 @@ fn the_projects_own_clients_read_its_scores() -> Result<()> {
         let asked = [Message::new("user", *question)];
         let read = tokenizer.encode_rendered(&tokenizer.render_chat(&asked, true)?)?;
         let ids = tokenizer.encode_rendered(&format!("{answer}</s>"))?;
-        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line };
+        let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line, record: line };
         let prompt = Prompt { origin, prompt: Content::Messages(asked.to_vec()), columns: Map::new() };
         held.push((prompt, AnswerTexts::decode(&tokenizer, &read, &ids)?, ids));
     }

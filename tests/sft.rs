@@ -21,7 +21,8 @@ use crate::subject::every_backend;
 use crate::support::{beside, shared_data};
 
 fn completion(row: usize, ids: Vec<u32>, trained: Vec<Range<usize>>) -> EncodedCompletion {
-    let origin = Origin { file: Arc::from(Path::new("sft.json")), line: row as u64 + 1 };
+    let line = row as u64 + 1;
+    let origin = Origin { file: Arc::from(Path::new("sft.json")), line, record: line };
     EncodedCompletion { row, origin, prompt_id: PromptId::of_text(&row.to_string()), ids, trained }
 }
 

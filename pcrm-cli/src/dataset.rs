@@ -38,6 +38,14 @@ pub fn spare_inputs(option: &str, output: &Path, data: &[PathBuf]) -> Result<()>
     Ok(())
 }
 
+/// Refuses a path that ends in brackets which are not a slice.
+///
+/// # Errors
+/// Fails with the option and the path.
+pub fn sliced(option: &str, data: &[PathBuf]) -> Result<()> {
+    data.iter().try_for_each(|path| Slice::of(path).map(drop)).with_context(|| option.to_owned())
+}
+
 /// Options for reading preference files.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]

@@ -12,7 +12,7 @@ use self::bounds::bounds;
 pub use self::true_reward::TrueReward;
 use self::true_reward::true_reward;
 use crate::accuracy::{LEVEL, Share, accuracy};
-use crate::answers::{BestOfN, best_of_n};
+use crate::answers::{AnswerSet, BestOfN, Labels, best_of_n};
 use crate::benchmarks::{RewardBench, RewardBench2, RmBench};
 use crate::bias::{LongerPreferred, ScoreLength, longer_preferred, score_length};
 use crate::bootstrap::{Bootstrap, Clusters, Estimate};
@@ -169,7 +169,12 @@ impl RewardReport {
         let column = |of: fn(&PairScore) -> f64| pairs.iter().map(of).collect::<Vec<_>>();
         let (chosen, rejected) = (column(|pair| pair.chosen), column(|pair| pair.rejected));
         if pairs.is_empty() {
-            return Err(Error::Empty { what: "preference pairs" });
+            let is_rated = |set: &AnswerSet| matches!(set.labels, Labels::Human(_));
+            let what = match evaluation.sets().iter().any(is_rated) {
+                true => "pairs of answers to one prompt with different human scores",
+                false => "preference pairs",
+            };
+            return Err(Error::Empty { what });
         }
         check_finite("score of the chosen answer of pair", &chosen)?;
         check_finite("score of the rejected answer of pair", &rejected)?;

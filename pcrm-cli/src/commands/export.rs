@@ -112,6 +112,12 @@ impl ExportArgs {
         if let Some(name) = &self.push {
             ensure!(is_repository(name), "--push {name}: expected the name of a Hub repository, ORG/NAME");
         }
+        if let Some(name) = &self.base_model {
+            ensure!(
+                is_repository(name),
+                "--base-model {name}: expected the name of a Hub repository, ORG/NAME"
+            );
+        }
         ensure!(
             self.push.is_some() || self.revision == "main",
             "--revision {}: has no effect without --push",

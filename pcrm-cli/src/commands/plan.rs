@@ -8,6 +8,7 @@ use clap::Args;
 use pcrm_core::DType;
 use pcrm_core::model::parameters::{Parameter, SCORE, parameters};
 use pcrm_core::model::{Head, ModelConfig};
+use pcrm_core::optim::StatePlace;
 use pcrm_core::quant::Quantisation;
 use pcrm_rl::footprint::Footprint;
 use serde_json::json;
@@ -39,6 +40,9 @@ pub struct PlanArgs {
     /// Store the frozen model's linear layers in nf4, nf4-double or int8; a quantised checkpoint stays as it is
     #[arg(long, value_name = "TYPE", requires = "lora_r")]
     quantize: Option<Quantisation>,
+    /// Keep the moments of AdamW in memory of the device, or of the host
+    #[arg(long, value_name = "PLACE", default_value_t = StatePlace::Device)]
+    optimizer_states: StatePlace,
     /// Compute in this element type: f32 or bf16
     #[arg(long, default_value = "bf16")]
     dtype: DType,
@@ -67,6 +71,7 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm plan --model models/llama-8b --gpus 8 --interconnect 400
   pcrm plan --model models/llama-8b --gpus 1 --lora-r 16 --quantize nf4
+  pcrm plan --model models/llama-8b --gpus 1 --lanes 1 --optimizer-states host
   pcrm plan --model models/llama-8b --gpus 64 --lanes 64 --interconnect 50 --tokens 1048576";
 
 const GIB: f64 = (1u64 << 30) as f64;
@@ -103,6 +108,7 @@ pub fn run(args: &PlanArgs) -> Result<()> {
                 "gradients": memory.gradients,
                 "activations": memory.activations,
                 "total": memory.total(),
+                "host": memory.host,
             },
             "sent_per_step": sent,
             "seconds": {"compute": compute, "exchange": exchange, "step": compute + exchange},
@@ -117,11 +123,15 @@ pub fn run(args: &PlanArgs) -> Result<()> {
         true => format!("fits {} GiB", args.memory),
         false => format!("does not fit {} GiB", args.memory),
     };
+    let host = match memory.host {
+        0 => String::new(),
+        host => format!("moments in host memory: {}, copied to the GPU and back in every step\n", gib(host)),
+    };
     terminal::result(&format!(
         "{} trained parameters on {} GPU{}, {} lanes\n\
          memory of each GPU: {}, {fits}\n  \
            weights {}\n  optimiser's slice {}\n  gradients {}\n  activations, about {}\n\
-         sent by each GPU in a step: {}\n\
+         {host}sent by each GPU in a step: {}\n\
          a step of {} tokens, about: {:.3} s ({compute:.3} s computing, {exchange:.3} s exchanging)\n",
         footprint.parameters(),
         args.gpus,
@@ -188,6 +198,7 @@ impl PlanArgs {
             quantised: quantised.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1)),
             idle: (idle(config, &whole), idle(config, &base)),
             element: if self.dtype == DType::F32 { 4 } else { 2 },
+            states: self.optimizer_states,
             processes: self.gpus,
             lanes: self.lanes(),
             layers: (config.layers, config.width),

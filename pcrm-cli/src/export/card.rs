@@ -8,25 +8,14 @@ use anyhow::{Context, Result};
 use pcrm_core::model::ModelConfig;
 use pcrm_core::model::config::CLASS_FILE;
 use pcrm_core::model::lora::peft::AdapterFolder;
-use pcrm_rl::metrics;
 use serde_json::{Value, json};
 
 use super::origins::Origins;
 use super::paths::Paths;
-use super::{CARD, is_reward};
+use super::{CARD, figures, is_reward};
 use crate::card;
 use crate::hub::is_repository;
 use crate::training::folder::name_of;
-
-/// Figures of an evaluation: the key in `metrics.jsonl`, the Hub's type, and the name.
-const FIGURES: [(&str, &str, &str); 6] = [
-    ("eval_accuracy", "accuracy", "Pairwise accuracy"),
-    ("eval_ranking_loss", "loss", "Ranking loss, nats per pair"),
-    ("eval_loss", "loss", "Loss"),
-    ("eval_margin", "margin", "Mean margin"),
-    ("eval_reward", "reward", "Mean reward"),
-    ("eval_kl", "kl", "KL divergence from the reference, nats"),
-];
 
 /// Returns the card of a run for sharing.
 ///
@@ -45,7 +34,7 @@ pub fn shared(
         false => short(run, is_reward(run, adapter)?, adapter)?,
     };
     let (front, body) = split(&text);
-    let figures = figures(run, step)?;
+    let figures = figures::of(run, step)?;
     let front = with_origins(&front, origins, paths, adapter);
     let has_index = front.iter().any(|line| line.starts_with("model-index:"));
     let index = match figures.is_empty() || has_index {
@@ -151,22 +140,6 @@ fn without_page(body: &str) -> String {
     let Some(length) = body[start..].find(end) else { return body.to_owned() };
     let rest = body[start + length + end.len()..].trim_start_matches(' ');
     format!("{}{rest}", &body[..start])
-}
-
-/// Returns the evaluation figures of the saved weights, from the run's metrics.
-fn figures(run: &Path, step: Option<u64>) -> Result<Vec<(&'static str, &'static str, f64)>> {
-    let path = run.join("metrics.jsonl");
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let lines = metrics::read(&path)?;
-    let evaluated = |line: &&Value| line.get("eval_loss").is_some() || line.get("eval_reward").is_some();
-    let of_step = |line: &&Value| step.is_none_or(|step| line["step"] == step);
-    let last = lines.iter().rev().filter(evaluated).find(of_step);
-    let value = |(key, kind, name): &(&str, &'static str, &'static str)| {
-        Some((*kind, *name, last?.get(*key)?.as_f64()?))
-    };
-    Ok(FIGURES.iter().filter_map(value).collect())
 }
 
 /// Returns the model index as lines of YAML.

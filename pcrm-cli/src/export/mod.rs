@@ -2,6 +2,7 @@
 //! checkpoints, metrics, logs and local paths.
 
 mod card;
+mod figures;
 mod finished;
 mod origins;
 mod paths;

@@ -77,9 +77,9 @@ impl PromptArgs {
     /// # Errors
     /// Fails if a file cannot be read, the template refuses a prompt or no prompt is left.
     pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<Asked>, Vec<EncodedPrompt>)> {
-        let origin = Origin { file: Path::new("--prompt").into(), line: 1 };
+        let origin = Origin { file: Path::new("--prompt").into(), line: 1, record: 1 };
         let typed = |(at, text): (usize, &String)| Asked {
-            origin: Origin { line: at as u64 + 1, ..origin.clone() },
+            origin: Origin { line: at as u64 + 1, record: at as u64 + 1, ..origin.clone() },
             prompt: match tokenizer.has_chat_template() {
                 true => Content::Messages(vec![Message::new("user", text.as_str())]),
                 false => Content::Text(text.clone()),

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn asked(columns: Value) -> Asked {
-        let origin = Origin { file: Path::new("x").into(), line: 1 };
+        let origin = Origin { file: Path::new("x").into(), line: 1, record: 1 };
         let Value::Object(columns) = columns else { panic!("not an object") };
         Asked { origin, prompt: Content::Text("q".to_owned()), columns }
     }

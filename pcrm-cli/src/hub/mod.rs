@@ -32,6 +32,7 @@ pub use self::select::Weights;
 pub use self::upload::{Content, Entry, Target, push};
 use crate::hub::repository::Repository;
 use crate::progress::say;
+use crate::usage::usage;
 use crate::warnings;
 
 /// The branch that is fetched by default.
@@ -114,7 +115,7 @@ impl Hub {
                 paths.push(stdin::file().with_context(|| format!("{option} -"))?);
                 continue;
             }
-            let (place, slice) = Slice::of(path).with_context(|| option.to_owned())?;
+            let (place, slice) = usage(Slice::of(path).with_context(|| option.to_owned()))?;
             let Some(name) = Name::of(&place) else {
                 Self::warn_of_local("--data-revision", &self.data_revision, option, path);
                 paths.push(path.clone());

@@ -33,7 +33,7 @@ pub fn files(read: &[(&str, &Report)]) -> Table {
     for (role, report) in read {
         for file in &report.files {
             let why =
-                file.left_out.iter().map(|(kind, LeftOut { count: left, first_line, first_message })| {
+                file.left_out.iter().map(|(kind, LeftOut { count: left, first_line, first_message, .. })| {
                     let first = if *left == 1 { "line" } else { "first in line" };
                     format!("{} {kind} ({first} {first_line}: {first_message})", count(*left as u64))
                 });

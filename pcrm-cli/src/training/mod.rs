@@ -6,6 +6,7 @@ pub mod folder;
 mod idle;
 mod lora;
 mod loss;
+pub mod moment;
 pub mod policy;
 pub mod reward;
 mod routers;
@@ -19,7 +20,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::model::Checkpointing;
-use pcrm_core::optim::{AdamWConfig, Rule, WeightType};
+use pcrm_core::optim::{AdamWConfig, Rule, StatePlace, WeightType};
 use pcrm_core::schedule::Shape;
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::options::{TrainerConfig, Warmup};
@@ -119,10 +120,14 @@ pub struct StepArgs {
     /// Warm up the learning rate over this share of all steps
     #[arg(long, value_name = "SHARE", value_parser = real)]
     warmup_ratio: Option<f64>,
-    /// Update weights with this optimiser: adamw; adamw-8bit, whose moments take 2 bytes per parameter in
-    /// host memory and none on a GPU; or adafactor, which keeps moments of rows and columns only
+    /// Update weights with this optimiser: adamw; adamw-8bit, whose moments take 2 bytes per parameter
+    /// instead of 8; or adafactor, which keeps moments of rows and columns only
     #[arg(long, value_name = "RULE", default_value_t = Rule::AdamW)]
     optimizer: Rule,
+    /// Keep the moments of adamw or adamw-8bit in memory of the device; or of the host, from where every step
+    /// copies them to the GPU and back, with the same result
+    #[arg(long, value_name = "PLACE", default_value_t = StatePlace::Device)]
+    optimizer_states: StatePlace,
     /// Store trained matrices as f32; as bf16-kahan: bf16 with the rounding error in bf16 beside it; or as
     /// bf16-stochastic: bf16 with stochastic rounding
     #[arg(long, value_name = "TYPE", default_value_t = WeightType::F32)]
@@ -258,6 +263,7 @@ impl StepArgs {
                 (None, ratio) => Warmup::Ratio(ratio.unwrap_or(0.0)),
             },
             optimizer: steps.optimizer,
+            optimizer_states: steps.optimizer_states,
             weights: steps.weights,
             adamw: AdamWConfig {
                 beta1: steps.adam_beta1,

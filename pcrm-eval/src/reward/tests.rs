@@ -66,4 +66,23 @@ fn bad_pairs_are_named() {
     );
     let error = RewardReport::new(&[]).unwrap_err().to_string();
     assert_eq!(error, "preference pairs: nothing to measure; at least one value is needed");
+    // Ratings of single answers form no pairs.
+    let mut rated = Evaluation::new(LengthUnit::Tokens);
+    for (at, human) in [1.0, 2.0].into_iter().enumerate() {
+        rated
+            .add_set(AnswerSet {
+                id: format!("q{at}"),
+                subset: None,
+                prompt: Some(format!("prompt {at}")),
+                scores: vec![0.5],
+                lengths: Vec::new(),
+                labels: Labels::Human(vec![human]),
+            })
+            .unwrap();
+    }
+    let error = RewardReport::of(&rated, &Bootstrap::default()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("pairs of answers to one prompt with different human scores: nothing"),
+        "{error}"
+    );
 }

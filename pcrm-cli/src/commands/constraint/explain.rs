@@ -14,6 +14,7 @@ use super::report::document;
 use crate::page::{Page, coloured};
 use crate::progress::say;
 use crate::report::{self, number, percent};
+use crate::usage::usage;
 use crate::{chart, constraint, terminal};
 
 /// Options of `pcrm constraint explain`.
@@ -49,7 +50,7 @@ pub const LEAST: &str =
 /// # Errors
 /// Fails if the text names no constraint or standard output cannot be written.
 pub fn run(args: &ExplainArgs) -> Result<()> {
-    let constraint = constraint::meant(&args.constraint)?;
+    let constraint = usage(constraint::meant(&args.constraint))?;
     let explanation = Explanation::of(constraint.as_ref())?;
     if let Some(place) = &args.report {
         let path = match place.extension().is_some_and(|ending| ending == "html") {

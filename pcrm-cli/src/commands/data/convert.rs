@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Error, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use clap::Args;
 use pcrm_core::data::convert::{Loss, TARGETS, convert};
 use pcrm_core::data::output::{Form, RecordLines};
@@ -11,10 +11,11 @@ use pcrm_core::data::preference::{SourceSet, Ties, each_source};
 use pcrm_core::data::schema::Schema;
 
 use crate::columns::ColumnArgs;
-use crate::dataset::spare_inputs;
+use crate::dataset::{sliced, spare_inputs};
 use crate::output::Output;
 use crate::progress::say;
 use crate::terminal;
+use crate::usage::usage;
 
 /// Options of `pcrm data convert`.
 #[derive(Debug, Args)]
@@ -45,21 +46,11 @@ Examples:
 /// # Errors
 /// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(args: &ConvertArgs) -> Result<()> {
-    let known = TARGETS.map(Schema::name).join(", ");
-    ensure!(
-        TARGETS.contains(&args.to),
-        "--to {}: cannot be written; expected one of {known}",
-        args.to.name()
-    );
+    usage(args.check())?;
     let output = args.output.file();
     if let Some(path) = output {
-        Form::of(path)?;
         spare_inputs("--output", path, &args.data)?;
     }
-    ensure!(
-        !args.columns.score_margins,
-        "--score-margins has no effect here: scores are written as they are"
-    );
     let options = args.columns.options(Ties::Keep)?;
     let mut lines = RecordLines::default();
     let mut losses: BTreeMap<Loss, usize> = BTreeMap::new();
@@ -109,4 +100,25 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
     let place = output.map_or("standard output".to_owned(), |path| path.display().to_string());
     say(&format!("{} pairs written as {} to {place}", lines.len(), args.to.name()));
     Ok(())
+}
+
+impl ConvertArgs {
+    /// Checks the options that can be checked without data.
+    fn check(&self) -> Result<()> {
+        let known = TARGETS.map(Schema::name).join(", ");
+        ensure!(
+            TARGETS.contains(&self.to),
+            "--to {}: cannot be written; expected one of {known}",
+            self.to.name()
+        );
+        if let Some(path) = self.output.file() {
+            Form::of(path).context("--output")?;
+        }
+        ensure!(
+            !self.columns.score_margins,
+            "--score-margins has no effect here: scores are written as they are"
+        );
+        sliced("--data", &self.data)?;
+        self.columns.columns().map(drop)
+    }
 }

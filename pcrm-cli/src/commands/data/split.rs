@@ -13,7 +13,10 @@ use pcrm_core::data::split::split_by_prompt;
 use serde_json::Value;
 
 use crate::columns::ColumnArgs;
+use crate::dataset::sliced;
+use crate::numbers::share;
 use crate::progress::say;
+use crate::usage::usage;
 
 /// Options of `pcrm data split`.
 #[derive(Debug, Args)]
@@ -23,7 +26,7 @@ pub struct SplitArgs {
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Hold out this share of the prompts
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     fraction: f64,
     /// Set the seed of the split; another seed holds out other prompts
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -52,12 +55,8 @@ Examples:
 /// # Errors
 /// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(args: &SplitArgs) -> Result<()> {
-    let name = |side: &str| format!("{side}.{}", args.format);
-    Form::of(Path::new(&name("train"))).with_context(|| format!("--format {}", args.format))?;
-    ensure!(
-        !args.columns.score_margins,
-        "--score-margins has no effect here: records are written as they are"
-    );
+    usage(args.check())?;
+    let name = |side: &str| args.name(side);
     refuse_sides(&args.output_dir)?;
     let (sources, report) = load_sources(&args.data, args.columns.options(Ties::Keep)?)?;
     say(&report.to_string());
@@ -97,6 +96,24 @@ pub fn run(args: &SplitArgs) -> Result<()> {
     }
     say(&format!("{} of {} prompts are held out", split.held_out_prompts, split.prompts));
     Ok(())
+}
+
+impl SplitArgs {
+    /// Checks the options that can be checked without data.
+    fn check(&self) -> Result<()> {
+        Form::of(Path::new(&self.name("train"))).with_context(|| format!("--format {}", self.format))?;
+        ensure!(
+            !self.columns.score_margins,
+            "--score-margins has no effect here: records are written as they are"
+        );
+        sliced("--data", &self.data)?;
+        self.columns.columns().map(drop)
+    }
+
+    /// Returns the name of one side's file.
+    fn name(&self, side: &str) -> String {
+        format!("{side}.{}", self.format)
+    }
 }
 
 /// Refuses a folder that already holds a split, in any format: two splits would be read as one.

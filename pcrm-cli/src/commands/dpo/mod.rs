@@ -25,7 +25,7 @@ use crate::report::run::FittedTo;
 use crate::training::folder::RunFolder;
 use crate::training::policy::{self, Watching};
 use crate::training::reward::{beginning, fitted_lines, margins, wrong_labels_line};
-use crate::training::{Encoded, REWARD_RATE, encoded, folder};
+use crate::training::{Encoded, REWARD_RATE, encoded, folder, moment};
 use crate::usage::{named, usage};
 use crate::{config, constraint, interrupt};
 
@@ -45,6 +45,7 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;
     let backend = args.steps.processes.open(&args.machine)?;
+    moment::fix(backend.collective().as_ref(), &args.output, resume)?;
     let given = args;
     let args = &args.fetched()?;
     let unread = args.source().unread()?;
@@ -75,7 +76,13 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
         policy::other_reference(&shape, &tokenizer, dir)?.into_iter().for_each(|text| warnings.add(text));
     }
     let asked = constraint.to_tagged()?;
-    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
+    let of_reference = policy::identity(&reference)?;
+    let mut identity = identity(args, &asked, &of_reference, max_length)?;
+    identity.extend(moment::asked());
+    let mut fingerprint = options.fingerprint();
+    fingerprint.extend(identity.clone());
+    let (output, trainer) = (&args.output, &options.trainer);
+    let held = RunFolder::shared(backend.as_ref(), output, resume, &args.model, &fingerprint, trainer)?;
     let setting = Setting {
         backend: backend.as_ref(),
         base: &base,
@@ -85,7 +92,6 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
         stop: interrupt::flag()?,
     };
     let keeps_constraint = held.resumes() && args.output.join("constraint.json").exists();
-    let of_reference = policy::identity(&reference)?;
     let has_reference = reference != Reference::None;
     let data = DpoData { constraint, reference, train, eval, max_length };
     let mut watch = Watching::default();
@@ -99,9 +105,9 @@ pub fn run(args: &DpoArgs, resolved: &str) -> Result<()> {
     run.wrong_labels.iter().for_each(|found| say(&wrong_labels_line(found)));
     let pairs = &run.train.pairs;
     bound_warnings(&pairs.sets, &pairs.bounds).into_iter().for_each(|text| warnings.add(text));
-    let identity = identity(args, &tagged, &of_reference, max_length)?;
     unread.unchanged()?;
-    let mut fingerprint = options.fingerprint();
+    // A constraint that was fitted to the pairs is known only now.
+    identity.insert("constraint".to_owned(), tagged.clone());
     fingerprint.extend(identity.clone());
     let manifest = json!({
         "pcrm": env!("CARGO_PKG_VERSION"),

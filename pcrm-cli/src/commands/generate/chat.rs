@@ -52,7 +52,7 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
             }
             false => Content::Text(line.clone()),
         };
-        let origin = Origin { file: std::path::Path::new("standard input").into(), line: 1 };
+        let origin = Origin { file: std::path::Path::new("standard input").into(), line: 1, record: 1 };
         let asked = [Asked { origin, prompt, columns: serde_json::Map::new() }];
         let (encoded, _) = encode_prompts(&asked, &policy.tokenizer, None)?;
         let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));

@@ -192,6 +192,8 @@ impl Judging<'_> {
             pcrm_rl::Error::Interrupted(message) => anyhow::Error::from(Interrupted {
                 message: format!("{name}: {message}; rerun the same command to continue"),
             }),
+            // What a source of rewards refuses, it refuses again; replies of servers are kept.
+            error @ pcrm_rl::Error::Reward { .. } => error.into(),
             error => {
                 anyhow::Error::from(error).context("rerun the same command to continue from the kept replies")
             }

@@ -27,7 +27,7 @@ use crate::report::{Fact, count};
 use crate::training::folder::RunFolder;
 use crate::training::policy::card::{self, Trained};
 use crate::training::policy::{self, Watching};
-use crate::training::{completion_shortfall, folder, held_out};
+use crate::training::{completion_shortfall, folder, held_out, moment};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, interrupt, report};
@@ -57,6 +57,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;
     let backend = args.steps.processes.open(&args.machine)?;
+    moment::fix(backend.collective().as_ref(), &args.output, resume)?;
     let (given, args) = (args, &args.fetched()?);
     let unread = args.source().unread()?;
     let reference = policy::reference(args.reference.as_deref(), &args.hub)?;
@@ -74,13 +75,14 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     if let Reference::Folder(dir) = &reference {
         policy::other_reference(&shape, &tokenizer, dir)?.into_iter().for_each(|text| warnings.add(text));
     }
-    let identity = args.source().identity([
+    let mut identity = args.source().identity([
         ("reference", policy::identity(&reference)?),
         ("max-length", json!(encoding.max_length)),
         ("too-long", json!(encoding.too_long)),
     ])?;
     unread.unchanged()?;
     let mut fingerprint = fingerprint::of(&options.trainer, &options.kto);
+    identity.extend(moment::asked());
     fingerprint.extend(identity.clone());
     let manifest = json!({
         "pcrm": env!("CARGO_PKG_VERSION"),
@@ -91,7 +93,8 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
         "eval_answers": eval.as_ref().map(|eval| eval.0.len()),
         "fingerprint": fingerprint,
     });
-    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
+    let (output, trainer) = (&args.output, &options.trainer);
+    let held = RunFolder::shared(backend.as_ref(), output, resume, &args.model, &fingerprint, trainer)?;
     let mut watch = Watching::default();
     watch.describing(held.description(&resolved, manifest));
     let (answers, desirable) = (train.0.len(), train.1.iter().filter(|label| **label).count());

@@ -37,7 +37,7 @@ use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
 use crate::training::policy::card::Trained;
-use crate::training::{folder, policy};
+use crate::training::{folder, moment, policy};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, constraint, interrupt, report};
@@ -84,6 +84,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;
     let backend = args.steps.processes.open(&args.machine)?;
+    moment::fix(backend.collective().as_ref(), &args.output, resume)?;
     let (given, args) = (args, &args.fetched()?);
     let unread = args.source().unread()?;
     let at = || format!("--model {}", args.model.display());
@@ -148,6 +149,8 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
     unread.unchanged()?;
     let mut fingerprint = fingerprint::of(&trainer, &online);
     fingerprint.extend(identity);
+    // Reward models render answers with templates of their own.
+    fingerprint.extend(moment::mentioned());
     let manifest = json!({
         "pcrm": env!("CARGO_PKG_VERSION"),
         "model": args.model,
@@ -158,7 +161,8 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         "eval_prompts": eval_prompts.as_ref().map(|eval| eval.numbered.len()),
         "fingerprint": fingerprint,
     });
-    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
+    let held =
+        RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model, &fingerprint, &trainer)?;
     let mut watch = Watch::default();
     watch.describing(held.description(&resolved, manifest));
     say(&format!(

@@ -25,7 +25,7 @@ use crate::report::run::language;
 use crate::report::{Fact, count};
 use crate::training::folder::RunFolder;
 use crate::training::policy::card::{self, Trained};
-use crate::training::{completion_shortfall, folder, held_out};
+use crate::training::{completion_shortfall, folder, held_out, moment};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
 use crate::{config, interrupt, report};
@@ -42,6 +42,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.model)?;
     let backend = args.steps.processes.open(&args.machine)?;
+    moment::fix(backend.collective().as_ref(), &args.output, resume)?;
     let (given, args) = (args, &args.fetched()?);
     let at = || format!("--model {}", args.model.display());
     let shape = ModelConfig::from_dir(&args.model).with_context(at)?;
@@ -55,13 +56,14 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     let mut warnings = Warnings::default();
     let (train, eval, sources) = completions(args, &tokenizer, &options, &mut warnings)?;
     let data = SftData { train: Completions::new(train), eval: eval.map(Completions::new), max_length };
-    let identity = args.source().identity([
+    let mut identity = args.source().identity([
         ("max-length", json!(options.max_length)),
         ("too-long", json!(options.too_long)),
         ("train-on", json!(options.train_on)),
     ])?;
     unread.unchanged()?;
     let mut fingerprint = fingerprint::of(&trainer, &SftConfig::default());
+    identity.extend(moment::asked());
     fingerprint.extend(identity.clone());
     let manifest = json!({
         "pcrm": env!("CARGO_PKG_VERSION"),
@@ -72,7 +74,8 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         "eval_completions": data.eval.as_ref().map(|eval| eval.items().len()),
         "fingerprint": fingerprint,
     });
-    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model)?;
+    let held =
+        RunFolder::shared(backend.as_ref(), &args.output, resume, &args.model, &fingerprint, &trainer)?;
     let mut watch = Watch::default();
     watch.describing(held.description(&resolved, manifest));
     say(&format!(

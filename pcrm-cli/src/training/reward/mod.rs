@@ -19,7 +19,7 @@ use pcrm_rl::train::{RewardRun, Setting};
 use serde_json::Value;
 
 use super::folder::RunFolder;
-use super::{Encoded, folder};
+use super::{Encoded, folder, moment};
 use crate::dataset::{bound_warnings, padding};
 use crate::interrupt;
 use crate::priors::priors;
@@ -82,6 +82,7 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let resume = resumes(args.resume);
     folder::check(&args.output, resume, &args.training.model)?;
     let backend = args.training.steps.processes.open(&args.training.machine)?;
+    moment::fix(backend.collective().as_ref(), &args.output, resume)?;
     let given = args;
     let args = &args.fetched()?;
     let at = || format!("--model {}", args.training.model.display());
@@ -104,7 +105,12 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     let Encoded { train, eval, sources, form, mut warnings } =
         args.training.encoded(&tokenizer, pad, max_length)?;
     let asked = constraint.to_tagged()?;
-    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, &args.training.model)?;
+    let mut identity = identity(args, &asked, max_length)?;
+    identity.extend(moment::asked());
+    let mut fingerprint = options.fingerprint();
+    fingerprint.extend(identity.clone());
+    let (model, trainer) = (&args.training.model, &options.trainer);
+    let held = RunFolder::shared(backend.as_ref(), &args.output, resume, model, &fingerprint, trainer)?;
     let setting = Setting {
         backend: backend.as_ref(),
         base: &base,
@@ -124,9 +130,9 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     }
     run.wrong_labels.iter().for_each(|found| say(&wrong_labels_line(found)));
     bound_warnings(&run.train.sets, &run.train.bounds).into_iter().for_each(|text| warnings.add(text));
-    let identity = identity(args, &tagged, max_length)?;
     unread.unchanged()?;
-    let mut fingerprint = options.fingerprint();
+    // A constraint that was fitted to the pairs is known only now.
+    identity.insert("constraint".to_owned(), tagged.clone());
     fingerprint.extend(identity.clone());
     let manifest = manifest(args, &fingerprint, &run.train, run.eval.as_ref());
     watch.describing(held.description(&resolved, manifest));
