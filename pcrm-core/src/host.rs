@@ -82,6 +82,11 @@ impl HostTensor {
         &self.data
     }
 
+    /// Consumes the tensor and returns its elements.
+    pub fn into_data(self) -> HostData {
+        self.data
+    }
+
     /// Returns the number of elements.
     pub fn len(&self) -> usize {
         match &self.data {

@@ -94,7 +94,7 @@ mod tests {
     /// prompts.
     #[test]
     fn every_token_is_asked_of_the_row_before_it() -> Result<()> {
-        let origin = Origin { file: Arc::from(Path::new("x")), line: 1 };
+        let origin = Origin { file: Arc::from(Path::new("x")), line: 1, record: 1 };
         // The answers share their first token, which the packed prompt therefore holds.
         let answers = [vec![7, 8, 9], vec![7, 5]];
         let set = EncodedSet::of_tokens(origin, &[1, 2], &answers, &[Comparison::preferring(0, 1)])

@@ -12,7 +12,10 @@ use crate::options::{TrainerConfig, Warmup};
 pub type Fingerprint = BTreeMap<String, Value>;
 
 /// Options that do not affect results.
-const WITHOUT_EFFECT: [&str; 4] = ["log-every", "save-every", "keep", "final-weights"];
+const WITHOUT_EFFECT: [&str; 5] = ["log-every", "save-every", "keep", "final-weights", "optimizer-states"];
+
+/// Options that affect no result, but which exchanges the processes of a run make.
+const EXCHANGES: [&str; 2] = ["save-every", "final-weights"];
 
 /// Options that set the length of a run.
 const LENGTH: [&str; 2] = ["epochs", "max-steps"];
@@ -40,12 +43,25 @@ const BEFORE_OPTION_NAMES: &str = "epochs, max-steps";
 /// option missing from an older fingerprint had its default.
 pub fn of(trainer: &TrainerConfig, objective: &impl Serialize) -> Fingerprint {
     let mut print = Fingerprint::new();
-    // A config that does not serialise has no options to compare.
-    let json = |config: serde_json::Result<Value>| config.unwrap_or(Value::Null);
-    flatten(String::new(), json(serde_json::to_value(trainer)), &mut print);
-    flatten(String::new(), json(serde_json::to_value(objective)), &mut print);
+    flatten(String::new(), json(trainer), &mut print);
+    flatten(String::new(), json(objective), &mut print);
     print.retain(|name, _| !WITHOUT_EFFECT.contains(&name.as_str()));
     print
+}
+
+/// Adds the options that the processes of a run must have in common besides those in its fingerprint.
+pub(crate) fn with_exchanges(mut print: Fingerprint, trainer: &TrainerConfig) -> Fingerprint {
+    let mut all = Fingerprint::new();
+    flatten(String::new(), json(trainer), &mut all);
+    all.retain(|name, _| EXCHANGES.contains(&name.as_str()));
+    print.extend(all);
+    print.insert("bucket-bytes".to_owned(), trainer.bucket_bytes.into());
+    print
+}
+
+/// Returns the JSON of a config. One that does not serialise has no options to compare.
+fn json(config: &impl Serialize) -> Value {
+    serde_json::to_value(config).unwrap_or(Value::Null)
 }
 
 /// Converts a reward model's fingerprint from before `--loss` to current options: then, `--robust E` or a
@@ -164,7 +180,7 @@ impl Resumed<'_> {
 }
 
 /// Formats a value as a user would type it.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Null => "unset".to_owned(),
         Value::String(text) => text.clone(),

@@ -5,8 +5,8 @@
 //! [`objective::reward`] uses the scores of answers, [`objective::sft`] the log-probabilities of completions,
 //! and [`objective::dpo`] the log-probabilities of both answers and those of a [`mod@reference`]. [`pairs`],
 //! [`batch`] and [`answers`] pack answer sets without padding, and [`order`] assigns items to steps.
-//! [`learner`] updates weights, with [`lanes`] if several processes train, and [`offline`] runs the steps
-//! with its [`options`]. [`metrics`] holds the metrics of a step, and [`tensorboard`] writes them for
+//! [`learner`] updates weights, with [`lanes`] if several processes train, whose inputs [`agreement`] compares, and
+//! [`offline`] runs the steps with its [`options`]. [`metrics`] holds the metrics of a step, and [`tensorboard`] writes them for
 //! TensorBoard. [`checkpoint`] holds the state to resume from; [`fingerprint`] and [`manifest`] decide if a
 //! run may resume. [`score`] applies a trained model, and [`reward_source`] computes rewards for the answers
 //! of a policy.
@@ -30,6 +30,7 @@
 //! its data and the backend, and not on when it was stopped and resumed.
 
 pub mod advantage;
+pub mod agreement;
 pub mod answers;
 pub mod batch;
 pub mod checkpoint;

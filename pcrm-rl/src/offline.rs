@@ -22,7 +22,7 @@ use crate::metrics::{MetricsFile, StepMetrics};
 use crate::objective::{Batch, Objective};
 pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::plan::{BatchPlan, total_steps};
-use crate::resume::{Candidate, same_beginning};
+use crate::resume::{Candidate, prepare, same_beginning};
 
 /// The inputs of a run.
 pub struct Run<'a, O: Objective> {
@@ -93,8 +93,8 @@ struct EvalLine {
 ///
 /// # Errors
 /// Fails if options are invalid, if a loss, gradient, weight or evaluation is not finite, if a checkpoint or
-/// manifest belongs to another run or no checkpoint is intact, if the folder is deleted during the run, or if
-/// the disk or the backend fails.
+/// manifest belongs to another run or no checkpoint is intact, if the processes of the run differ in options or
+/// inputs, if the folder is deleted during the run, or if the disk or the backend fails.
 pub fn train<O: Objective>(
     run: Run<'_, O>,
     config: &TrainerConfig,
@@ -140,6 +140,7 @@ impl<'a, O: Objective> Training<'a, O> {
         let sizes = run.objective.sizes(run.train);
         let total = total_steps(sizes, config);
         let mut learner = Learner::new(run.backend, &run.model, config, total)?;
+        prepare(learner.lanes(), run.dir, &run.fingerprint, config)?;
         let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
         let candidate = Candidate {
             dir: run.dir,

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn set(answers: &[u32], verdicts: &[(u32, u32, Verdict)]) -> EncodedSet {
-        let origin = Origin { file: Arc::from(Path::new("x")), line: 1 };
+        let origin = Origin { file: Arc::from(Path::new("x")), line: 1, record: 1 };
         let answers: Vec<Vec<u32>> = answers.iter().map(|id| vec![*id, 9]).collect();
         let comparison = |(chosen, rejected, verdict): &(u32, u32, Verdict)| Comparison {
             verdict: *verdict,

@@ -202,7 +202,7 @@ mod tests {
         ];
         std::fs::write(&file, lines.concat()).unwrap();
         let prompt = Prompt {
-            origin: Origin { file: file.as_path().into(), line: 1 },
+            origin: Origin { file: file.as_path().into(), line: 1, record: 1 },
             prompt: Content::Text("q".to_owned()),
             columns: serde_json::Map::new(),
         };

@@ -237,9 +237,10 @@ mod tests {
 
     /// Returns an answer of one token to a prompt of one token.
     fn row(row: usize, prompt: u32, answer: u32) -> EncodedCompletion {
+        let line = row as u64 + 1;
         EncodedCompletion {
             row,
-            origin: Origin { file: Arc::from(Path::new("rows.jsonl")), line: row as u64 + 1 },
+            origin: Origin { file: Arc::from(Path::new("rows.jsonl")), line, record: line },
             prompt_id: PromptId::of_text(&prompt.to_string()),
             ids: vec![prompt, answer],
             trained: std::iter::once(1..2).collect(),

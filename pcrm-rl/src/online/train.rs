@@ -31,7 +31,7 @@ use crate::offline::{Observer, Outcome, Trained};
 use crate::options::{TrainerConfig, refuse};
 use crate::order::BatchSize;
 use crate::plan::{BatchPlan, total_steps};
-use crate::resume::{Candidate, same_beginning};
+use crate::resume::{Candidate, prepare, same_beginning};
 use crate::reward_source::{Preparation, Weighted};
 use crate::rollout::source::{Own, RolloutSource};
 use crate::rollout::{Budget, Engine, Stop};
@@ -130,6 +130,7 @@ pub fn train(
     let update = config.algorithm.update(longest, temperature, config.rollouts.correction);
     let mut learner = Learner::new(backend, &model, trainer, total)?;
     let mut critic = critic.map(|critic| critic_of(&critic, config, trainer, backend, total)).transpose()?;
+    prepare(learner.lanes(), dir, &run.fingerprint, trainer)?;
     let mut state = State { fingerprint: run.fingerprint.clone(), ..State::default() };
     let candidate = Candidate {
         dir,

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     fn set(answer: u32) -> EncodedSet {
-        let origin = Origin { file: Arc::from(Path::new("x")), line: 1 };
+        let origin = Origin { file: Arc::from(Path::new("x")), line: 1, record: 1 };
         let answers = [vec![answer, 9], vec![5]];
         EncodedSet::of_tokens(origin, &[1, 2], &answers, &[Comparison::preferring(0, 1)]).unwrap()
     }

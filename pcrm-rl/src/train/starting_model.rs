@@ -161,7 +161,7 @@ impl Base {
         let Self { random_init, dtype, seed, lora, quantise, .. } = self;
         let (version, model) = (env!("CARGO_PKG_VERSION"), digest::model(&self.dir)?);
         let (backend, device) = (backend.name(), backend.device());
-        let adapters = lora.as_ref().map_or_else(String::new, |lora| format!(" {lora:?}"));
+        let adapters = lora.as_ref().map_or_else(String::new, |lora| format!(" {}", serde_json::json!(lora)));
         let quantised = quantise.map_or_else(String::new, |method| format!(" {method}"));
         Ok(format!("{version} {backend} {device} {model} {random_init} {dtype} {seed}{adapters}{quantised}"))
     }
