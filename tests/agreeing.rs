@@ -97,7 +97,8 @@ fn processes_with_other_inputs_are_refused() -> Result<()> {
 /// Protects: a run whose processes differ ends on all of them before anything is written.
 #[test]
 fn a_run_of_processes_that_differ_writes_nothing() -> Result<()> {
-    let changes: [(fn(&mut Bench), &str); 2] = [
+    type Change = fn(&mut Bench);
+    let changes: [(Change, &str); 2] = [
         (|bench| bench.data = "older", "--data is planted for rank 0 and older for rank 1"),
         (|bench| bench.config.learning_rate = 0.5, "--learning-rate is 0.01 for rank 0 and 0.5 for rank 1"),
     ];

@@ -209,8 +209,11 @@ fn nothing_kept(report: &Report) -> Error {
     }
 }
 
+/// A record with its line in the file, and those of its numbers that are not finite.
+type Read<'a> = ((u64, Record), &'a [NotFinite]);
+
 fn read_one<R: Reader>(
-    (number, record): (u64, Result<((u64, Record), &[NotFinite])>),
+    (number, record): (u64, Result<Read<'_>>),
     file: &Arc<Path>,
     schema: &mut Option<Schema>,
     seen: &mut Seen,
