@@ -35,7 +35,7 @@ struct Proven {
     /// Attention with heads of 64 and of 128 elements.
     attention: [OnceLock<Option<Kernels>>; 2],
     fused: OnceLock<Option<Fused>>,
-    /// Whether the fused kernels of AdamW with 8-bit moments and of stochastic rounding are proven.
+    /// True if the fused kernels for 8-bit AdamW and stochastic rounding passed their proof.
     optimiser: OnceLock<bool>,
 }
 

@@ -30,7 +30,7 @@ pub(crate) use self::update::Update;
 struct Paths {
     fused: Option<Arc<Fused>>,
     has_packed_attention: bool,
-    /// Whether the kernels of AdamW with 8-bit moments and of stochastic rounding are proven.
+    /// True if the kernels for 8-bit AdamW and stochastic rounding passed their proof.
     has_optimiser: bool,
     /// The paths that are off, with the reasons.
     off: Vec<String>,

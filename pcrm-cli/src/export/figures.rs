@@ -106,8 +106,8 @@ mod tests {
         assert_eq!(kept(tempfile::tempdir().unwrap().path(), &metrics).unwrap(), None);
     }
 
-    /// Protects: the model index has the figures of the saved weights, also where no checkpoint is left; none of
-    /// another step, none of a run whose options are unknown, and no loss twice.
+    /// Protects: the model index has the figures of the saved weights, even after all checkpoints are removed. It
+    /// omits figures of other steps, repeated losses, and runs with unknown options.
     #[test]
     fn the_index_has_the_figures_of_the_saved_weights() {
         let run = tempfile::tempdir().unwrap();

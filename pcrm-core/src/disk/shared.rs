@@ -9,7 +9,7 @@ use super::whole::temporary;
 use crate::collective::Collective;
 use crate::error::{Error, Result};
 
-/// How long a process looks for a file of another one. Some network file systems show new files late.
+/// Time limit for seeing another process's file. Some network file systems show new files late.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks that all processes of a run see the same folder: the first one creates a file of a new name there, and

@@ -37,7 +37,7 @@ impl ColumnsByOrigin {
             let subset = fields.subset(record).with_context(|| origin.to_string())?;
             let key = keys.key(subset.as_deref(), id(record).as_deref());
             let columns = Columns { key, subset, judged: judged(record) };
-            // The rows of a file that is given twice cannot be told apart.
+            // Rows of a file given twice are ambiguous.
             let place = self.known.entry(origin.clone());
             place.and_modify(|columns| *columns = None).or_insert(Some(columns));
         }

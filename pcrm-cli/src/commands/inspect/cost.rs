@@ -77,7 +77,7 @@ pub struct States {
     pub weights: String,
     /// Bytes per parameter.
     pub bytes: f64,
-    /// Those of them that are moments, which --optimizer-states host keeps in host memory.
+    /// Bytes of moments per parameter, part of `bytes`; `--optimizer-states host` moves them to the host.
     pub moments: f64,
     /// The total for all parameters of this model, in MiB.
     pub mib: f64,

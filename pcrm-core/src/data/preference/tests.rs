@@ -21,7 +21,7 @@ fn messages(content: &Content) -> Vec<(&str, &str)> {
     turns.iter().map(|turn| (turn.role.as_str(), turn.content.as_str())).collect()
 }
 
-/// Records that share a line are told apart by their number, which counts broken records too.
+/// Records on one line have different numbers. Broken records count too.
 #[test]
 fn records_on_one_line_have_numbers() {
     let pair = |answer: &str| format!(r#"{{"prompt": "q", "chosen": "{answer}", "rejected": "z"}}"#);

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(repeats.prompts, 2);
     }
 
-    /// Protects: records are told apart by their number, not by their line, which they may share.
+    /// Protects: records are identified by their number, because several may share a line.
     #[test]
     fn records_on_one_line_repeat_a_prompt() {
         let records: Vec<Value> = ["a", "b", "c"].map(|chosen| pair("q", chosen, "z")).into();

@@ -164,7 +164,7 @@ impl Adapter {
 pub(super) enum Values<'a> {
     /// A from the seed, B zero: the model's function does not change.
     Drawn,
-    /// Those of a folder.
+    /// Values read from a folder.
     Stored {
         /// The values by parameter name; those that the adapters take are removed.
         values: &'a mut BTreeMap<String, HostTensor>,

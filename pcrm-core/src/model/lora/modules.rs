@@ -10,7 +10,7 @@ use crate::model::parameters::{Head, Parameter, parameters};
 
 /// The linear modules of a decoder.
 pub(super) struct LinearModules {
-    /// Those that can have adapters, by their names in PEFT and in parameters.
+    /// Modules that can have adapters: the name in PEFT and the parameter's name.
     pub adaptable: Vec<(String, String)>,
     /// Experts that cannot have adapters, by their names in PEFT.
     pub barred: Vec<String>,

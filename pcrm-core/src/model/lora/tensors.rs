@@ -14,7 +14,7 @@ use crate::model::decoder::Decoder;
 /// The tensors of a file, by the names of parameters.
 #[derive(Debug, Default)]
 pub(super) struct Tensors {
-    /// Those of the adapter. PEFT may store weights of the base among them.
+    /// The adapter's tensors, and base weights that PEFT may store with them.
     pub own: BTreeMap<String, HostTensor>,
     /// The weights under the adapters, which belong to the base.
     beneath: BTreeMap<String, HostTensor>,
