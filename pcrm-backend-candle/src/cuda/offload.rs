@@ -9,9 +9,9 @@ use candle_core as ct;
 use ct::cuda_backend::cudarc::driver::{
     CudaContext, CudaEvent, CudaStream, DriverError, PinnedHostSlice, result,
 };
-use pcrm_core::cuda::{Argument, SLOTS, Transfers, stream};
+use pcrm_core::cuda::{Argument, SLOTS, Transfers, element_bytes, longest, pack, stream, unpacked};
 use pcrm_core::kernels::{Offloaded, Vectors, Visit};
-use pcrm_core::{DType, Error, HostData, HostTensor, Result, Tensor};
+use pcrm_core::{DType, Error, HostTensor, Result, Tensor};
 
 use super::module::{address, room};
 use crate::NAME;
@@ -54,7 +54,7 @@ struct Pinned {
 
 impl Pinned {
     fn zeros((dtype, length): (DType, usize), context: &Arc<CudaContext>) -> Result<Self> {
-        let size = length * bytes(dtype)?;
+        let size = length * element_bytes(dtype)?;
         // SAFETY: the memory is filled before anything reads it. Without flags, the host reads it at full speed.
         let mut memory = unsafe { context.alloc_pinned_with_flags(size, 0) }.map_err(|error| {
             let message = format!("{size} bytes of pinned host memory for the moments: {error}");
@@ -62,15 +62,6 @@ impl Pinned {
         })?;
         memory.as_mut_slice().map_err(driver())?.fill(0);
         Ok(Self { memory, dtype })
-    }
-}
-
-/// Returns the bytes of an element.
-fn bytes(dtype: DType) -> Result<usize> {
-    match dtype {
-        DType::F32 => Ok(4),
-        DType::U8 => Ok(1),
-        found => Err(Error::DType { op: OP, found, expected: "f32 or u8" }),
     }
 }
 
@@ -88,18 +79,11 @@ struct Slot {
 impl Slot {
     /// Allocates a slot for the longest vectors of all parts.
     fn new(parts: &[Vectors], device: &ct::Device, compute: &CudaStream) -> Result<Self> {
-        let mut longest: Vectors = Vec::new();
-        for part in parts {
-            longest.resize_with(part.len().max(longest.len()), || (DType::U8, 0));
-            for (most, (dtype, length)) in longest.iter_mut().zip(part) {
-                *most = (*dtype, most.1.max(*length));
-            }
-        }
         let empty = |(dtype, length): (DType, usize)| {
             let dtype = if dtype == DType::U8 { ct::DType::U8 } else { ct::DType::F32 };
             room(length, dtype, device).map_err(failed())
         };
-        let vectors = longest.into_iter().map(empty).collect::<Result<_>>()?;
+        let vectors = longest(parts).into_iter().map(empty).collect::<Result<_>>()?;
         let event = || compute.context().new_event(None).map_err(driver());
         let slot = Self { vectors, arrived: event()?, updated: event()?, free: event()? };
         // The memory may be that of a tensor that pending work of the GPU still uses.
@@ -108,7 +92,7 @@ impl Slot {
     }
 
     fn vector(&self, at: usize, pinned: &Pinned) -> Result<ct::Tensor> {
-        let length = pinned.memory.len() / bytes(pinned.dtype)?;
+        let length = pinned.memory.len() / element_bytes(pinned.dtype)?;
         self.vectors[at].narrow(0, 0, length).map_err(failed())
     }
 }
@@ -186,32 +170,13 @@ impl Offloaded for Streamed {
     fn read(&self, part: usize, vector: usize) -> Result<HostTensor> {
         let pinned =
             self.parts.get(part).and_then(|part| part.get(vector)).ok_or_else(|| none(part, vector))?;
-        let bytes = pinned.memory.as_slice().map_err(driver())?;
-        Ok(match pinned.dtype {
-            DType::U8 => HostTensor::bytes(bytes.to_vec()),
-            _ => {
-                let (numbers, _) = bytes.as_chunks::<4>();
-                HostTensor::vector(numbers.iter().map(|number| f32::from_ne_bytes(*number)).collect())
-            }
-        })
+        Ok(unpacked(pinned.memory.as_slice().map_err(driver())?, pinned.dtype))
     }
 
     fn write(&mut self, part: usize, vector: usize, host: HostTensor) -> Result<()> {
         let pinned = self.parts.get_mut(part).and_then(|part| part.get_mut(vector));
         let pinned = pinned.ok_or_else(|| none(part, vector))?;
-        let own = pinned.memory.as_mut_slice().map_err(driver())?;
-        let elements = own.len() / bytes(pinned.dtype)?;
-        match host.data() {
-            HostData::U8(codes) if pinned.dtype == DType::U8 && codes.len() == elements => {
-                own.copy_from_slice(codes);
-            }
-            HostData::F32(numbers) if pinned.dtype == DType::F32 && numbers.len() == elements => {
-                let (own, _) = own.as_chunks_mut::<4>();
-                own.iter_mut().zip(numbers).for_each(|(own, number)| *own = number.to_ne_bytes());
-            }
-            _ => return Err(Error::shape(OP, "another vector is stored", &[&[elements], host.shape()])),
-        }
-        Ok(())
+        pack(&host, pinned.dtype, pinned.memory.as_mut_slice().map_err(driver())?)
     }
 }
 

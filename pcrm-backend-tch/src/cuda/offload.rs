@@ -6,9 +6,9 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, PinnedHostSlice, result};
-use pcrm_core::cuda::{SLOTS, Transfers, stream};
+use pcrm_core::cuda::{SLOTS, Transfers, element_bytes, longest, pack, stream, unpacked};
 use pcrm_core::kernels::{Offloaded, Vectors, Visit};
-use pcrm_core::{DType, Error, HostData, HostTensor, Result, Tensor};
+use pcrm_core::{DType, Error, HostTensor, Result, Tensor};
 use tch::{Device, Kind, Tensor as Torch};
 
 use crate::tensor::TchTensor;
@@ -51,7 +51,7 @@ struct Pinned {
 
 impl Pinned {
     fn zeros((dtype, length): (DType, usize), context: &Arc<CudaContext>) -> Result<Self> {
-        let size = length * bytes(dtype)?;
+        let size = length * element_bytes(dtype)?;
         // SAFETY: the memory is filled before anything reads it. Without flags, the host reads it at full speed.
         let mut memory = unsafe { context.alloc_pinned_with_flags(size, 0) }.map_err(|error| {
             let message = format!("{size} bytes of pinned host memory for the moments: {error}");
@@ -59,15 +59,6 @@ impl Pinned {
         })?;
         memory.as_mut_slice().map_err(driver())?.fill(0);
         Ok(Self { memory, dtype })
-    }
-}
-
-/// Returns the bytes of an element.
-fn bytes(dtype: DType) -> Result<usize> {
-    match dtype {
-        DType::F32 => Ok(4),
-        DType::U8 => Ok(1),
-        found => Err(Error::DType { op: OP, found, expected: "f32 or u8" }),
     }
 }
 
@@ -85,18 +76,11 @@ struct Slot {
 impl Slot {
     /// Allocates a slot for the longest vectors of all parts.
     fn new(parts: &[Vectors], index: usize, compute: &CudaStream) -> Result<Self> {
-        let mut longest: Vectors = Vec::new();
-        for part in parts {
-            longest.resize_with(part.len().max(longest.len()), || (DType::U8, 0));
-            for (most, (dtype, length)) in longest.iter_mut().zip(part) {
-                *most = (*dtype, most.1.max(*length));
-            }
-        }
         let empty = |(dtype, length): (DType, usize)| {
             let kind = if dtype == DType::U8 { Kind::Uint8 } else { Kind::Float };
             Torch::f_empty([length as i64], (kind, Device::Cuda(index))).map_err(failed(OP))
         };
-        let vectors = longest.into_iter().map(empty).collect::<Result<_>>()?;
+        let vectors = longest(parts).into_iter().map(empty).collect::<Result<_>>()?;
         let event = || compute.context().new_event(None).map_err(driver());
         let slot = Self { vectors, arrived: event()?, updated: event()?, free: event()? };
         // The memory may be that of a tensor that pending work of the GPU still uses.
@@ -105,7 +89,7 @@ impl Slot {
     }
 
     fn vector(&self, at: usize, pinned: &Pinned) -> Result<Torch> {
-        let length = pinned.memory.len() / bytes(pinned.dtype)?;
+        let length = pinned.memory.len() / element_bytes(pinned.dtype)?;
         self.vectors[at].f_narrow(0, 0, length as i64).map_err(failed(OP))
     }
 }
@@ -174,32 +158,13 @@ impl Offloaded for Streamed {
     fn read(&self, part: usize, vector: usize) -> Result<HostTensor> {
         let pinned =
             self.parts.get(part).and_then(|part| part.get(vector)).ok_or_else(|| none(part, vector))?;
-        let bytes = pinned.memory.as_slice().map_err(driver())?;
-        Ok(match pinned.dtype {
-            DType::U8 => HostTensor::bytes(bytes.to_vec()),
-            _ => {
-                let (numbers, _) = bytes.as_chunks::<4>();
-                HostTensor::vector(numbers.iter().map(|number| f32::from_ne_bytes(*number)).collect())
-            }
-        })
+        Ok(unpacked(pinned.memory.as_slice().map_err(driver())?, pinned.dtype))
     }
 
     fn write(&mut self, part: usize, vector: usize, host: HostTensor) -> Result<()> {
         let pinned = self.parts.get_mut(part).and_then(|part| part.get_mut(vector));
         let pinned = pinned.ok_or_else(|| none(part, vector))?;
-        let own = pinned.memory.as_mut_slice().map_err(driver())?;
-        let elements = own.len() / bytes(pinned.dtype)?;
-        match host.data() {
-            HostData::U8(codes) if pinned.dtype == DType::U8 && codes.len() == elements => {
-                own.copy_from_slice(codes);
-            }
-            HostData::F32(numbers) if pinned.dtype == DType::F32 && numbers.len() == elements => {
-                let (own, _) = own.as_chunks_mut::<4>();
-                own.iter_mut().zip(numbers).for_each(|(own, number)| *own = number.to_ne_bytes());
-            }
-            _ => return Err(Error::shape(OP, "another vector is stored", &[&[elements], host.shape()])),
-        }
-        Ok(())
+        pack(&host, pinned.dtype, pinned.memory.as_mut_slice().map_err(driver())?)
     }
 }
 

@@ -4,10 +4,12 @@
 //! proves the compiled kernels against [`crate::composed`], or what it computes otherwise, before it uses them.
 
 mod launch;
+mod packed;
 mod streaming;
 mod tiles;
 
 pub use launch::{Argument, NOTHING, PACK, WIDEST, by_target, chunks, row_threads};
+pub use packed::{element_bytes, longest, pack, unpacked};
 pub use streaming::{SLOTS, Transfers, stream};
 pub use tiles::{TILE, Tiles};
 
