@@ -2,7 +2,7 @@
 //!
 //! A writer locks its temporary file. An unlocked one was left by a killed writer, and [`sweep`] removes it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Writes a file under a temporary name, makes it durable and renames it, so that it exists completely or not
-/// at all.
+/// at all. A path of a device or pipe, such as `/dev/null`, is written to and never replaced.
 ///
 /// # Errors
 /// Fails if the disk is full or not writable.
@@ -39,6 +39,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes a file like [`write()`], with its content written by `fill`.
 pub(crate) fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    if path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let file = OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
+        let mut writer = BufWriter::new(&file);
+        fill(&mut writer)?;
+        return writer.flush().map_err(Error::io(path));
+    }
     let dir = folder_of(path);
     fs::create_dir_all(dir).map_err(Error::io(dir))?;
     let file = temporary(dir)?;
@@ -126,6 +132,26 @@ fn sweep_where(dir: &Path, is_temporary: impl Fn(&str) -> bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Protects: a pipe gets the bytes and stays a pipe; as root, a rename would replace `/dev/null` for every
+    /// program of the machine.
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_written_to_and_stay() {
+        use std::os::unix::fs::FileTypeExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read(path).unwrap()
+        });
+        write(&path, b"lines\n").unwrap();
+        assert!(path.metadata().unwrap().file_type().is_fifo());
+        assert_eq!(reader.join().unwrap(), b"lines\n");
+        write(Path::new("/dev/null"), b"lines\n").unwrap();
+        assert!(Path::new("/dev/null").metadata().unwrap().file_type().is_char_device());
+    }
 
     /// Protects: files of killed writers are removed; files of running writers and other files stay.
     #[test]
