@@ -6,7 +6,7 @@ mod environment;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -209,7 +209,7 @@ fn hub_that(world: &World, lies: Lies) -> Result<LocalHub> {
 }
 
 /// Variables of the user who runs the tests that would change where repositories come from.
-pub const VARIABLES: [&str; 10] = [
+pub const VARIABLES: [&str; 15] = [
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "HF_TOKEN_PATH",
@@ -219,7 +219,12 @@ pub const VARIABLES: [&str; 10] = [
     "TRANSFORMERS_OFFLINE",
     "http_proxy",
     "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
     "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
 ];
 
 /// Returns a `pcrm` command that uses this hub and a cache in the world.
@@ -318,6 +323,35 @@ fn a_run_is_trained_on_repositories() -> Result<()> {
     ensure!(manifest["train_pairs"] == 240 && manifest["eval_pairs"] == 60, "{manifest}");
     ensure!(manifest["model"].as_str().is_some_and(|model| model.contains(COMMIT)), "{manifest}");
     Ok(())
+}
+
+/// Protects: data sets and standard input are converted and split like files of the same records.
+#[test]
+fn repositories_are_converted_and_split() -> Result<()> {
+    let world = World::new()?;
+    let hub = hub_of(&world)?;
+    for (verb, output, made) in [
+        ("convert --to question --output", "KIND.jsonl", "KIND.jsonl"),
+        ("split --output-dir", "KIND", "KIND/train.jsonl"),
+    ] {
+        let run =
+            |kind: &str, data: &str| format!("data {verb} {} --data {data}", output.replace("KIND", kind));
+        world.run(&run("file", "test.jsonl[:40]"))?;
+        let fetched = run("hub", "acme/pairs:test[:40] --data-revision main");
+        done(&command(&world, &hub.endpoint, &fetched)?.output()?)?;
+        done(&fed(world.command(&run("pipe", "- --limit 40"))?, &world.read("test.jsonl")?)?)?;
+        let records = |kind: &str| world.read(&made.replace("KIND", kind));
+        ensure!(records("file")? == records("hub")?, "{verb}: other records of the Hub");
+        ensure!(records("file")? == records("pipe")?, "{verb}: other records of a pipe");
+    }
+    Ok(())
+}
+
+/// Runs a command with this text as its standard input.
+fn fed(mut command: Command, input: &[u8]) -> Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).spawn()?;
+    child.stdin.take().context("an input")?.write_all(input)?;
+    Ok(child.wait_with_output()?)
 }
 
 /// Protects: an encoder can be a repository: its settings and weights are fetched, in one format only.

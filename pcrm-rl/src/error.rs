@@ -48,7 +48,7 @@ pub enum Error {
     Apart {
         /// First process that differs.
         rank: usize,
-        /// What differs, and what was expected.
+        /// The difference, and the expected value.
         message: String,
     },
     /// A checkpoint cannot be resumed.
@@ -73,6 +73,14 @@ pub enum Error {
         /// Name of the judge.
         name: String,
         /// Description of the error and of the kept state.
+        message: String,
+    },
+    /// A judge stopped before its last verdict; a further call may continue from its replies.
+    #[error("judge {name:?}: {message}")]
+    Unfinished {
+        /// Name of the judge.
+        name: String,
+        /// Description of the reason and of the kept state.
         message: String,
     },
     /// A source of a policy's answers cannot be used or gave what was not asked for.
@@ -112,6 +120,11 @@ impl Error {
     /// Returns the error of a judge.
     pub fn judge(name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Judge { name: name.into(), message: message.into() }
+    }
+
+    /// Returns the error of a judge that another call may help.
+    pub fn unfinished(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Unfinished { name: name.into(), message: message.into() }
     }
 
     /// Returns the error of a source of answers.

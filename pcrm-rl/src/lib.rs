@@ -5,11 +5,11 @@
 //! [`objective::reward`] uses the scores of answers, [`objective::sft`] the log-probabilities of completions,
 //! and [`objective::dpo`] the log-probabilities of both answers and those of a [`mod@reference`]. [`pairs`],
 //! [`batch`] and [`answers`] pack answer sets without padding, and [`order`] assigns items to steps.
-//! [`learner`] updates weights, with [`lanes`] if several processes train, whose inputs [`agreement`] compares, and
-//! [`offline`] runs the steps with its [`options`]. [`metrics`] holds the metrics of a step, and [`tensorboard`] writes them for
-//! TensorBoard. [`checkpoint`] holds the state to resume from; [`fingerprint`] and [`manifest`] decide if a
-//! run may resume. [`score`] applies a trained model, and [`reward_source`] computes rewards for the answers
-//! of a policy.
+//! [`learner`] updates weights, and [`offline`] runs the steps with its [`options`]. If several processes
+//! train, [`lanes`] spreads a step over them, and [`agreement`] compares their inputs. [`metrics`] holds the
+//! metrics of a step, and [`tensorboard`] writes them for TensorBoard. [`checkpoint`] holds the state to resume
+//! from; [`fingerprint`] and [`manifest`] decide if a run may resume. [`score`] applies a trained model, and
+//! [`reward_source`] computes rewards for the answers of a policy.
 //!
 //! The following program trains and applies a model with the names of [`prelude`]. Naming the crates of a
 //! backend and of constraints links them. `examples/reward.rs` does the same with every part explicit:
@@ -52,6 +52,8 @@ pub mod order;
 pub mod pairs;
 mod plan;
 pub mod prelude;
+#[cfg(feature = "http")]
+pub mod proxy;
 pub mod reference;
 mod resume;
 pub mod reward_source;

@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ureq::Agent;
-use ureq::http::StatusCode;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use ureq::http::{StatusCode, Uri};
+
+use crate::proxy::{Via, proxy_of};
 
 /// The largest response that is read.
 const ANSWER: u64 = 64 << 20;
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(60);
-/// The interval at which a pause checks whether it should end.
+/// The time between a pause's checks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A server, with the limits of requests to it.
@@ -32,6 +34,8 @@ pub struct Connection {
 pub struct Client {
     agent: Agent,
     connection: Connection,
+    /// The proxy on the way, or the reason why its variable is refused.
+    via: Result<Option<Via>, String>,
 }
 
 /// The reason for a failed request.
@@ -95,14 +99,20 @@ impl std::fmt::Display for Failed {
 impl Client {
     /// Creates a client.
     pub fn new(connection: Connection) -> Self {
+        let via = connection.url.parse::<Uri>().map_or(Ok(None), |address| proxy_of(&address));
+        Self::through(connection, via)
+    }
+
+    fn through(connection: Connection, via: Result<Option<Via>, String>) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             // The key and the texts must only go to the server that the user named.
             .max_redirects(0)
             .user_agent(concat!("pcrm/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(Duration::from_secs_f64(connection.timeout)))
+            .proxy(via.as_ref().ok().and_then(|via| Some(via.as_ref()?.proxy.clone())))
             .build();
-        Self { agent: agent.into(), connection }
+        Self { agent: agent.into(), connection, via }
     }
 
     /// Sends a body and returns the result of `read` on the response's text; a response that `read` refuses
@@ -144,6 +154,9 @@ impl Client {
     }
 
     fn send(&self, body: &str) -> Result<String, Failure> {
+        if let Err(message) = &self.via {
+            return Err(Failure::Lasting(None, message.clone()));
+        }
         let mut request = self.agent.post(&self.connection.url).header(CONTENT_TYPE, "application/json");
         if let Some(key) = &self.connection.key {
             request = request.header(AUTHORIZATION, format!("Bearer {key}"));
@@ -173,13 +186,18 @@ impl Client {
 
     fn failure(&self, error: ureq::Error) -> Failure {
         let timeout = self.connection.timeout;
+        // Behind a proxy, the fault may be the proxy's.
+        let said = |message: String| match &self.via {
+            Ok(Some(via)) => format!("{via}: {message}"),
+            _ => message,
+        };
         match error {
-            ureq::Error::Timeout(_) => Failure::Passing(format!("no answer within {timeout} s"), None),
-            ureq::Error::Io(error) => Failure::Passing(error.to_string(), None),
-            ureq::Error::ConnectionFailed => Failure::Passing("no connection".to_owned(), None),
+            ureq::Error::Timeout(_) => Failure::Passing(said(format!("no answer within {timeout} s")), None),
+            ureq::Error::Io(error) => Failure::Passing(said(error.to_string()), None),
+            ureq::Error::ConnectionFailed => Failure::Passing(said("no connection".to_owned()), None),
             // The server closed the connection before its response was complete.
-            ureq::Error::Protocol(error) => Failure::Passing(error.to_string(), None),
-            error => Failure::Lasting(None, error.to_string()),
+            ureq::Error::Protocol(error) => Failure::Passing(said(error.to_string()), None),
+            error => Failure::Lasting(None, said(error.to_string())),
         }
     }
 }
@@ -212,5 +230,30 @@ pub fn cut(text: &str) -> String {
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}..", &text[..end]),
         None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::chosen;
+
+    /// Protects: a proxy that does not answer is named, without its password, and not the server; a variable that names
+    /// none is refused without another try.
+    #[test]
+    fn the_fault_of_a_proxy_is_not_the_servers() {
+        let sent = |proxy: &str| {
+            let url = "http://judge.test/v1".to_owned();
+            let via = chosen(&url.parse().unwrap(), &|name| (name == "http_proxy").then(|| proxy.to_owned()));
+            let connection = Connection { url, key: None, timeout: 5.0, attempts: 2, backoff: 0.0 };
+            Client::through(connection, via).post(&Value::Null, &Nobody, Ok).unwrap_err()
+        };
+        // No server listens at this address.
+        let Failed::Tried { message, tries: 2 } = sent("http://me:secret@127.0.0.1:1") else {
+            panic!("no retry")
+        };
+        assert!(message.starts_with("through the proxy http://127.0.0.1:1 (http_proxy): "), "{message}");
+        let Failed::Refused { status: None, message } = sent("ftp://proxy") else { panic!("a retry") };
+        assert!(message.starts_with("http_proxy is \"ftp://proxy\"; expected"), "{message}");
     }
 }

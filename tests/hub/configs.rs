@@ -26,7 +26,7 @@ configs:
 # Pairs
 ";
 
-/// Starts a hub with a data set of eight files, of which some have misleading names, and this card.
+/// Starts a hub with this card and a data set of eight files, some with misleading names.
 fn hub(world: &World, card: &str) -> Result<LocalHub> {
     let rows = String::from_utf8(world.read("train.jsonl")?)?;
     let rows: Vec<&str> = rows.lines().collect();

@@ -1,9 +1,14 @@
 //! The environment variables of `huggingface_hub`.
 
-use anyhow::{Result, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
-use super::{TOKEN, check_refusal, command, done, hub_of};
-use crate::binary::World;
+use anyhow::{Context, Result, ensure};
+
+use super::{SCORE, TOKEN, check_refusal, command, done, hub_of};
+use crate::binary::{World, stderr};
 
 /// Protects: a cache that Python's tools fill is found where they put it, whatever variable names it.
 #[test]
@@ -47,4 +52,66 @@ fn older_variables_count() -> Result<()> {
     let mut online = command(&world, &hub.endpoint, score)?;
     online.env("HUGGING_FACE_HUB_TOKEN", TOKEN).env("TRANSFORMERS_OFFLINE", "1").env("HF_HUB_OFFLINE", "0");
     done(&online.output()?)
+}
+
+/// Starts a proxy that connects every client to `place`, whatever host it asks for. Returns its address and the
+/// requested hosts.
+fn proxy_to(place: String) -> Result<(String, Receiver<String>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    let (told, hosts) = channel();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (place, told) = (place.clone(), told.clone());
+            // A client that disconnects is not an error of the proxy.
+            thread::spawn(move || -> Result<()> {
+                let mut lines = BufReader::new(client.try_clone()?).lines();
+                let first = lines.next().context("a request")??;
+                while lines.next().context("a blank line")?? != "" {}
+                told.send(first.split(' ').nth(1).context("a host")?.to_owned())?;
+                let mut server = TcpStream::connect(place)?;
+                let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
+                (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+                thread::spawn(move || std::io::copy(&mut from, &mut to));
+                std::io::copy(&mut server, &mut &client)?;
+                Ok(client.shutdown(std::net::Shutdown::Both)?)
+            });
+        }
+    });
+    Ok((address, hosts))
+}
+
+/// Protects: requests go through the proxy of their address's scheme, never to this machine, and the error of one that
+/// does not answer names it without its password.
+#[test]
+fn proxies_are_chosen_by_scheme() -> Result<()> {
+    let world = World::new()?;
+    let hub = hub_of(&world)?;
+    // No server listens at this address.
+    let nowhere = "http://me:secret@127.0.0.1:1";
+    let mut score = command(&world, &hub.endpoint, &format!("{SCORE} direct.jsonl"))?;
+    for variable in ["https_proxy", "http_proxy", "all_proxy"] {
+        score.env(variable, nowhere);
+    }
+    done(&score.output()?)?;
+
+    let (proxy, hosts) = proxy_to(hub.endpoint.trim_start_matches("http://").to_owned())?;
+    std::fs::remove_dir_all(world.path("hf"))?;
+    let mut score = command(&world, "http://hub.test", &format!("{SCORE} through.jsonl"))?;
+    score.env("HTTP_PROXY", &proxy).env("https_proxy", nowhere).env("all_proxy", nowhere);
+    done(&score.output()?)?;
+    ensure!(world.read("through.jsonl")? == world.read("direct.jsonl")?, "the proxy changes the scores");
+    let hosts: Vec<String> = hosts.try_iter().collect();
+    ensure!(!hosts.is_empty() && hosts.iter().all(|host| host == "hub.test:80"), "{hosts:?}");
+
+    std::fs::remove_dir_all(world.path("hf"))?;
+    let mut score = command(&world, "http://hub.test", &format!("{SCORE} refused.jsonl"))?;
+    score.env("http_proxy", nowhere).env("HTTP_PROXY", &proxy);
+    let output = score.output()?;
+    let said = stderr(&output);
+    ensure!(said.contains("through the proxy http://127.0.0.1:1 (http_proxy)"), "{said}");
+    ensure!(!output.status.success() && !said.contains("secret"), "{said}");
+    let mut score = command(&world, "http://hub.test", &format!("{SCORE} refused.jsonl"))?;
+    score.env("all_proxy", "ftp://proxy");
+    check_refusal(score, &["all_proxy is \"ftp://proxy\"; expected the address of a proxy"])
 }

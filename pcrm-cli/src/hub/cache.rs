@@ -45,7 +45,7 @@ impl Kind {
 pub struct Repo {
     /// `org/name`.
     pub name: String,
-    /// Its kind.
+    /// The kind of the repository.
     pub kind: Kind,
 }
 
@@ -112,7 +112,7 @@ impl Repo {
         self.own().join(pcrm_core::digest::text(&format!("{commit}/{file}")))
     }
 
-    /// Returns the path of the list of a commit's files, of which the cache may hold only some.
+    /// Returns the path of the list of a commit's files; the cache may hold only some of them.
     pub fn listing(&self, commit: &Word) -> PathBuf {
         self.own().join(format!("{commit}.json"))
     }

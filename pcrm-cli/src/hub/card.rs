@@ -25,13 +25,14 @@ const TRAIN: &str = "train";
 /// A config: a part of a data set with splits of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Its name.
+    /// The name of the config.
     pub name: String,
     /// True if the card marks it as the default.
     pub default: bool,
     /// The folder of its files, or an empty string for the whole repository.
     pub folder: String,
-    /// The splits and the patterns of their files. `None` if names of files and folders tell the splits.
+    /// The splits and the patterns of their files. `None` if the names of files and folders determine the
+    /// splits.
     pub splits: Option<Vec<(String, Vec<String>)>>,
 }
 

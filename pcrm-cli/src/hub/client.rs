@@ -1,13 +1,14 @@
 //! Requests to a Hub: its address, the token, and redirections.
 
 use std::io::Read;
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
+use pcrm_rl::proxy::{Via, is_loopback, proxy_of};
 use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Response, Uri};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, Proxy, SendBody};
 
 use super::environment::{endpoint, token};
 
@@ -19,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of the Hub named by the environment.
 pub struct Client {
-    agent: Agent,
+    /// One agent for each proxy in use, and for no proxy; each keeps its connections.
+    agents: Mutex<Vec<(Option<Proxy>, Agent)>>,
     endpoint: Uri,
     token: Option<String>,
 }
@@ -73,7 +75,21 @@ impl Client {
                 );
             });
         }
-        let agent = Agent::config_builder()
+        Ok(Self { agents: Mutex::default(), endpoint, token })
+    }
+
+    /// Returns the agent for an address, with the proxy on the way.
+    ///
+    /// # Errors
+    /// Fails if the environment names something that is no proxy.
+    fn agent(&self, to: &Uri) -> Result<(Agent, Option<Via>)> {
+        let via = proxy_of(to).map_err(Error::msg)?;
+        let proxy = via.as_ref().map(|via| via.proxy.clone());
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, agent)) = agents.iter().find(|(known, _)| *known == proxy) {
+            return Ok((agent.clone(), via));
+        }
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             // Redirections are followed here, since headers are trusted by the host that sends them.
             .max_redirects(0)
@@ -82,8 +98,11 @@ impl Client {
             .accept_encoding("identity")
             .timeout_connect(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
+            .proxy(proxy.clone())
             .build();
-        Ok(Self { agent: agent.into(), endpoint, token })
+        let agent = Agent::from(config);
+        agents.push((proxy, agent.clone()));
+        Ok((agent, via))
     }
 
     /// Requests a path of the Hub from byte `start` on, and follows redirections. Only the Hub gets the
@@ -96,14 +115,15 @@ impl Client {
         let mut own = None;
         for _ in 0..=REDIRECTIONS {
             let is_own = same_host(&at, &self.endpoint);
-            let mut request = self.agent.get(&at);
+            let (agent, via) = self.agent(&at)?;
+            let mut request = agent.get(&at);
             if let Some(token) = self.token.as_ref().filter(|_| is_own) {
                 request = request.header("authorization", format!("Bearer {token}"));
             }
             if start > 0 {
                 request = request.header(RANGE, format!("bytes={start}-"));
             }
-            let response = request.call()?;
+            let response = answered(request.call(), via.as_ref())?;
             if is_own && response.headers().contains_key("x-repo-commit") {
                 own = Some(response.headers().clone());
             }
@@ -135,11 +155,12 @@ impl Client {
     /// # Errors
     /// Fails if the server does not answer.
     pub fn post_to(&self, address: &Uri, kinds: (&str, &str), body: &[u8]) -> Result<Response<Body>> {
-        let mut request = self.agent.post(address).header(CONTENT_TYPE, kinds.0).header(ACCEPT, kinds.1);
+        let (agent, via) = self.agent(address)?;
+        let mut request = agent.post(address).header(CONTENT_TYPE, kinds.0).header(ACCEPT, kinds.1);
         if let Some(token) = self.token.as_ref().filter(|_| same_host(address, &self.endpoint)) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        Ok(request.send(body)?)
+        answered(request.send(body), via.as_ref())
     }
 
     /// Puts `size` bytes to an address from the Hub, with the headers from the Hub and without the token.
@@ -153,11 +174,12 @@ impl Client {
         content: &mut dyn Read,
         size: u64,
     ) -> Result<Response<Body>> {
-        let mut request = self.agent.put(address).header(CONTENT_LENGTH, size);
+        let (agent, via) = self.agent(address)?;
+        let mut request = agent.put(address).header(CONTENT_LENGTH, size);
         for (key, value) in headers {
             request = request.header(key, value);
         }
-        Ok(request.send(SendBody::from_reader(content))?)
+        answered(request.send(SendBody::from_reader(content)), via.as_ref())
     }
 
     /// Parses an upload address from the Hub. If the Hub uses https, the address must use it too.
@@ -166,6 +188,14 @@ impl Client {
     /// Fails if the text is not an address or drops TLS.
     pub fn given(&self, text: &str) -> Result<Uri> {
         redirected(&self.endpoint, text)
+    }
+}
+
+/// Returns an answer; the error of a request names the proxy that it went through.
+fn answered(answer: Result<Response<Body>, ureq::Error>, via: Option<&Via>) -> Result<Response<Body>> {
+    match via {
+        Some(via) => answer.with_context(|| via.to_string()),
+        None => Ok(answer?),
     }
 }
 
@@ -196,13 +226,6 @@ fn same_host(a: &Uri, b: &Uri) -> bool {
     scheme(a) == scheme(b) && host(a) == host(b) && port(a) == port(b)
 }
 
-/// Returns true for an address of this machine.
-fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let number = host.parse::<std::net::IpAddr>();
-    number.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback())
-}
-
 /// Percent-encodes a text for an address path: all bytes but letters, digits, `-._~` and those of `kept`.
 pub fn encoded(text: &str, kept: &[u8]) -> String {
     let mut out = String::with_capacity(text.len());
@@ -223,21 +246,13 @@ mod tests {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// Protects: the token goes only to the same scheme, host and port, and never over the network
-    /// unencrypted.
+    /// Protects: the token goes only to the same scheme, host and port.
     #[test]
     fn hosts_are_distinguished() {
         assert!(same_host(&uri("https://HF.co/a"), &uri("https://hf.co:443")));
         for other in ["http://hf.co", "https://hf.co:444", "https://hf.co.evil.org", "https://evil.org/hf.co"]
         {
             assert!(!same_host(&uri("https://hf.co"), &uri(other)), "{other}");
-        }
-        for own in ["http://localhost:80", "http://127.0.0.1:9", "http://127.8.9.1", "http://[::1]:8"] {
-            assert!(is_loopback(&uri(own)), "{own}");
-        }
-        for other in ["http://mirror", "http://10.0.0.1", "http://127.0.0.1.evil.org", "http://localhost.org"]
-        {
-            assert!(!is_loopback(&uri(other)), "{other}");
         }
     }
 

@@ -167,6 +167,12 @@ pub fn is_repository(text: &str) -> bool {
     Name::parse(text).is_some_and(|name| name.part.is_none())
 }
 
+/// Returns true if a text has the form of a data set of the Hub, with or without a slice.
+pub fn is_data_set(text: &str) -> bool {
+    let place = Slice::split(text).ok().flatten().map_or(text, |(place, _)| place);
+    Name::parse(place).is_some()
+}
+
 /// `org/name` or `org/name:part`.
 #[derive(Debug, PartialEq, Eq)]
 struct Name {

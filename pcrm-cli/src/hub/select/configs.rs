@@ -83,7 +83,7 @@ impl Config {
         }
     }
 
-    /// Returns the data files in the config's folder with the splits that their names tell.
+    /// Returns the data files in the config's folder with the splits that their names imply.
     fn named<'a>(&'a self, all: &'a [String]) -> impl Iterator<Item = (&'a String, &'a str)> {
         let folder = inside(&self.folder).ok();
         all.iter().filter(|file| is_data(file)).filter_map(move |file| {

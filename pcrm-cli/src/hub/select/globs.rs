@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 /// The length of the longest pattern, in bytes.
 const LONGEST: usize = 1024;
 
-/// The largest number of patterns for which a pattern with braces stands.
+/// The largest number of patterns that a pattern with braces may stand for.
 const MOST: usize = 256;
 
 /// A pattern of files in a repository.
@@ -121,7 +121,7 @@ impl Token {
     }
 }
 
-/// Matches a sequence with a pattern of which some parts stand for `many` items and the others for `one`.
+/// Matches a sequence with a pattern whose parts each stand for `one` item or for `many`.
 fn matched<P, T>(
     pattern: &[P],
     items: &[T],
@@ -197,7 +197,7 @@ fn class(text: &str) -> Option<(Token, &str)> {
     Some((Token::Class { negated, ranges }, &inner[end + 1..]))
 }
 
-/// Returns the patterns without braces for which a pattern stands. Braces without a comma stand for themselves.
+/// Returns the patterns without braces that a pattern stands for. Braces without a comma stand for themselves.
 fn alternatives(pattern: &str) -> Result<Vec<String>> {
     let (mut found, mut open) = (Vec::new(), vec![pattern.to_owned()]);
     while let Some(text) = open.pop() {

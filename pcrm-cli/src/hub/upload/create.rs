@@ -10,7 +10,7 @@ use super::{ANSWER, JSON, Target, accept};
 use crate::hub::cache::{Kind, Repo};
 use crate::hub::client::{Client, encoded};
 
-/// The part of a Hub's message by which a conflict with another request is distinguished from an existing
+/// The part of a Hub's message that distinguishes a conflict with another request from an existing
 /// repository.
 const BUSY: &str = "another conflicting operation is in progress";
 

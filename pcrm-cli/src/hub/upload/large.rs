@@ -23,7 +23,7 @@ pub struct Object<'a> {
     pub entry: &'a Entry,
     /// The SHA-256 of its content.
     pub oid: String,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 

@@ -28,7 +28,7 @@ use super::client::{Client, encoded};
 use super::environment::endpoint;
 
 const JSON: (&str, &str) = ("application/json", "application/json");
-/// The number of leading bytes from which the Hub decides whether a file is large.
+/// The number of leading bytes that the Hub gets to decide whether a file is large.
 const SAMPLE: u64 = 512;
 /// The largest answer to read, in bytes.
 const ANSWER: u64 = 16 << 20;

@@ -21,7 +21,7 @@ const LONGEST: u64 = 60;
 pub struct Answered {
     /// The answer.
     pub response: Response<Body>,
-    /// Its status.
+    /// The HTTP status.
     pub status: u16,
 }
 
