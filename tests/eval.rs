@@ -130,6 +130,71 @@ fn records_on_one_line_keep_their_columns() -> Result<()> {
     Ok(())
 }
 
+/// Protects: rows without ids are compared by their number in the data, in which broken records count: each with
+/// itself, in every file and subset. A record with several pairs is compared pair by pair.
+#[test]
+fn rows_are_compared_with_themselves() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    world.run(&format!("{TRAIN} --learning-rate 1e-5 --output weak"))?;
+    let mut rows = world.lines("test.jsonl")?;
+    for (at, row) in rows.iter_mut().enumerate() {
+        row["topic"] = ["sea", "road"][at % 2].into();
+    }
+    world.write("first.jsonl", &format!("{}{{broken\n{}{{cut", lines(&rows[..4]), lines(&rows[4..20])))?;
+    world.write("second.jsonl", &lines(&rows[20..]))?;
+    let data = "--data first.jsonl second.jsonl";
+    world.run(&format!("score --model rm {data} --output scored.jsonl"))?;
+    ensure!(world.lines("scored.jsonl")?.len() == 62, "not every record has a line");
+    let own =
+        report(&world, &format!("--model rm {data} --subset-field topic --compare scored.jsonl --no-cache"))?;
+    ensure!(own["pairs"] == 60, "{}", own["pairs"]);
+    for pointer in ["/accuracy", "/log_loss", "/subsets", "/margins", "/scores"] {
+        let other = own.pointer(&format!("/compared/report{pointer}"));
+        let (model, file) =
+            own.pointer(pointer).zip(other).with_context(|| format!("{pointer} is absent"))?;
+        ensure!(alike(model, file), "{pointer}: {model} by the model, {file} by its file");
+    }
+
+    let answers = |at: usize| {
+        let text = |good: usize| format!(" the sea{} {at}.", " good".repeat(good));
+        let answer = |good: usize| json!({"response": text(good), "overall_score": good});
+        json!({"instruction": format!("What is {at}?"), "completions": [answer(0), answer(1), answer(2), answer(3)]})
+    };
+    world.write("ranked.jsonl", &lines(&(0..8).map(answers).collect::<Vec<_>>()))?;
+    let weak = report(&world, "--model weak --data ranked.jsonl --no-cache")?;
+    let both = report(&world, "--model rm --data ranked.jsonl --compare weak --no-cache")?;
+    let compared = &both["compared"]["report"];
+    ensure!(both["pairs"] == 48 && compared["pairs"] == 48, "{} and {}", both["pairs"], compared["pairs"]);
+    ensure!(alike(&compared["log_loss"], &weak["log_loss"]), "{compared}");
+    Ok(())
+}
+
+/// Protects: broken records among sets of answers are counted as left out and refused by `--strict`, and a file that
+/// cannot be read to its end is refused.
+#[test]
+fn broken_sets_of_answers_are_said() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let set = |at: usize| {
+        let rejected = [" a road.", " it."];
+        json!({"prompt": format!("What is {at}?"), "chosen": [" the sea good."], "rejected": rejected})
+    };
+    let rows = lines(&(0..12).map(set).collect::<Vec<_>>());
+    world.write("bench.jsonl", &format!("{rows}{{broken\n{{broken\n"))?;
+    let found = report(&world, "--model rm --data bench.jsonl --no-cache")?;
+    let warned = found["warnings"].to_string();
+    ensure!(
+        warned.contains("12 of 14 sets of answers are kept; 2 are left out (first: bench.jsonl:13"),
+        "{found}"
+    );
+    world
+        .refuses("eval reward --model rm --data bench.jsonl --strict", &["bench.jsonl:13", "broken JSON"])?;
+    let whole = format!("[{}]", rows.trim_end().replace('\n', ", "));
+    world.write("cut.json", &whole[..whole.len() - 40])?;
+    world.refuses("eval reward --model rm --data cut.json", &["cut.json"])
+}
+
 /// Protects: benchmarks with lists of answers and human scores of single answers are scored by a model and
 /// measured.
 #[test]
@@ -170,6 +235,50 @@ fn sets_of_answers_are_scored_and_measured() -> Result<()> {
         table.lines().all(|line| line.chars().count() <= 80) && table.contains("RewardBench 2"),
         "{table}"
     );
+    Ok(())
+}
+
+/// Protects: rated answers of which each prompt has one form no pairs. They are correlated with the human scores, for a
+/// model and for given scores, and terminal and page say why there is no more.
+#[test]
+fn ratings_without_pairs_are_correlated() -> Result<()> {
+    let world = World::new()?;
+    let why = "No prompt has two answers with different human scores";
+    // Spearman's ρ is 1 − 6·4 / (6·35).
+    let human = [0.0, 2.0, 1.0, 3.0, 5.0, 4.0];
+    let scored = |of: &dyn Fn(usize) -> f64| {
+        let row = |at: usize| json!({"prompt": format!("q{at}"), "score": of(at), "human_score": human[at]});
+        lines(&(0..6).map(row).collect::<Vec<_>>())
+    };
+    world.write("a.jsonl", &scored(&|at| at as f64))?;
+    world.write("b.jsonl", &scored(&|at| human[at]))?;
+    let alone = report(&world, "--scores a.jsonl")?;
+    let rho = |report: &Value| report["human"]["pooled"]["spearman"]["value"].as_f64();
+    ensure!(rho(&alone).is_some_and(|rho| (rho - (1.0 - 24.0 / 210.0)).abs() < 1e-12), "{alone}");
+    ensure!(alone["pairs"] == 0 && alone["prompts"] == 6 && alone["compared"].is_null(), "{alone}");
+    let both = report(&world, "--scores a.jsonl --compare b.jsonl")?;
+    ensure!(rho(&both) == rho(&alone) && rho(&both["compared"]["report"]).is_some_and(|rho| rho > 0.999));
+    let difference = &both["compared"]["comparison"]["human"]["pooled_spearman"];
+    ensure!(difference["first"].as_f64() == rho(&alone), "{difference}");
+    let text = world.run("eval reward --scores a.jsonl --compare b.jsonl --report page.html")?;
+    let page = String::from_utf8(world.read("page.html")?)?.replace('\u{a0}', " ");
+    ensure!(text.contains("0.8857") && text.contains(why) && page.contains(why), "{text}");
+    ensure!(text.lines().all(|line| line.chars().count() <= 80) && !page.contains("NaN"), "{text}");
+
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let row = |at: usize| {
+        let text = format!("the sea{}", " good".repeat(at % 4));
+        json!({"source": format!("q{at}"), "system_output": text, "scores": {"overall": at % 4}})
+    };
+    world.write("rated.json", &Value::from((0..40).map(row).collect::<Vec<_>>()).to_string())?;
+    let rated = "--model rm --data rated.json --human-field /scores/overall --no-cache";
+    let found = report(&world, rated)?;
+    ensure!(found["human"]["answers"] == 40 && found["length"]["spearman"].is_number(), "{found}");
+    let rho = found["human"]["pooled"]["spearman"].clone();
+    ensure!(rho["value"].as_f64().is_some_and(|rho| rho.abs() <= 1.0) && rho["low"].is_number(), "{rho}");
+    let text = world.run(&format!("eval reward {rated}"))?;
+    ensure!(text.contains(why) && text.contains("rated answers"), "{text}");
+    ensure!(world.path("rm/evaluation/rated/report.html").exists(), "no page");
     Ok(())
 }
 

@@ -9,7 +9,8 @@ rng = np.random.default_rng(20240400978)
 
 
 def wilson():
-    for k, n, level in [(0, 10, 0.95), (10, 10, 0.95), (7, 10, 0.95), (724, 1000, 0.95), (724, 1000, 0.99), (1, 3, 0.5)]:
+    cases = [(0, 10, 0.95), (10, 10, 0.95), (7, 10, 0.95), (724, 1000, 0.95), (724, 1000, 0.99), (1, 3, 0.5)]
+    for k, n, level in cases:
         ci = stats.binomtest(k, n).proportion_ci(confidence_level=level, method="wilson")
         yield {"k": k, "n": n, "level": level, "low": ci.low, "high": ci.high}
 

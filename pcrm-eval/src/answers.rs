@@ -139,16 +139,16 @@ pub struct PickedWorth {
 /// Same as [`AnswerSet::check`].
 pub fn best_of_n(sets: &[AnswerSet]) -> Result<Option<BestOfN>> {
     sets.iter().try_for_each(AnswerSet::check)?;
-    let told: Vec<&AnswerSet> = sets.iter().filter(|set| set.share_of_best() < 1.0).collect();
-    if told.is_empty() {
+    let decided: Vec<&AnswerSet> = sets.iter().filter(|set| set.share_of_best() < 1.0).collect();
+    if decided.is_empty() {
         return Ok(None);
     }
-    let over = |of: fn(&AnswerSet) -> f64| told.iter().map(|set| of(set)).collect::<Vec<f64>>();
-    let human = told.iter().all(|set| matches!(set.labels, Labels::Human(_)));
+    let over = |of: fn(&AnswerSet) -> f64| decided.iter().map(|set| of(set)).collect::<Vec<f64>>();
+    let human = decided.iter().all(|set| matches!(set.labels, Labels::Human(_)));
     Ok(Some(BestOfN {
-        prompts: told.len(),
+        prompts: decided.len(),
         answers: mean(&over(|set| set.scores.len() as f64)),
-        accuracy: Share::wilson(over(AnswerSet::best_found).iter().sum(), told.len(), LEVEL)?,
+        accuracy: Share::wilson(over(AnswerSet::best_found).iter().sum(), decided.len(), LEVEL)?,
         chance: mean(&over(AnswerSet::share_of_best)),
         worth: human.then(|| PickedWorth {
             picked: mean(&over(picked_worth)),

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, check_finite, check_lengths};
 
 /// The answers to one prompt with their scores and true rewards.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Answers {
+pub struct ScoredAnswers {
     /// Scores of the reward model that picks the answer.
     pub scores: Vec<f64>,
     /// True rewards, in the same order; empty if unknown.
@@ -22,7 +22,7 @@ pub struct Answers {
 
 /// A point of the best-of-n curve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub struct BestOfNPoint {
     /// Number of answers to choose from.
     pub n: usize,
     /// KL from the policy, ln n − (n − 1) / n, in nats.
@@ -38,7 +38,7 @@ pub struct Point {
 ///
 /// # Errors
 /// Fails if there are no prompts, if prompts have different numbers of answers, or if a number is not finite.
-pub fn curve(prompts: &[Answers], bootstrap: &Bootstrap) -> Result<Vec<Point>> {
+pub fn curve(prompts: &[ScoredAnswers], bootstrap: &Bootstrap) -> Result<Vec<BestOfNPoint>> {
     let Some(count) = prompts.first().map(|first| first.scores.len()).filter(|count| *count > 0) else {
         return Err(Error::Empty { what: "answers" });
     };
@@ -61,10 +61,10 @@ pub fn curve(prompts: &[Answers], bootstrap: &Bootstrap) -> Result<Vec<Point>> {
     };
     let point = |n: usize| {
         let weights = chances(count, n);
-        let best = |of: fn(&Answers) -> &[f64]| -> Vec<f64> {
+        let best = |of: fn(&ScoredAnswers) -> &[f64]| -> Vec<f64> {
             prompts.iter().map(|prompt| expected(prompt, of(prompt), &weights)).collect()
         };
-        Ok(Point {
+        Ok(BestOfNPoint {
             n,
             kl: (n as f64).ln() - (n as f64 - 1.0) / n as f64,
             score: mean_of(&best(|prompt| &prompt.scores))?,
@@ -86,7 +86,7 @@ fn chances(count: usize, n: usize) -> Vec<f64> {
 }
 
 /// Returns the mean value of the best answer by score; answers with the same score share their chances.
-fn expected(prompt: &Answers, values: &[f64], weights: &[f64]) -> f64 {
+fn expected(prompt: &ScoredAnswers, values: &[f64], weights: &[f64]) -> f64 {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| prompt.scores[*a].total_cmp(&prompt.scores[*b]));
     let mut rank = 0;
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn the_curve_is_the_mean_over_all_subsets() -> Result<()> {
         let prompt =
-            Answers { scores: vec![0.3, -1.0, 2.0, 2.0, 0.9], truths: vec![5.0, 1.0, -3.0, 2.0, 4.0] };
+            ScoredAnswers { scores: vec![0.3, -1.0, 2.0, 2.0, 0.9], truths: vec![5.0, 1.0, -3.0, 2.0, 4.0] };
         let curve =
             curve(&[prompt.clone(), prompt.clone()], &Bootstrap { resamples: 0, ..Bootstrap::default() })?;
         assert_eq!(curve.iter().map(|point| point.n).collect::<Vec<_>>(), [1, 2, 4, 5]);
@@ -140,10 +140,12 @@ mod tests {
             assert!((chances(count, n).iter().sum::<f64>() - 1.0).abs() < 1e-9);
         }
         assert!(curve(&[], &Bootstrap::default()).is_err());
-        let bad = Answers { scores: vec![f64::NAN], truths: vec![] };
+        let bad = ScoredAnswers { scores: vec![f64::NAN], truths: vec![] };
         assert!(curve(&[bad], &Bootstrap::default()).is_err());
-        let ragged =
-            [Answers { scores: vec![1.0], truths: vec![] }, Answers { scores: vec![1.0; 2], truths: vec![] }];
+        let ragged = [
+            ScoredAnswers { scores: vec![1.0], truths: vec![] },
+            ScoredAnswers { scores: vec![1.0; 2], truths: vec![] },
+        ];
         assert!(curve(&ragged, &Bootstrap::default()).is_err());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Length bias: the model's preference for longer answers, compared with that of the labels.
+//! Length bias: the model's preference for longer answers, compared with the labels'.
 
 use serde::{Deserialize, Serialize};
 

@@ -114,8 +114,8 @@ impl Bootstrap {
     }
 
     /// Computes a statistic with its percentile interval; `None` if it is undefined on the data. The closure
-    /// gets the positions of the values. Draws on which the statistic is undefined are skipped; there is no
-    /// interval if they are more than [`Bootstrap::tolerates`].
+    /// gets the positions of the values. Draws whose statistic is undefined are skipped; there is no interval
+    /// if they are more than [`Bootstrap::tolerates`].
     ///
     /// # Errors
     /// Fails if there are no prompts, or with the statistic's own error.
@@ -178,8 +178,7 @@ impl Bootstrap {
         }
     }
 
-    /// Returns the statistic of every draw on which it is defined; empty if draws would not support an
-    /// interval.
+    /// Returns the statistic of every draw, if defined; empty if draws would not support an interval.
     fn draws(
         &self,
         clusters: &Clusters,

@@ -31,7 +31,7 @@ pub struct McNemar {
 
 /// Differences between two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct ModelComparison {
     /// Number of pairs that both models scored.
     pub pairs: usize,
     /// Number of prompts of these pairs; the bootstrap draws prompts.
@@ -79,7 +79,7 @@ impl McNemar {
     }
 }
 
-impl Comparison {
+impl ModelComparison {
     /// Compares two evaluations of the same pairs and sets in the same order.
     ///
     /// # Errors
@@ -155,17 +155,17 @@ mod tests {
         let first = Evaluation::of_pairs(margins.iter().map(|m| pair(*m)).collect());
         let second = Evaluation::of_pairs(margins.iter().map(|m| pair(m + 0.3)).collect());
         let bootstrap = Bootstrap { resamples: 200, ..Bootstrap::default() };
-        let comparison = Comparison::new(&first, &second, &bootstrap).unwrap();
+        let comparison = ModelComparison::new(&first, &second, &bootstrap).unwrap();
         let margin = comparison.differences[&Measure::MeanMargin];
         assert!((margin.difference.value - 0.3).abs() < 1e-12 && margin.p < Some(0.02), "{margin:?}");
         assert!(comparison.differences[&Measure::Accuracy].difference.value > 0.0);
         assert_eq!((comparison.mcnemar.only_first, comparison.human), (0, None));
-        let same = Comparison::new(&first, &first, &bootstrap).unwrap();
+        let same = ModelComparison::new(&first, &first, &bootstrap).unwrap();
         assert!((same.pearson.unwrap() - 1.0).abs() < 1e-12 && same.mcnemar.p == 1.0);
         assert!(same.differences.values().all(|d| d.p == Some(1.0) && d.difference.interval.is_none()));
         let fewer = Evaluation::of_pairs(vec![pair(1.0)]);
         assert!(
-            Comparison::new(&first, &fewer, &bootstrap)
+            ModelComparison::new(&first, &fewer, &bootstrap)
                 .unwrap_err()
                 .to_string()
                 .contains("80 values against 1")

@@ -13,7 +13,7 @@ use crate::table::Signed;
 
 /// The result of one run on its held-out pairs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Run<'a> {
+pub struct HeldOutRun<'a> {
     /// Name of the arm.
     pub arm: &'a str,
     /// Setting of the arm in words; it may differ between seeds.
@@ -39,7 +39,7 @@ pub struct Measure {
     pub unit: Unit,
 }
 
-/// The direction in which a measure is better.
+/// The better direction of a measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
     /// Higher is better.
@@ -102,7 +102,7 @@ pub struct ComparisonOutcome {
     pub measures: Vec<Measure>,
 }
 
-/// The pairs on which the runs of an arm were evaluated.
+/// The pairs that the runs of an arm were evaluated on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldOut {
     /// Each run held out its own pairs; the total number over all runs.
@@ -130,9 +130,9 @@ pub struct ArmOutcome {
 impl ComparisonOutcome {
     /// Compares the arms with these labels against the first of them. Fails if arms have different numbers of
     /// runs, or a measure is not finite.
-    pub fn of(labels: &[String], runs: &[Run<'_>]) -> Result<Self> {
+    pub fn of(labels: &[String], runs: &[HeldOutRun<'_>]) -> Result<Self> {
         let of = |label: &String| runs.iter().filter(|run| run.arm == *label).collect::<Vec<_>>();
-        let arms: Vec<Vec<&Run<'_>>> = labels.iter().map(of).collect();
+        let arms: Vec<Vec<&HeldOutRun<'_>>> = labels.iter().map(of).collect();
         let replicates = arms.first().map_or(0, Vec::len);
         for (label, arm) in labels.iter().zip(&arms) {
             if arm.len() != replicates {
@@ -146,11 +146,11 @@ impl ComparisonOutcome {
         }
         let has = |measure: &Measure| runs.iter().any(|run| run.measures.contains_key(measure.name));
         let measures: Vec<Measure> = MEASURES.into_iter().filter(has).collect();
-        let values = |arm: &[&Run<'_>], measure: &Measure| -> Option<Vec<f64>> {
+        let values = |arm: &[&HeldOutRun<'_>], measure: &Measure| -> Option<Vec<f64>> {
             arm.iter().map(|run| run.measures.get(measure.name).copied()).collect()
         };
         let first = arms.first().cloned().unwrap_or_default();
-        let outcome = |(label, arm): (&String, &Vec<&Run<'_>>)| -> Result<ArmOutcome> {
+        let outcome = |(label, arm): (&String, &Vec<&HeldOutRun<'_>>)| -> Result<ArmOutcome> {
             let own: Vec<Option<Vec<f64>>> = measures.iter().map(|measure| values(arm, measure)).collect();
             let (mut means, mut differences) = (Vec::new(), Vec::new());
             for (measure, own) in measures.iter().zip(&own) {
@@ -244,7 +244,7 @@ impl Measure {
 
 impl HeldOut {
     /// Returns the held-out pairs of the runs of one arm.
-    fn of(runs: &[&Run<'_>]) -> Self {
+    fn of(runs: &[&HeldOutRun<'_>]) -> Self {
         match runs.split_first() {
             Some((first, others))
                 if first.held_out.is_some() && others.iter().all(|run| run.held_out == first.held_out) =>

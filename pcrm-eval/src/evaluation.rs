@@ -72,7 +72,7 @@ impl Evaluation {
     /// Adds a set of answers, and every pair of them with different labels. Pairs of sets with equal prompts are
     /// drawn together in the bootstrap.
     ///
-    /// The similarity of such a pair is that of the lengths, shorter / longer.
+    /// The similarity of such a pair is the ratio of its lengths, shorter / longer.
     ///
     /// # Errors
     /// Same as [`AnswerSet::check`].
@@ -118,8 +118,7 @@ impl Evaluation {
         self.folds = self.numbers.iter().map(|(text, number)| (*number, of(text))).collect();
     }
 
-    /// Returns the fold of every pair: that of its prompt if known, else one derived from the prompt's
-    /// number.
+    /// Returns the fold of every pair: its prompt's if known, else one derived from the prompt's number.
     pub fn folds(&self) -> Vec<usize> {
         let of = |prompt: &usize| self.folds.get(prompt).copied().unwrap_or(prompt % temperature::FOLDS);
         self.prompts.iter().map(of).collect()

@@ -1,7 +1,7 @@
 //! Findings in sentences: the results that a report's intervals support.
 
 use crate::accuracy::{LEVEL, Share};
-use crate::compare::Comparison;
+use crate::compare::ModelComparison;
 use crate::interval::Interval;
 use crate::measure::Measure;
 use crate::reward::RewardReport;
@@ -97,7 +97,7 @@ impl RewardReport {
     }
 }
 
-impl Comparison {
+impl ModelComparison {
     /// Returns the findings of the comparison, the second model against the first.
     pub fn findings(&self, first: &str, second: &str) -> Vec<String> {
         let mut found = vec![self.accuracies(first, second)];
@@ -266,7 +266,7 @@ mod tests {
         let said = |resamples, per_prompt| {
             let bootstrap = Bootstrap { resamples, ..Bootstrap::default() };
             let (worse, better) = (of(&worse, per_prompt), of(&better, per_prompt));
-            Comparison::new(&worse, &better, &bootstrap).unwrap().findings("bt", "pcrm").join(" ")
+            ModelComparison::new(&worse, &better, &bootstrap).unwrap().findings("bt", "pcrm").join(" ")
         };
         let drawn = said(1000, 1);
         assert!(drawn.contains("pcrm is 33.0 points higher than that of bt"), "{drawn}");

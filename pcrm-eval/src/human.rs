@@ -133,7 +133,7 @@ impl<'a> Rated<'a> {
         correlation(&scores, &human)
     }
 
-    /// Returns the mean over the sets in which a correlation is defined; the bootstrap draws their prompts.
+    /// Returns the mean over the sets with a defined correlation; the bootstrap draws their prompts.
     fn mean_within(&self, within: &[Option<f64>], bootstrap: &Bootstrap) -> Result<Option<Estimate>> {
         let defined = self.sets.iter().zip(within).filter_map(|(set, value)| Some((*set, (*value)?)));
         let (sets, values): (Vec<&AnswerSet>, Vec<f64>) = defined.unzip();
@@ -143,7 +143,7 @@ impl<'a> Rated<'a> {
         }
     }
 
-    /// Returns the difference of the means over the sets in which both models' correlations are defined.
+    /// Returns the difference of the means over the sets where both models' correlations are defined.
     fn difference_within(
         &self,
         first: &[Option<f64>],

@@ -16,7 +16,7 @@ pub const LEVEL: f64 = 0.95;
 /// side.
 pub const FEWEST_REPLICATES: usize = 3;
 
-/// The method by which an interval is computed.
+/// A method of computing an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {

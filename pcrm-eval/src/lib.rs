@@ -21,7 +21,7 @@
 //! An [`Evaluation`] holds pairs, subsets, prompts, and sets of several answers with human scores or
 //! right/wrong labels. Its report ([`RewardReport::of`]) adds accuracy by subset and by decile, agreement
 //! with people, best-of-n accuracy and the scores of published [`benchmarks`]; [`RewardReport::beside`]
-//! compares models. All draws derive from one seed.
+//! compares models. Rated answers that form no pairs have a [`RatingsReport`]. All draws derive from one seed.
 //!
 //! Reading order: [`interval`], [`accuracy`], [`quantiles`], [`calibration`], [`correlation`], [`bias`],
 //! [`histogram`], [`slices`], [`bootstrap`], [`answers`], [`human`], [`benchmarks`], [`compare`], then
@@ -51,6 +51,7 @@ pub mod interval;
 pub mod judging;
 pub mod measure;
 pub mod quantiles;
+pub mod ratings;
 pub mod replicates;
 pub mod report;
 pub mod reward;
@@ -67,5 +68,6 @@ pub use bootstrap::Bootstrap;
 pub use error::{Error, Result};
 pub use evaluation::{Evaluation, LengthUnit};
 pub use interval::Interval;
+pub use ratings::RatingsReport;
 pub use reward::{PairScore, RewardReport};
 pub use table::side_by_side;

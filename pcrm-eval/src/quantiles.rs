@@ -6,7 +6,7 @@ use crate::error::{Error, Result, check_finite};
 
 /// A summary of a list of numbers, in their own unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct QuantileSummary {
     /// Number of values.
     pub count: usize,
     /// Mean.
@@ -33,7 +33,7 @@ pub struct Summary {
     pub max: f64,
 }
 
-impl Summary {
+impl QuantileSummary {
     /// Summarises `values`; `what` names one value in errors (`margin of pair`).
     ///
     /// # Errors
@@ -109,7 +109,7 @@ mod tests {
     fn the_summary_equals_numpy() {
         for case in golden()["margins"].as_array().unwrap() {
             let margins = numbers(&case["margins"]);
-            let summary = Summary::of("margin of pair", &margins).unwrap();
+            let summary = QuantileSummary::of("margin of pair", &margins).unwrap();
             let expected = case["summary"].as_object().unwrap();
             let ours = serde_json::to_value(summary).unwrap();
             assert_eq!(ours.as_object().unwrap().len(), expected.len());
@@ -130,8 +130,8 @@ mod tests {
     /// Protects: invalid inputs are refused instead of summarised as NaN.
     #[test]
     fn impossible_inputs_are_refused() {
-        assert_eq!(Summary::of("score", &[]).unwrap_err(), Error::Empty { what: "score" });
-        let error = Summary::of("score", &[0.0, f64::INFINITY]).unwrap_err();
+        assert_eq!(QuantileSummary::of("score", &[]).unwrap_err(), Error::Empty { what: "score" });
+        let error = QuantileSummary::of("score", &[0.0, f64::INFINITY]).unwrap_err();
         assert_eq!(error.to_string(), "score 1: found inf, expected a finite number");
         let error = quantiles(&[1.0], &[1.5]).unwrap_err();
         assert_eq!(error.to_string(), "share of a quantile: found 1.5, expected a number from 0 to 1");

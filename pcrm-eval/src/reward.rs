@@ -17,14 +17,14 @@ use crate::benchmarks::{RewardBench, RewardBench2, RmBench};
 use crate::bias::{LongerPreferred, ScoreLength, longer_preferred, score_length};
 use crate::bootstrap::{Bootstrap, Clusters, Estimate};
 use crate::calibration::{BINS, Bin, brier, expected_calibration_error, log_loss, reliability};
-use crate::compare::Comparison;
+use crate::compare::ModelComparison;
 use crate::error::{Error, Result, check_finite};
 use crate::evaluation::{Evaluation, LengthUnit};
 use crate::histogram::Histogram;
 use crate::human::{HumanAgreement, human_agreement};
 use crate::interval::Interval;
 use crate::measure::Measure;
-use crate::quantiles::Summary;
+use crate::quantiles::QuantileSummary;
 use crate::scatter::{Bins, Point, thinned};
 use crate::slices::{Decile, Subset, by_decile, by_subset};
 use crate::temperature::Scaled;
@@ -71,11 +71,11 @@ pub struct RewardReport {
     /// Number of pairs with equal scores.
     pub ties: usize,
     /// Summary of the margins Δ = score(chosen) − score(rejected).
-    pub margins: Summary,
+    pub margins: QuantileSummary,
     /// Distribution of the margins over a fixed range.
     pub histogram: Histogram,
     /// Summary of the scores of all answers.
-    pub scores: Summary,
+    pub scores: QuantileSummary,
     /// Brier score of σ(Δ).
     pub brier: f64,
     /// Log loss of σ(Δ), in nats.
@@ -112,9 +112,9 @@ pub struct RewardReport {
     pub best_of_n: Option<BestOfN>,
     /// Scores against human scores; absent if there are none.
     pub human: Option<HumanAgreement>,
-    /// RewardBench 1; absent unless the subsets are those of the benchmark.
+    /// RewardBench 1; absent unless the benchmark has these subsets.
     pub reward_bench: Option<RewardBench>,
-    /// RewardBench 2; absent unless the subsets are those of the benchmark.
+    /// RewardBench 2; absent unless the benchmark has these subsets.
     pub reward_bench_2: Option<RewardBench2>,
     /// RM-Bench; absent unless every prompt has three right and three wrong answers.
     pub rm_bench: Option<RmBench>,
@@ -145,8 +145,8 @@ pub struct Plots {
 pub struct Compared {
     /// Report of the other model.
     pub report: RewardReport,
-    /// Its differences from the first model.
-    pub comparison: Comparison,
+    /// The differences from the first model.
+    pub comparison: ModelComparison,
 }
 
 impl RewardReport {
@@ -194,9 +194,9 @@ impl RewardReport {
             strict_accuracy: margins.iter().filter(|margin| **margin > 0.0).count() as f64
                 / pairs.len() as f64,
             ties: margins.iter().filter(|margin| **margin == 0.0).count(),
-            margins: Summary::of("margin of pair", &margins)?,
+            margins: QuantileSummary::of("margin of pair", &margins)?,
             histogram: Histogram::of(&margins),
-            scores: Summary::of("score of answer", &scores)?,
+            scores: QuantileSummary::of("score of answer", &scores)?,
             brier: brier(&margins)?,
             log_loss: log_loss(&margins)?,
             ece: expected_calibration_error(&reliability)?,
@@ -226,10 +226,10 @@ impl RewardReport {
     /// same order.
     ///
     /// # Errors
-    /// Same as [`RewardReport::of`] and [`Comparison::new`].
+    /// Same as [`RewardReport::of`] and [`ModelComparison::new`].
     pub fn beside(first: &Evaluation, others: &[Evaluation], bootstrap: &Bootstrap) -> Result<Self> {
         let compare = |other: &Evaluation| {
-            let comparison = Comparison::new(first, other, bootstrap)?;
+            let comparison = ModelComparison::new(first, other, bootstrap)?;
             Ok(Compared { report: Self::of(other, bootstrap)?, comparison })
         };
         let mut others = others.iter().map(compare).collect::<Result<Vec<_>>>()?.into_iter();

@@ -29,8 +29,8 @@ pub struct WrongLabels {
 }
 
 impl WrongLabels {
-    /// Returns the maximum-likelihood ε and T; `None` for margins that do not favour the chosen answers, for
-    /// which no temperature makes sense.
+    /// Returns the maximum-likelihood ε and T; `None` if margins do not favour the chosen answers, because no
+    /// temperature makes sense then.
     ///
     /// # Errors
     /// Fails if there are no margins or a margin is not finite.

@@ -6,9 +6,9 @@
 //! `rewardbench/constants.py` of allenai/reward-bench). The overall score is the mean of the four sections,
 //! and of the prior sets with weight ½ if they are present (`analysis/get_benchmark_results.py`).
 //!
-//! The counts are those of the reference. It swaps the numbers of prompts of XSTest's halves (the data have
-//! 154 that should be refused and 250 that should be answered), and gives math-prm, 447 pairs, the weight of
-//! all code subsets.
+//! The counts follow the reference. It swaps the numbers of prompts of XSTest's halves (the data have 154
+//! that should be refused and 250 that should be answered), and gives math-prm, 447 pairs, the weight of all
+//! code subsets.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! RewardBench 2 (S. Malik et al., "RewardBench 2: Advancing Reward Model Evaluation", arXiv 2506.01937):
 //! best of four, and the subset Ties, whose prompts have several right answers.
 //!
-//! The rules are those of `rewardbench/utils.py` of allenai/reward-bench. In five subsets
+//! The rules follow `rewardbench/utils.py` of allenai/reward-bench. In five subsets
 //! (`reroll_and_score_dataset`) a prompt counts 1/k if the right answer has the highest score and k answers
 //! share it, else 0. In Ties (`process_single_model`) an id is `ref:N`, a prompt with one right answer, or
 //! `tied:N`, its sibling with several. With, per prompt,

@@ -13,9 +13,9 @@ fn run(arm: &'static str, accuracy: f64, log_loss: f64) -> Measured {
 }
 
 impl Measured {
-    fn run(&self) -> Run<'_> {
+    fn run(&self) -> HeldOutRun<'_> {
         let Self { arm, held_out, measures } = self;
-        Run { arm, setting: arm, held_out: *held_out, pairs: 100, measures }
+        HeldOutRun { arm, setting: arm, held_out: *held_out, pairs: 100, measures }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pairwise judgements of policies: win rates, the bias of a judge by position and by length, leagues, and
 //! the agreement of judges.
 //!
-//! A [`Match`] is two answers to one prompt, with a judge's preference for each order in which it saw them.
+//! A [`Match`] is two answers to one prompt, with a judge's preference for each order that it saw them in.
 //! Its [`value`](Match::value) is the mean over the orders: a judge that reverses its verdict with the order
 //! gives a tie, as in MT-Bench (L. Zheng et al., 2023, §3.4). Intervals come from the bootstrap over prompts.
 //!

@@ -14,9 +14,9 @@ pub struct PositionBias {
     pub matches: usize,
     /// Matches with the same verdict in both orders.
     pub consistent: usize,
-    /// Matches in which the answer shown first won in both orders.
+    /// Matches where the answer shown first won in both orders.
     pub first: usize,
-    /// Matches in which the answer shown second won in both orders.
+    /// Matches where the answer shown second won in both orders.
     pub second: usize,
     /// Mean preference for the answer shown first, from 0 to 1; ½ is no bias.
     pub preference: Estimate,

@@ -16,7 +16,7 @@ pub struct WinRate {
     pub without_verdict: usize,
     /// Matches won by the first policy.
     pub wins: usize,
-    /// Ties, including matches in which the judge reversed its verdict with the order.
+    /// Ties, including matches where the judge reversed its verdict with the order.
     pub ties: usize,
     /// Matches won by the second policy.
     pub losses: usize,

@@ -10,7 +10,7 @@ use crate::worlds::World;
 /// The commands that may have options.
 const VERBS: [&str; 8] = ["sft", "reward", "dpo", "best-of-n", "ppo", "grpo", "rloo", "score"];
 
-/// The fewest training pairs with which a world's measures are meaningful.
+/// The minimum number of training pairs of a world with meaningful measures.
 const FEWEST_PAIRS: usize = 30;
 
 impl Recipe {
@@ -169,7 +169,7 @@ fn wired<'a>(verb: &str, mut options: impl Iterator<Item = &'a String>) -> Resul
     }
 }
 
-/// Checks that all names are those of generated worlds with enough pairs.
+/// Checks that every name is a generated world with enough pairs.
 fn worlds(names: &[String]) -> Result<(), String> {
     let known: Vec<&str> = World::all().into_iter().map(|(name, _)| name).collect();
     for text in names {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// An evaluation of a policy on held-out prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub struct PolicyPoint {
     /// Number of updates made.
     pub step: u64,
     /// KL divergence from the reference, Σ ln π − ln π_ref over an answer, in nats.
@@ -23,8 +23,8 @@ pub struct Point {
 /// Returns the value where the curve first passes a KL divergence, interpolated linearly between the
 /// evaluations before and after; `None` if the policy never passes it, including one that starts beyond it.
 /// Nothing is extrapolated.
-pub fn at_kl(points: &[Point], kl: f64, value: impl Fn(&Point) -> f64) -> Option<f64> {
-    let passes = |pair: &&[Point]| pair[0].kl <= kl && kl < pair[1].kl;
+pub fn at_kl(points: &[PolicyPoint], kl: f64, value: impl Fn(&PolicyPoint) -> f64) -> Option<f64> {
+    let passes = |pair: &&[PolicyPoint]| pair[0].kl <= kl && kl < pair[1].kl;
     match points.windows(2).find(passes) {
         Some(pair) => {
             let share = (kl - pair[0].kl) / (pair[1].kl - pair[0].kl);
@@ -36,7 +36,7 @@ pub fn at_kl(points: &[Point], kl: f64, value: impl Fn(&Point) -> f64) -> Option
 
 /// Returns the figures of a curve: `truth@KL` for every KL divergence that it reaches, and `truth`, `proxy`,
 /// `kl` and `length` at its end.
-pub fn figures(points: &[Point], grid: &[f64]) -> BTreeMap<String, f64> {
+pub fn figures(points: &[PolicyPoint], grid: &[f64]) -> BTreeMap<String, f64> {
     let at = |kl: &f64| Some((format!("truth@{kl}"), at_kl(points, *kl, |point| point.truth)?));
     let mut found: BTreeMap<String, f64> = grid.iter().filter_map(at).collect();
     if let Some(last) = points.last() {
@@ -50,8 +50,8 @@ pub fn figures(points: &[Point], grid: &[f64]) -> BTreeMap<String, f64> {
 mod tests {
     use super::*;
 
-    fn course(kls: &[f64]) -> Vec<Point> {
-        let point = |(at, kl): (usize, &f64)| Point {
+    fn course(kls: &[f64]) -> Vec<PolicyPoint> {
+        let point = |(at, kl): (usize, &f64)| PolicyPoint {
             step: at as u64,
             kl: *kl,
             proxy: 0.0,

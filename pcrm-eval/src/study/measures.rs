@@ -24,7 +24,7 @@ pub const NAMES: [(&str, &str); 9] = [
 
 /// A held-out pair with a model's margin.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
+pub struct ScoredPair {
     /// Number of the prompt.
     pub prompt: usize,
     /// score(chosen) − score(rejected).
@@ -40,7 +40,7 @@ pub struct Scored {
 ///
 /// # Errors
 /// Fails if there are no pairs or a number is not finite.
-pub fn measures(pairs: &[Scored]) -> Result<BTreeMap<String, f64>> {
+pub fn measures(pairs: &[ScoredPair]) -> Result<BTreeMap<String, f64>> {
     let margins: Vec<f64> = pairs.iter().map(|pair| pair.margin).collect();
     let probabilities: Vec<f64> = pairs.iter().map(|pair| pair.probability).collect();
     let mut found = BTreeMap::from([
@@ -84,7 +84,7 @@ mod tests {
     /// model without a temperature has no scaled loss.
     #[test]
     fn labels_and_truth_are_two_things() {
-        let pair = |prompt, margin, true_margin| Scored { prompt, margin, true_margin, probability: 0.7 };
+        let pair = |prompt, margin, true_margin| ScoredPair { prompt, margin, true_margin, probability: 0.7 };
         let pairs = [pair(0, 1.0, 0.5), pair(1, 1.0, -0.5), pair(2, -1.0, -2.0), pair(3, 0.5, 0.0)];
         let found = measures(&pairs).unwrap();
         assert_eq!(found["accuracy"], 0.75);

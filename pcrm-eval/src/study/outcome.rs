@@ -15,7 +15,7 @@ pub struct Found {
     pub mean: Mean,
     /// Number of finished seeds without the figure, such as a policy that never reached this KL divergence.
     pub without: usize,
-    /// Mean difference from the baseline, over seeds in which both have the figure; `None` for the baseline.
+    /// Mean difference from the baseline, over seeds where both have the figure; `None` for the baseline.
     pub difference: Option<Mean>,
 }
 

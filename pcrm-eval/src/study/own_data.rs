@@ -71,8 +71,9 @@ impl OwnData {
     }
 }
 
-/// Returns the name of a file up to its first dot.
+/// Returns the name of a file up to its first dot, without a slice such as `[:500]`.
 fn name_of(file: &str) -> &str {
+    let file = file.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')).map_or(file, |(file, _)| file);
     let name = file.trim_end_matches('/').rsplit('/').next().unwrap_or(file);
     name.split('.').next().unwrap_or(name)
 }
@@ -159,18 +160,20 @@ kl = [4]
     }
 
     /// Protects: every run of a study on files reads only its side of the split, nothing that needs a true
-    /// reward is planned, and what is left out is said.
+    /// reward is planned, and what is left out is listed.
     #[test]
     fn files_take_the_place_of_worlds() {
         let mut recipe = Recipe::parse(RECIPE, "tiny").unwrap();
-        recipe.use_data(data(&["a/help.test.jsonl.gz", "b/harm.jsonl"])).unwrap();
-        assert_eq!(recipe.worlds_of(&recipe.quick), ["help", "harm"]);
+        recipe.use_data(data(&["a/help.test.jsonl.gz", "b/harm.jsonl[:500]", "c/mine[1%:5%]"])).unwrap();
+        assert_eq!(recipe.worlds_of(&recipe.quick), ["help", "harm", "mine"]);
         assert_eq!((recipe.primary.figure.as_str(), recipe.primary.lower_is_better), ("log_loss", true));
         assert_eq!(recipe.missing, ["ppo, mean, sft: only generated worlds have a true reward"]);
         let plan = StudyPlan::of(&recipe, &recipe.full, 2, &[]);
         let of = |name: &str| plan.jobs.iter().find(|job| job.name == name).unwrap();
         let text = |name: &str, key: &str| of(name).options[key].as_str().unwrap().to_owned();
         assert_eq!(text("help/seed-1/split", "data"), "a/help.test.jsonl.gz");
+        assert_eq!(text("harm/seed-1/split", "data"), "b/harm.jsonl[:500]");
+        assert_eq!(text("mine/seed-1/split", "data"), "c/mine[1%:5%]");
         assert_eq!(of("help/seed-1/split").options["seed"].as_integer(), Some(1));
         assert_eq!(text("harm/seed-0/parts", "data"), "{study}/harm/seed-0/split/train.jsonl");
         for job in ["rm-bt", "sft", "dpo-dpo"] {

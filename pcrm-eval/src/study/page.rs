@@ -5,7 +5,7 @@ mod details;
 use std::collections::BTreeSet;
 
 use self::details::{samples, settings, strengths, worlds};
-use super::curve::{Point, at_kl};
+use super::curve::{PolicyPoint, at_kl};
 use super::learned::learned;
 use super::outcome::{StudyOutcome, TOGETHER};
 use super::results::Results;
@@ -16,7 +16,7 @@ use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, SERIES, Whisker};
 
 /// Number of arms in one plot of curves, besides the baseline.
 const TOGETHER_IN_A_PLOT: usize = 4;
-/// Number of KL divergences at which curves are averaged.
+/// Number of KL divergences where curves are averaged.
 const PLACES: usize = 24;
 
 /// Builds the report.
@@ -107,7 +107,8 @@ fn courses(results: &Results, outcome: &StudyOutcome) -> Vec<Section> {
         {
             let line = |arm: &str| -> Vec<(f64, f64)> {
                 let cells = results.cells.iter().filter(|cell| cell.arm == arm && cell.world == *world);
-                let all: Vec<&Vec<Point>> = cells.filter_map(|cell| cell.courses.get(&follow.name)).collect();
+                let all: Vec<&Vec<PolicyPoint>> =
+                    cells.filter_map(|cell| cell.courses.get(&follow.name)).collect();
                 let at = |place: usize| {
                     let kl = furthest * place as f64 / PLACES as f64;
                     let there: Vec<f64> =

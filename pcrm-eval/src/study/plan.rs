@@ -53,12 +53,12 @@ pub fn slug(name: &str) -> String {
     parts.join("-").trim_matches('.').to_lowercase()
 }
 
-/// Returns the folder of an arm's reward model, relative to that of its world and seed.
+/// Returns the folder of an arm's reward model, relative to the folder of its world and seed.
 pub fn model_of(arm: &str) -> String {
     format!("rm-{}", slug(arm))
 }
 
-/// Returns the folder of a follow-up of an arm, relative to that of its world and seed.
+/// Returns the folder of a follow-up of an arm, relative to the folder of its world and seed.
 pub fn follow_of(follow: &str, arm: &str) -> String {
     format!("{}-of-{}", slug(follow), slug(arm))
 }

@@ -179,7 +179,7 @@ pub struct Follow {
     /// Options of the command.
     #[serde(default)]
     pub options: Table,
-    /// KL divergences, in nats, at which the true reward is read off a policy's curve.
+    /// KL divergences, in nats, where the true reward is read off a policy's curve.
     #[serde(default)]
     pub kl: Vec<f64>,
     /// Arms to follow up; all if empty.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::curve::Point;
+use super::curve::PolicyPoint;
 use super::recipe::Recipe;
 use crate::worlds::Carried;
 
@@ -21,7 +21,7 @@ pub struct Cell {
     pub figures: BTreeMap<String, f64>,
     /// Training curves of policies, by follow-up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub courses: BTreeMap<String, Vec<Point>>,
+    pub courses: BTreeMap<String, Vec<PolicyPoint>>,
     /// Best-of-n points (n, KL, score, true reward), by follow-up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub best: BTreeMap<String, Vec<[f64; 4]>>,
@@ -29,7 +29,7 @@ pub struct Cell {
 
 /// An answer that an arm picked or wrote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
+pub struct ScoredSample {
     /// Source of the answer: an arm, with the follow-up.
     pub from: String,
     /// Name of the arm.
@@ -75,5 +75,5 @@ pub struct Results {
     /// Results of every arm in every world with every seed.
     pub cells: Vec<Cell>,
     /// Answers of the first world and seed.
-    pub samples: Vec<Sample>,
+    pub samples: Vec<ScoredSample>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::curve::Point;
+use super::curve::PolicyPoint;
 use super::learned::learned;
 use super::outcome::TOGETHER;
 use super::{Cell, Recipe, Results, StudyOutcome, map, markdown, page};
@@ -48,7 +48,7 @@ fn results(seeds: u64) -> Results {
             if (arm, seed) != ("fixed 1", 3) {
                 figures.insert("ppo/truth@4".to_owned(), truth);
             }
-            let point = |step, kl| Point { step, kl, proxy: kl, truth, length: 9.0 };
+            let point = |step, kl| PolicyPoint { step, kl, proxy: kl, truth, length: 9.0 };
             let courses = BTreeMap::from([("ppo".to_owned(), vec![point(0, 0.0), point(1, 6.0)])]);
             let world = "questions".to_owned();
             cells.push(Cell { arm: arm.to_owned(), world, seed, figures, courses, best: BTreeMap::new() });

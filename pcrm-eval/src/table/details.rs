@@ -9,9 +9,9 @@ use crate::answers::BestOfN;
 use crate::benchmarks::rm_bench::StyleMatrix;
 use crate::benchmarks::{RewardBench, RewardBench2, RmBench};
 use crate::bootstrap::{Difference, Estimate};
-use crate::compare::Comparison;
+use crate::compare::ModelComparison;
 use crate::evaluation::LengthUnit;
-use crate::human::{Correlations, HumanAgreement};
+use crate::human::{Correlations, HumanAgreement, HumanDifference};
 use crate::interval::Interval;
 use crate::measure::Measure;
 use crate::reward::RewardReport;
@@ -40,43 +40,19 @@ pub(super) fn details(report: &RewardReport) -> Vec<Table> {
 
 /// Returns the tables on the differences of two models: by measure, by pairs, and the correlation of their
 /// scores.
-pub(super) fn comparison(comparison: &Comparison, first: &str, second: &str) -> Vec<Table> {
+pub(super) fn comparison(comparison: &ModelComparison, first: &str, second: &str) -> Vec<Table> {
     let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
-    let mut header = vec!["", first, second, "right − left"];
-    if drawn {
-        header.extend(["95 %", "p"]);
-    }
-    let mut table = new_table(&header);
-    let mut add = |name: &str, difference: &Difference, (unit, least): (f64, usize)| {
-        let Signed { value, interval } = Signed::of(&difference.difference, unit, least);
-        let (first, second) = match unit {
-            POINTS => (percent(difference.first), percent(difference.second)),
-            _ => (number(difference.first), number(difference.second)),
-        };
-        let mut row = vec![name.to_owned(), first, second, value];
-        if drawn {
-            let none = || "–".to_owned();
-            row.extend([interval.unwrap_or_else(none), difference.p.map_or_else(none, p_value)]);
-        }
-        table.add_row(row);
-    };
+    let mut differences = Differences::new(first, second, drawn);
     for (measure, difference) in &comparison.differences {
         match measure {
-            Measure::Accuracy => add("accuracy, points", difference, (POINTS, 1)),
-            measure => add(measure.name(), difference, (1.0, 3)),
+            Measure::Accuracy => differences.add("accuracy, points", difference, (POINTS, 1)),
+            measure => differences.add(measure.name(), difference, (1.0, 3)),
         }
         if let Some(difference) = comparison.scaled.get(measure) {
-            add("  scaled", difference, (1.0, 3));
+            differences.add("  scaled", difference, (1.0, 3));
         }
     }
-    for (name, difference) in [
-        ("human ρ, pooled", comparison.human.and_then(|human| human.pooled_spearman)),
-        ("human ρ, per prompt", comparison.human.and_then(|human| human.per_prompt_spearman)),
-    ] {
-        if let Some(difference) = difference {
-            add(name, &difference, (1.0, 3));
-        }
-    }
+    comparison.human.iter().for_each(|human| differences.add_human(human));
     let test = &comparison.mcnemar;
     let (only_first, only_second) = (format!("only {first}"), format!("only {second}"));
     let mut pairs =
@@ -92,7 +68,49 @@ pub(super) fn comparison(comparison: &Comparison, first: &str, second: &str) -> 
         shown(comparison.spearman),
         shown(comparison.kendall),
     ]);
-    [table, pairs, scores].map(align).into()
+    [differences.table, pairs, scores].map(align).into()
+}
+
+/// A table of differences of two models.
+pub(super) struct Differences {
+    /// The table.
+    pub table: Table,
+    drawn: bool,
+}
+
+impl Differences {
+    /// Creates a table without rows; `drawn` adds columns for intervals and p-values.
+    pub fn new(first: &str, second: &str, drawn: bool) -> Self {
+        let mut header = vec!["", first, second, "right − left"];
+        if drawn {
+            header.extend(["95 %", "p"]);
+        }
+        Self { table: new_table(&header), drawn }
+    }
+
+    /// Adds a difference in this unit, with at least this number of decimals.
+    fn add(&mut self, name: &str, difference: &Difference, (unit, least): (f64, usize)) {
+        let Signed { value, interval } = Signed::of(&difference.difference, unit, least);
+        let (first, second) = match unit {
+            POINTS => (percent(difference.first), percent(difference.second)),
+            _ => (number(difference.first), number(difference.second)),
+        };
+        let mut row = vec![name.to_owned(), first, second, value];
+        if self.drawn {
+            let none = || "–".to_owned();
+            row.extend([interval.unwrap_or_else(none), difference.p.map_or_else(none, p_value)]);
+        }
+        self.table.add_row(row);
+    }
+
+    /// Adds the differences of rank correlation with human scores.
+    pub fn add_human(&mut self, human: &HumanDifference) {
+        for (name, difference) in
+            [("human ρ, pooled", human.pooled_spearman), ("human ρ, per prompt", human.per_prompt_spearman)]
+        {
+            difference.iter().for_each(|difference| self.add(name, difference, (1.0, 3)));
+        }
+    }
 }
 
 /// The unit of differences of accuracy.

@@ -2,13 +2,14 @@
 
 mod details;
 mod figures;
+mod ratings;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table};
 
 use crate::bootstrap::Estimate;
 use crate::histogram::Histogram;
-use crate::quantiles::Summary;
+use crate::quantiles::QuantileSummary;
 use crate::reward::{Compared, RewardReport};
 
 pub use figures::{Signed, number, p_value, percent, percents};
@@ -22,11 +23,10 @@ impl RewardReport {
     /// Returns the report as terminal tables, the most important first, followed by its findings; lines end
     /// in `\n`, no colours.
     ///
-    /// `names` are those of the models, this report's first; with one model they are not shown. Tables of
-    /// details are those of the first model.
+    /// `names` are the models' names, this report's first; with one model they are not shown. Tables of
+    /// details describe the first model.
     pub fn table(&self, names: &[&str]) -> String {
-        let name =
-            |at: usize| names.get(at).map_or_else(|| format!("model {}", at + 1), |name| shortened(name));
+        let name = |at: usize| named(names, at);
         let others: Vec<&Compared> = self.comparisons().collect();
         let mut text = match others.is_empty() {
             true => side_by_side(&[("", self)]),
@@ -67,6 +67,11 @@ impl RewardReport {
         all.extend(own);
         all
     }
+}
+
+/// Returns the name of a model in tables, or its number if it has none.
+fn named(names: &[&str], at: usize) -> String {
+    names.get(at).map_or_else(|| format!("model {}", at + 1), |name| shortened(name))
 }
 
 /// Shortens a long name to its end, where models in one folder differ.
@@ -135,9 +140,9 @@ fn block(columns: &[(&str, &RewardReport)]) -> Table {
 }
 
 /// A row's label and the value it shows of a report, if the report has one.
-type Row = (&'static str, fn(&RewardReport) -> Option<String>);
+type Row<R> = (&'static str, fn(&R) -> Option<String>);
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<Row<RewardReport>> {
     vec![
         ("pairs", |report| Some(report.pairs.to_string())),
         ("accuracy", |report| Some(percent(report.accuracy.value))),
@@ -171,12 +176,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// Adds a row unless no report has the value; reports without it show a dash.
-fn add(
-    table: &mut Table,
-    label: &str,
-    columns: &[(&str, &RewardReport)],
-    value: impl Fn(&RewardReport) -> Option<String>,
-) {
+fn add<R>(table: &mut Table, label: &str, columns: &[(&str, &R)], value: impl Fn(&R) -> Option<String>) {
     let values: Vec<Option<String>> = columns.iter().map(|(_, report)| value(report)).collect();
     if values.iter().all(Option::is_none) {
         return;
@@ -208,7 +208,7 @@ fn align(mut table: Table) -> Table {
     table
 }
 
-fn spread(summary: &Summary) -> String {
+fn spread(summary: &QuantileSummary) -> String {
     format!("{} ± {}", number(summary.mean), number(summary.std))
 }
 

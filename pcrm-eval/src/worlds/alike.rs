@@ -91,7 +91,7 @@ pub enum Verdict {
     Open,
 }
 
-/// The share of the variance of strength from which similarity counts as carrying it.
+/// The minimum share of the variance of strength that counts as carried by similarity.
 pub const ENOUGH: f64 = 0.1;
 /// The number of groups of pairs by similarity, and of folds of prompts.
 const TENTHS: usize = 10;

@@ -210,7 +210,7 @@ fn phrase(phrases: &[(&str, f64)], chance: f64, rng: &mut ChaCha8Rng) -> Option<
     rng.random_bool(chance).then(|| Sentence { text: text.to_owned(), worth })
 }
 
-/// Returns a wrong value: nonsense, or that of another subject of the same sort.
+/// Returns a wrong value: nonsense, or the value of another subject of the same sort.
 fn wrong(question: &Question, aspect: usize, rng: &mut ChaCha8Rng) -> &'static str {
     if rng.random_bool(NONSENSICAL) {
         return NONSENSE[rng.random_range(0..NONSENSE.len())];

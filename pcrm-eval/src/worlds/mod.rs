@@ -14,4 +14,4 @@ pub use alike::{Carried, ENOUGH, Likeness, Strength, Verdict};
 pub use domain::{Domain, Line, Part, Task};
 pub use domains::DOMAINS;
 pub use grammar::Question;
-pub use world::{Asked, Pair, World};
+pub use world::{Pair, World, WorldPrompt};

@@ -11,7 +11,7 @@ use super::grammar::{Answer, Question};
 
 /// Increase of a labeller's log-odds per additional word; the true reward has no such term.
 const PER_WORD: f64 = 0.06;
-/// Share of pairs in which one answer is a revision of the other.
+/// Share of pairs with one answer that is a revision of the other.
 const REVISIONS: f64 = 0.5;
 /// One question in this many is held out for the test.
 const HELD_OUT: usize = 4;
@@ -87,14 +87,14 @@ impl World {
 
 /// A prompt of one of the worlds.
 #[derive(Debug, Clone, Copy)]
-pub enum Asked {
+pub enum WorldPrompt {
     /// A prompt of the world of questions.
     Question(Question),
     /// A prompt of a world defined as data.
     Task(Task),
 }
 
-impl Asked {
+impl WorldPrompt {
     /// Finds the task of a prompt; `None` if it is of no world.
     pub fn of_prompt(prompt: &str) -> Option<Self> {
         if let Some(question) = Question::of_prompt(prompt) {

@@ -1,7 +1,7 @@
 //! The score cache: one file per model, found by content and trusted only if complete.
 //!
-//! A model's key is a hash of its weights, config and tokenizer, of backend, device, element type and quantisation, and of
-//! this binary's version; a text's key is a hash of its token ids. A file is `pcrm scores 1\n`, the number of
+//! A model's key is a hash of its weights, config and tokenizer, of backend, device, element type and quantisation,
+//! and of this binary's version; a text's key is a hash of its token ids. A file is `pcrm scores 1\n`, the number of
 //! scores, each score as 16 bytes of the text's hash and an f32, and the SHA-256 of all that; numbers are
 //! little-endian.
 
@@ -160,7 +160,45 @@ fn parse(bytes: &[u8]) -> Option<BTreeMap<Key, f32>> {
 
 #[cfg(test)]
 mod tests {
+    use pcrm_core::{DType, Device};
+
     use super::*;
+
+    /// Protects: the scores of an adapter are those of its weights over its base: other weights of either are another
+    /// key.
+    #[test]
+    fn an_adapter_is_known_with_its_base() {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, adapter) = (folder.path().join("base"), folder.path().join("adapter"));
+        let write = |dir: &Path, name: &str, text: &str| {
+            fs::create_dir_all(dir).unwrap();
+            fs::write(dir.join(name), text).unwrap();
+        };
+        write(&base, "config.json", "{}");
+        write(&base, "model.safetensors", "one");
+        let config = format!(r#"{{"peft_type": "LORA", "base_model_name_or_path": {:?}}}"#, base);
+        write(&adapter, "adapter_config.json", &config);
+        write(&adapter, "adapter_model.safetensors", "one");
+        let machine = Machine {
+            seed: 0,
+            config: None,
+            backend: "candle".to_owned(),
+            device: Device::Cpu,
+            dtype: DType::F32,
+            threads: None,
+        };
+        let key = || fingerprint(&adapter, &machine, None).unwrap();
+        let first = key();
+        assert_eq!(key(), first);
+        write(&base, "README.md", "a card");
+        assert_eq!(key(), first);
+        write(&base, "model.safetensors", "two");
+        let second = key();
+        assert_ne!(second, first);
+        write(&adapter, "adapter_model.safetensors", "two");
+        assert_ne!(key(), second);
+        assert_ne!(key(), first);
+    }
 
     /// Protects: cached scores are returned bit for bit, and a truncated or changed file is not trusted.
     #[test]

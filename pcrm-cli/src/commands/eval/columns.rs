@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
+use pcrm_core::data::preference::AnswerSet;
 use pcrm_core::data::report::Origin;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use crate::record::Record;
 pub struct Columns {
     /// The key of the row.
     pub key: String,
-    /// Its subset.
+    /// The subset of the benchmark that the record belongs to.
     pub subset: Option<String>,
     /// The data's own scores of the preferred and the dispreferred answer.
     pub judged: Option<(f64, f64)>,
@@ -28,14 +29,21 @@ pub struct ColumnsByOrigin {
 }
 
 impl ColumnsByOrigin {
-    /// Adds a file's records.
+    /// Adds a file's records that could be read; `before` is the number of records in the files before it.
     ///
     /// # Errors
     /// Fails, with file and line, if a named column is missing.
-    pub fn add(&mut self, records: &[(Origin, Record)], fields: &GivenFields, keys: &mut Keys) -> Result<()> {
+    pub fn add(
+        &mut self,
+        records: &[(Origin, pcrm_core::Result<Record>)],
+        before: u64,
+        fields: &GivenFields,
+        keys: &mut Keys,
+    ) -> Result<()> {
         for (origin, record) in records {
+            let Ok(record) = record else { continue };
             let subset = fields.subset(record).with_context(|| origin.to_string())?;
-            let key = keys.key(subset.as_deref(), id(record).as_deref());
+            let key = keys.key(before + origin.record, subset.as_deref(), id(record).as_deref());
             let columns = Columns { key, subset, judged: judged(record) };
             // Rows of a file given twice are ambiguous.
             let place = self.known.entry(origin.clone());
@@ -48,6 +56,18 @@ impl ColumnsByOrigin {
     pub fn at(&self, origin: &Origin) -> Option<&Columns> {
         self.known.get(origin)?.as_ref()
     }
+}
+
+/// Returns the number of every comparison within its record, from 1; `None` for the only one of a record.
+pub fn within_records(sets: &[AnswerSet]) -> Vec<Option<usize>> {
+    let mut numbers = Vec::new();
+    for record in sets.chunk_by(|set, next| set.origin == next.origin) {
+        match record.iter().map(|set| set.comparisons.len()).sum() {
+            1 => numbers.push(None),
+            count => numbers.extend((1..=count).map(Some)),
+        }
+    }
+    numbers
 }
 
 fn judged(record: &Record) -> Option<(f64, f64)> {

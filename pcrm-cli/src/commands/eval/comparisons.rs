@@ -9,7 +9,7 @@ use clap::Args;
 use pcrm_core::constraint::parse;
 use serde_json::Value;
 
-use crate::comparison::{Comparison, FILE, Measured};
+use crate::comparison::{ComparisonFile, FILE, RunMeasures};
 use crate::warnings;
 
 /// Options of `pcrm eval comparisons`.
@@ -41,7 +41,7 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
         );
         let path = dir.join(FILE);
         let at = || path.display().to_string();
-        let one: Comparison =
+        let one: ComparisonFile =
             serde_json::from_str(&fs::read_to_string(&path).with_context(at)?).with_context(at)?;
         all.push(one);
     }
@@ -65,10 +65,10 @@ pub fn comparisons(args: &EvalComparisonsArgs) -> Result<()> {
 ///
 /// # Errors
 /// Fails if two folders have a run of one constraint with the same seed, data and options.
-fn distinct(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
+fn distinct(from: &[PathBuf], all: &[ComparisonFile]) -> Result<()> {
     for (at, (dir, one)) in from.iter().zip(all).enumerate() {
         for (other, before) in from.iter().zip(all).take(at) {
-            let same = |run: &&Measured| {
+            let same = |run: &&RunMeasures| {
                 before
                     .runs
                     .iter()
@@ -93,11 +93,11 @@ fn distinct(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
 ///
 /// # Errors
 /// Fails with the columns of two runs that differ in them.
-fn one_column(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
+fn one_column(from: &[PathBuf], all: &[ComparisonFile]) -> Result<()> {
     let shown = |column: Option<&str>| column.map_or("unknown".to_owned(), |column| format!("{column:?}"));
     let mut first = None;
     for (dir, one) in from.iter().zip(all) {
-        for column in one.runs.iter().filter_map(Measured::known_by) {
+        for column in one.runs.iter().filter_map(RunMeasures::known_by) {
             let (other, before) = *first.get_or_insert((dir, column));
             ensure!(
                 before == column,
@@ -117,9 +117,9 @@ fn one_column(from: &[PathBuf], all: &[Comparison]) -> Result<()> {
 ///
 /// # Errors
 /// Fails if two runs of one label have different constraints; those fitted by a run may have other numbers.
-fn alike(whole: &Comparison) -> Result<()> {
+fn alike(whole: &ComparisonFile) -> Result<()> {
     for (at, run) in whole.runs.iter().enumerate() {
-        let of_label = |other: &&Measured| other.label == run.label;
+        let of_label = |other: &&RunMeasures| other.label == run.label;
         let Some(first) = whole.runs[..at].iter().find(of_label) else { continue };
         ensure!(
             is_same(&first.constraint, &run.constraint),
@@ -153,14 +153,14 @@ fn is_same(one: &Value, other: &Value) -> bool {
 
 /// Returns the runs of the constraints that all comparisons share, in the order of the first, and the names
 /// of the other constraints.
-fn in_common(all: Vec<Comparison>) -> (Comparison, Vec<String>) {
+fn in_common(all: Vec<ComparisonFile>) -> (ComparisonFile, Vec<String>) {
     let names: BTreeSet<&String> = all.iter().flat_map(|one| &one.labels).collect();
     let shared = |label: &String| all.iter().all(|one| one.labels.contains(label));
     let left_out = names.into_iter().filter(|label| !shared(label)).cloned().collect();
     let first = all.first().map_or(&[][..], |one| &one.labels);
     let labels: Vec<String> = first.iter().filter(|label| shared(label)).cloned().collect();
     let runs = all.into_iter().flat_map(|one| one.runs).filter(|run| labels.contains(&run.label));
-    (Comparison { runs: runs.collect(), labels: labels.clone() }, left_out)
+    (ComparisonFile { runs: runs.collect(), labels: labels.clone() }, left_out)
 }
 
 #[cfg(test)]
@@ -172,8 +172,8 @@ mod tests {
 
     use super::*;
 
-    fn comparison(labels: &[&str]) -> Comparison {
-        let run = |label: &&str| Measured {
+    fn comparison(labels: &[&str]) -> ComparisonFile {
+        let run = |label: &&str| RunMeasures {
             label: (*label).to_owned(),
             seed: 0,
             constraint: json!({"kind": label}),
@@ -182,7 +182,7 @@ mod tests {
             measures: BTreeMap::new(),
             probability_field: None,
         };
-        Comparison {
+        ComparisonFile {
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
             runs: labels.iter().map(run).collect(),
         }

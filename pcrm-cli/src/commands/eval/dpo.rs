@@ -18,7 +18,7 @@ use pcrm_rl::loss::preference::PreferenceConfig;
 use serde_json::Value;
 
 use self::measured::measured;
-use self::trained::Trained;
+use self::trained::PolicyTraining;
 use super::items::own_lengths;
 use crate::dataset::{Reading, bounds, say_beyond_training, spare_inputs};
 use crate::hub::{Hub, Weights};
@@ -97,7 +97,7 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     let data = args.hub.data("--data", &args.data)?;
     args.output.iter().try_for_each(|output| spare_inputs("--output", output, &data))?;
     let at = || format!("--model {}", args.model.display());
-    let trained = Trained::of(&dir)?;
+    let trained = PolicyTraining::of(&dir)?;
     let config =
         PreferenceConfig { beta: args.beta.unwrap_or(trained.config.beta), ..trained.config.clone() };
     // The reference is quantised as the policy is.
@@ -153,7 +153,7 @@ pub fn dpo(args: &EvalDpoArgs) -> Result<()> {
     let name = args.model.display().to_string();
     let path = args.report.clone().unwrap_or_else(|| dir.join("evaluation").join(report::FILE));
     let tagged = constraint.to_tagged()?;
-    let document = page::document(&page::Evaluation {
+    let document = page::document(&page::EvaluationPage {
         model: &name,
         others: &[],
         scores: None,
@@ -198,7 +198,7 @@ impl EvalDpoArgs {
     }
 
     /// Returns the folder of the reference, or `None` for no reference.
-    fn reference_dir(&self, trained: &Trained, config: &PreferenceConfig) -> Result<Option<PathBuf>> {
+    fn reference_dir(&self, trained: &PolicyTraining, config: &PreferenceConfig) -> Result<Option<PathBuf>> {
         match self.reference.as_deref() {
             Some("none") => Ok(None),
             Some(named) => {

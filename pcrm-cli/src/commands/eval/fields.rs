@@ -24,7 +24,7 @@ pub struct GivenFields {
     /// score]
     #[arg(long, value_name = "NAME|/PATH")]
     pub score_field: Option<String>,
-    /// Read scores from this column of the --compare file [default: that of --scores]
+    /// Read scores from this column of the --compare file [default: as for --scores]
     #[arg(long, value_name = "NAME|/PATH", requires = "compare")]
     pub compare_score_field: Option<String>,
 }

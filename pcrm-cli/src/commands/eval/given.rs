@@ -31,17 +31,21 @@ pub struct Given {
 pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
     let mut given = Given { items: Vec::new(), unit: LengthUnit::Tokens, left_out: 0 };
     let mut keys = Keys::default();
-    for line in Lines::open(path)? {
+    for (number, line) in (1..).zip(Lines::open(path)?) {
         let line = line?;
         let at = || format!("{}:{}", path.display(), line.number);
         let record: Record = serde_json::from_str(&line.text)
             .map_err(|error| anyhow::anyhow!("{}: expected one JSON object per line: {error}", at()))?;
-        let subset = fields.subset(&record).with_context(at)?;
-        let key = keys.key(subset.as_deref(), id(&record).as_deref());
+        let subset = fields.subset(&record).with_context(at);
+        let mut key = |subset: Option<&str>| keys.key(number, subset, id(&record).as_deref());
         if record.get(left_out::COLUMN).is_some_and(Value::is_string) {
+            // `pcrm score` knows no column of a record that it could not read.
+            subset.iter().for_each(|subset| drop(key(subset.as_deref())));
             given.left_out += 1;
             continue;
         }
+        let subset = subset?;
+        let key = key(subset.as_deref());
         let (body, unit) = body(&record, fields).with_context(at)?;
         if unit == LengthUnit::Words {
             given.unit = unit;

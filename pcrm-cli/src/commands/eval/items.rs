@@ -11,15 +11,16 @@ use pcrm_eval::{AnswerSet, Evaluation, Labels, LengthUnit, PairScore};
 /// A row of the data with its scores.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// The key, equal for all models: the id of the row or its number in the data.
+    /// The key, equal for all models: the id of the record or its number in the data, and the number of the pair if
+    /// the record has several.
     pub key: String,
-    /// Its subset.
+    /// The subset of the benchmark that the item belongs to.
     pub subset: Option<String>,
-    /// Its prompt.
+    /// The text of the prompt, if the record has one.
     pub prompt: Option<String>,
-    /// The identity of its prompt, if known: a rendered prompt identifies it less reliably.
+    /// The identity of the prompt, if known: a rendered prompt identifies it less reliably.
     pub prompt_id: Option<PromptId>,
-    /// Its scores.
+    /// The scores of its answers.
     pub body: Body,
 }
 
@@ -52,18 +53,16 @@ pub enum Body {
 #[derive(Debug, Default)]
 pub struct Keys {
     seen: HashMap<String, usize>,
-    rows: usize,
 }
 
 impl Keys {
-    /// Returns the key of the next row, which may be left out: its subset and id, or its number, numbered further
-    /// if it repeats.
-    pub fn key(&mut self, subset: Option<&str>, id: Option<&str>) -> String {
+    /// Returns the key of a record: its subset and id, numbered further if they repeat, or its number among all
+    /// records of the data, from 1. Ids of rows that are left out count as well.
+    pub fn key(&mut self, number: u64, subset: Option<&str>, id: Option<&str>) -> String {
         let name = match id {
             Some(id) => format!("{}:{id}", subset.unwrap_or_default()),
-            None => format!("row {}", self.rows),
+            None => format!("row {number}"),
         };
-        self.rows += 1;
         let before = self.seen.entry(name.clone()).or_insert(0);
         *before += 1;
         if *before == 1 { name } else { format!("{name} ({before})") }
@@ -206,7 +205,7 @@ mod tests {
         let labels = Labels::Correct(vec![true, false]);
         let body = Body::Set { scores: vec![1.0, 0.0], lengths: Vec::new(), labels };
         let subset = Some("Ties".to_owned());
-        let key = Keys::default().key(subset.as_deref(), Some("ref:4"));
+        let key = Keys::default().key(1, subset.as_deref(), Some("ref:4"));
         items.push(Item { key, subset, prompt: None, prompt_id: None, body });
         let evaluation = evaluation(&items, LengthUnit::Tokens).unwrap();
         let ids: Vec<&str> = evaluation.sets().iter().map(|set| set.id.as_str()).collect();
@@ -214,12 +213,14 @@ mod tests {
         assert_eq!(evaluation.sets()[1].scores, [0.1, 0.3]);
     }
 
-    /// Protects: a row's number is its place in the data, also after rows with ids or without a score.
+    /// Protects: a row's number is its place in the data, also after rows with ids or rows that cannot be read; rows of
+    /// one id are told apart.
     #[test]
     fn rows_are_numbered_by_their_place() {
         let mut keys = Keys::default();
-        let all = [None, Some("a"), Some("a"), None].map(|id| keys.key(None, id));
-        assert_eq!(all, ["row 0", ":a", ":a (2)", "row 3"]);
+        let all = [(1, None), (2, Some("a")), (3, Some("a")), (5, None)];
+        let all = all.map(|(number, id)| keys.key(number, None, id));
+        assert_eq!(all, ["row 1", ":a", ":a (2)", "row 5"]);
     }
 
     /// Protects: rows are compared by key, whatever other rows exist, and never with other labels.

@@ -11,14 +11,13 @@ mod given;
 mod items;
 mod scoring;
 mod sets;
+mod shown;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
-use pcrm_core::model::weights;
-use pcrm_eval::{Bootstrap, LengthUnit, RewardReport};
+use pcrm_eval::{Bootstrap, Evaluation, LengthUnit, RatingsReport, RewardReport};
 use serde_json::Value;
 
 pub use self::args::EvalRewardArgs;
@@ -28,16 +27,15 @@ use self::constraint::constraint_of;
 pub use self::dpo::{EvalDpoArgs, dpo};
 use self::fields::GivenFields;
 use self::items::{Item, evaluation, in_common_of_all};
-use self::scoring::{Rows, Scorer, Scoring};
+use self::scoring::{LoadedScorer, Scoring, ScoringData};
+use self::shown::Shown;
 use crate::dataset::spare_inputs;
 use crate::hub::Weights;
 use crate::left_out;
 use crate::priors::priors;
 use crate::progress::say;
-use crate::report;
 use crate::report::data::Source;
 use crate::report::evaluation as page;
-use crate::terminal;
 use crate::usage::usage;
 use crate::warnings::Warnings;
 
@@ -104,45 +102,27 @@ pub fn reward(args: &EvalRewardArgs) -> Result<()> {
     }
     let ours = evaluation(&ours, unit)?;
     let theirs = theirs.iter().zip(units).map(|(items, unit)| evaluation(items, unit));
-    let report = RewardReport::beside(&ours, &theirs.collect::<Result<Vec<_>>>()?, &bootstrap)?;
+    let theirs: Vec<Evaluation> = theirs.collect::<Result<_>>()?;
     let (name, other_names) = args.names();
-    if let Some(path) = args.page() {
-        let page = page::Evaluation {
-            model: &name,
-            others: &other_names,
-            scores: args.scores.as_deref(),
-            constraint: constraint.as_ref(),
-            report: &report,
-            pairs: ours.pairs(),
-            warnings: warnings.all(),
-            sources: &sources,
-        };
-        let earlier = fs::read(&path).ok();
-        if report::write(&path, page::document(&page)) {
-            let replaced = earlier.is_some() && fs::read(&path).ok() != earlier;
-            let note = if replaced { " (replaces an earlier report)" } else { "" };
-            say(&format!("report: {}{note}", path.display()));
-        }
+    let names: Vec<&str> = std::iter::once(&name).chain(&other_names).map(String::as_str).collect();
+    let shown = Shown { args, constraint: None, warnings: &warnings };
+    if let Some(report) = RatingsReport::beside(&ours, &theirs, &bootstrap)? {
+        let page = page::Ratings { models: &names, report: &report, warnings: warnings.all() };
+        return shown.show(&report, || Ok(page::ratings(&page)), || report.table(&names));
     }
-    let mut json = serde_json::to_value(&report)?;
-    if let (Value::Object(fields), Some(constraint)) = (&mut json, constraint) {
-        fields.insert("constraint".into(), constraint);
-    }
-    if let (Value::Object(fields), false) = (&mut json, warnings.all().is_empty()) {
-        fields.insert("warnings".into(), warnings.all().into());
-    }
-    if let Some(path) = &args.output {
-        weights::write_json(path, &json)?;
-        say(&format!("report as JSON: {}", path.display()));
-    }
-    match args.json {
-        true => terminal::result(&(serde_json::to_string_pretty(&json)? + "\n")),
-        false => {
-            let names = std::iter::once(&name).chain(&other_names).map(String::as_str);
-            let table = report.table(&names.collect::<Vec<_>>());
-            terminal::result(&format!("{}{table}", warnings.paragraphs()))
-        }
-    }
+    let report = RewardReport::beside(&ours, &theirs, &bootstrap)?;
+    let page = page::EvaluationPage {
+        model: &name,
+        others: &other_names,
+        scores: args.scores.as_deref(),
+        constraint: constraint.as_ref(),
+        report: &report,
+        pairs: ours.pairs(),
+        warnings: warnings.all(),
+        sources: &sources,
+    };
+    let shown = Shown { constraint: constraint.clone(), ..shown };
+    shown.show(&report, || page::document(&page), || report.table(&names))
 }
 
 /// The rows scored by one model.
@@ -187,7 +167,7 @@ impl EvalRewardArgs {
         option: &str,
         model: &Path,
         scoring: &Scoring<'_>,
-        rows: &Rows,
+        rows: &ScoringData,
         warnings: &mut Warnings,
     ) -> Result<Scored> {
         let backend = self.machine.open()?;
@@ -201,7 +181,7 @@ impl EvalRewardArgs {
             (None, _) => ScoreCache::open(&users_folder()?, dir, &self.machine, quantise)?,
         };
         let tagged = constraint.to_tagged()?;
-        let mut scorer = Scorer { model, tokenizer, constraint, whose, cache };
+        let mut scorer = LoadedScorer { model, tokenizer, constraint, whose, cache };
         let (items, sources) = scoring.score(rows, &mut scorer, warnings)?;
         Ok(Scored { items, unit: LengthUnit::Tokens, constraint: Some(tagged), sources })
     }

@@ -18,7 +18,7 @@ use pcrm_eval::PairScore;
 use pcrm_rl::score::score_pairs;
 
 use super::cache::ScoreCache;
-use super::columns::ColumnsByOrigin;
+use super::columns::{ColumnsByOrigin, within_records};
 use super::constraint::{Whose, bounds_of};
 use super::fields::GivenFields;
 use super::items::{Body, Item, Keys, own_lengths};
@@ -26,7 +26,7 @@ use super::sets::{self as answers, Answers};
 use crate::chain::in_full;
 use crate::dataset::{Reading, say_beyond_training};
 use crate::progress::{Bar, bar, say};
-use crate::record::{Record, records};
+use crate::record::{Record, all_records};
 use crate::report::data::Source;
 use crate::usage::usage;
 use crate::warnings::Warnings;
@@ -48,7 +48,7 @@ pub struct Scoring<'a> {
 
 /// The data as read: pairs, sets of answers, and the extra columns of the pairs.
 #[derive(Default)]
-pub struct Rows {
+pub struct ScoringData {
     pairs: Vec<AnswerSet>,
     read: Report,
     sets: Vec<(Answers, Item)>,
@@ -56,7 +56,7 @@ pub struct Rows {
 }
 
 /// A model with everything needed to score.
-pub struct Scorer {
+pub struct LoadedScorer {
     /// The model.
     pub model: ScoringModel,
     /// The model's tokenizer.
@@ -74,27 +74,30 @@ impl Scoring<'_> {
     ///
     /// # Errors
     /// Fails if a file cannot be read or no row is usable; with `--strict`, on the first unusable row.
-    pub fn read(&self, warnings: &mut Warnings) -> Result<Rows> {
-        let mut rows = Rows::default();
+    pub fn read(&self, warnings: &mut Warnings) -> Result<ScoringData> {
+        let mut rows = ScoringData::default();
         let mut keys = Keys::default();
-        let (mut pair_files, mut ratings) = (Vec::new(), None);
+        let (mut pair_files, mut ratings, mut before) = (Vec::new(), None, 0);
         for path in &data_files(self.data)? {
-            let records: Vec<_> = records(path)?.collect();
-            if records.first().is_some_and(|(_, record)| answers::is_set(record, self.fields)) {
+            let mut records = all_records(path)?;
+            let all = records.len();
+            let first = records.iter().find_map(|(_, record)| record.as_ref().ok());
+            if first.is_some_and(|record| answers::is_set(record, self.fields)) {
                 let room = self.reading.columns.limit.map_or(usize::MAX, |limit| limit - rows.sets.len());
-                let used = &records[..room.min(records.len())];
-                if used.len() < records.len() {
-                    let (used, all) = (used.len(), records.len());
+                records.truncate(room);
+                let used = records.len();
+                if used < all {
                     say(&format!("{}: --limit uses the first {used} of {all} records", path.display()));
                 }
-                if !used.is_empty() {
-                    self.read_sets(path, used, &mut keys, &mut rows, warnings)?;
+                if used > 0 {
+                    self.read_sets(path, records, before, &mut keys, &mut rows, warnings)?;
                 }
             } else {
-                rows.columns.add(&records, self.fields, &mut keys)?;
-                ratings = ratings.or(records.first().and_then(|(_, record)| answers::ratings(record)));
+                rows.columns.add(&records, before, self.fields, &mut keys)?;
+                ratings = ratings.or(first.and_then(answers::ratings));
                 pair_files.push(path.clone());
             }
+            before += all as u64;
         }
         if !pair_files.is_empty() {
             let read = self.reading.preferences(&pair_files, Ties::Drop);
@@ -112,20 +115,28 @@ impl Scoring<'_> {
     fn read_sets(
         &self,
         path: &Path,
-        records: &[(Origin, Record)],
+        records: Vec<(Origin, pcrm_core::Result<Record>)>,
+        before: u64,
         keys: &mut Keys,
-        rows: &mut Rows,
+        rows: &mut ScoringData,
         warnings: &mut Warnings,
     ) -> Result<()> {
-        let before = rows.sets.len();
+        let (all, already) = (records.len(), rows.sets.len());
         let mut first_left_out = None;
         for (origin, record) in records {
             let at = || origin.to_string();
-            let subset = self.fields.subset(record).with_context(at)?;
-            let key = keys.key(subset.as_deref(), super::fields::id(record).as_deref());
-            match answers::read(record, self.fields).with_context(at) {
-                Ok(answers) => {
-                    let prompt = self.fields.prompt(record)?;
+            let read = match record {
+                Ok(record) => {
+                    let subset = self.fields.subset(&record).with_context(at)?;
+                    let id = super::fields::id(&record);
+                    let key = keys.key(before + origin.record, subset.as_deref(), id.as_deref());
+                    let answers = answers::read(&record, self.fields).with_context(at);
+                    answers.and_then(|answers| Ok((key, subset, self.fields.prompt(&record)?, answers)))
+                }
+                Err(error) => Err(error.into()),
+            };
+            match read {
+                Ok((key, subset, prompt, answers)) => {
                     // The scores are filled in later.
                     let labels = answers.labels.clone();
                     let body = Body::Set { scores: Vec::new(), lengths: Vec::new(), labels };
@@ -135,14 +146,13 @@ impl Scoring<'_> {
                 Err(error) => first_left_out = first_left_out.or(Some(error)),
             }
         }
-        let kept = rows.sets.len() - before;
-        let left_out = records.len() - kept;
+        let kept = rows.sets.len() - already;
+        let left_out = all - kept;
         match first_left_out {
             Some(error) if kept == 0 => return Err(error.context("no record can be used")),
             Some(error) => warnings.add(format!(
-                "{}: {kept} of {} sets of answers are kept; {left_out} are left out (first: {})",
+                "{}: {kept} of {all} sets of answers are kept; {left_out} are left out (first: {})",
                 path.display(),
-                records.len(),
                 in_full(&error)
             )),
             None => say(&format!("{}: {kept} sets of answers", path.display())),
@@ -157,8 +167,8 @@ impl Scoring<'_> {
     /// is left.
     pub fn score(
         &self,
-        rows: &Rows,
-        scorer: &mut Scorer,
+        rows: &ScoringData,
+        scorer: &mut LoadedScorer,
         warnings: &mut Warnings,
     ) -> Result<(Vec<Item>, Vec<Source>)> {
         let (mut items, mut sources) = (Vec::new(), Vec::new());
@@ -179,8 +189,8 @@ impl Scoring<'_> {
 
     fn score_pairs(
         &self,
-        rows: &Rows,
-        scorer: &mut Scorer,
+        rows: &ScoringData,
+        scorer: &mut LoadedScorer,
         max_length: usize,
     ) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = scorer.model.outline().pad;
@@ -208,14 +218,20 @@ impl Scoring<'_> {
         let score = |set: &EncodedSet, answer: u32| {
             scorer.cache.get(&set.answers[answer as usize].ids).context("an answer was not scored")
         };
+        let within = within_records(&rows.pairs);
         let item = |((set, comparison), bound): ((&EncodedSet, &EncodedComparison), f32)| {
             let (chosen, rejected) = (score(set, comparison.chosen)?, score(set, comparison.rejected)?);
             let pair = set.view(comparison);
             let columns = rows.columns.at(pair.origin);
             let judged = columns.and_then(|columns| columns.judged);
             let (chosen_tokens, rejected_tokens, similarity) = own_lengths(pair.chosen, pair.rejected);
+            let key = match (columns, within[pair.row]) {
+                (Some(columns), None) => columns.key.clone(),
+                (Some(columns), Some(number)) => format!("{}, pair {number}", columns.key),
+                (None, _) => format!("{} {}", pair.origin, pair.row),
+            };
             Ok(Item {
-                key: columns.map_or(format!("{} {}", pair.origin, pair.row), |columns| columns.key.clone()),
+                key,
                 subset: columns.and_then(|columns| columns.subset.clone()),
                 prompt: Some(pair.prompt_text.to_owned()).filter(|text| !text.is_empty()),
                 prompt_id: Some(pair.id.prompt),

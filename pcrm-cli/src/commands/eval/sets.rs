@@ -26,7 +26,8 @@ const LISTS: [&str; 5] = ["responses", "answers", "completions", "candidates", "
 
 /// Returns true for records of this kind: lists of answers, or one answer if human scores were requested.
 pub fn is_set(record: &Record, fields: &GivenFields) -> bool {
-    let list = |name: &str| matches!(record.get(name), Some(Value::Array(items)) if items.iter().all(Value::is_string) && !items.is_empty());
+    let strings = |items: &[Value]| !items.is_empty() && items.iter().all(Value::is_string);
+    let list = |name: &str| record.get(name).and_then(Value::as_array).is_some_and(|items| strings(items));
     (list("chosen") && list("rejected"))
         || (!record.contains_key("chosen") && LISTS.into_iter().any(list))
         || (fields.human_field.is_some() && !record.contains_key("chosen"))

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use pcrm_eval::RewardReport;
 use pcrm_eval::bootstrap::Difference;
-use pcrm_eval::compare::Comparison;
+use pcrm_eval::compare::ModelComparison;
 use pcrm_eval::measure::Measure;
 use pcrm_eval::table::{Signed, p_value};
 
@@ -44,7 +44,7 @@ pub fn sections(models: &[(&str, &RewardReport)]) -> Result<Vec<Section>> {
     Ok(sections)
 }
 
-fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
+fn differences(first: &str, second: &str, comparison: &ModelComparison) -> Table {
     let drawn = comparison.differences.values().any(|difference| difference.p.is_some());
     let caption = match drawn {
         true => format!(
@@ -89,7 +89,7 @@ fn differences(first: &str, second: &str, comparison: &Comparison) -> Table {
     table
 }
 
-fn test(first: &str, second: &str, comparison: &Comparison) -> Table {
+fn test(first: &str, second: &str, comparison: &ModelComparison) -> Table {
     let mcnemar = &comparison.mcnemar;
     let (only_first, only_second) = (format!("only {first}"), format!("only {second}"));
     let mut table = Table::of_numbers(
@@ -103,7 +103,7 @@ fn test(first: &str, second: &str, comparison: &Comparison) -> Table {
     table
 }
 
-fn scores(comparison: &Comparison) -> Table {
+fn scores(comparison: &ModelComparison) -> Table {
     let mut table = Table::of_numbers(
         "Correlation of both models' scores of the same answers",
         &["", "Pearson's r", "Spearman's ρ", "Kendall's τ-b"],

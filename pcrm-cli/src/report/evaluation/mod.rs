@@ -4,6 +4,7 @@ mod benchmarks;
 mod comparison;
 mod people;
 mod plots;
+mod ratings;
 mod slices;
 mod tables;
 mod values;
@@ -25,13 +26,14 @@ use super::number::{count, number, percent};
 use super::run::constraint;
 
 pub use plots::{margins_beside, reliability};
+pub use ratings::{Ratings, ratings};
 
 /// The longest name of a model in legends and table headings, in characters.
 const NAME: usize = 40;
 
 /// An evaluation.
 #[derive(Debug, Clone, Copy)]
-pub struct Evaluation<'a> {
+pub struct EvaluationPage<'a> {
     /// The name of the model.
     pub model: &'a str,
     /// The names of the models it is compared with.
@@ -54,8 +56,8 @@ pub struct Evaluation<'a> {
 ///
 /// # Errors
 /// Fails if a measure fails.
-pub fn document(evaluation: &Evaluation<'_>) -> Result<Document> {
-    let Evaluation { report, pairs, .. } = *evaluation;
+pub fn document(evaluation: &EvaluationPage<'_>) -> Result<Document> {
+    let EvaluationPage { report, pairs, .. } = *evaluation;
     let names = names(evaluation);
     let reports = std::iter::once(report).chain(report.comparisons().map(|other| &other.report));
     let models: Vec<(&str, &RewardReport)> = names.iter().map(String::as_str).zip(reports).collect();
@@ -81,14 +83,14 @@ pub fn document(evaluation: &Evaluation<'_>) -> Result<Document> {
     Ok(Document { title: title(evaluation), about: about(evaluation), sections })
 }
 
-fn title(evaluation: &Evaluation<'_>) -> String {
+fn title(evaluation: &EvaluationPage<'_>) -> String {
     match evaluation.others.iter().any(|other| other != evaluation.model) {
         true => format!("Evaluation of {} beside {}", evaluation.model, evaluation.others.join(", ")),
         false => format!("Evaluation of {}", evaluation.model),
     }
 }
 
-fn about(evaluation: &Evaluation<'_>) -> String {
+fn about(evaluation: &EvaluationPage<'_>) -> String {
     let read = evaluation.sources.iter().flat_map(|source| &source.read.files).map(|file| &*file.file);
     let files: Vec<String> = read.chain(evaluation.scores).map(|file| file.display().to_string()).collect();
     match files.is_empty() {
@@ -100,7 +102,7 @@ fn about(evaluation: &Evaluation<'_>) -> String {
 }
 
 /// Returns the models' names for legends, short and distinct.
-fn names(evaluation: &Evaluation<'_>) -> Vec<String> {
+fn names(evaluation: &EvaluationPage<'_>) -> Vec<String> {
     if evaluation.report.compared.is_none() {
         return vec!["the model".to_owned()];
     }
@@ -113,7 +115,7 @@ fn names(evaluation: &Evaluation<'_>) -> Vec<String> {
     }
 }
 
-fn facts(evaluation: &Evaluation<'_>) -> Vec<Fact> {
+fn facts(evaluation: &EvaluationPage<'_>) -> Vec<Fact> {
     let mut facts = vec![Fact::new("Model", evaluation.model)];
     if !evaluation.others.is_empty() {
         facts.push(Fact::new("Compared with", evaluation.others.join(", ")));
@@ -130,7 +132,7 @@ fn facts(evaluation: &Evaluation<'_>) -> Vec<Fact> {
     facts
 }
 
-fn drawn(evaluation: &Evaluation<'_>) -> Result<Vec<super::plot::Plot>> {
+fn drawn(evaluation: &EvaluationPage<'_>) -> Result<Vec<super::plot::Plot>> {
     let report = evaluation.report;
     let mut drawn = vec![reliability(&[("the model", report)])?, plots::margins(report)];
     drawn.extend(plots::scores(report));

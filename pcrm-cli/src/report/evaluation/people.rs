@@ -13,7 +13,7 @@ use crate::report::document::{Block, Fact, Section, Table};
 use crate::report::number::{count, number, percent};
 use crate::report::plot::{Axis, Plot};
 
-/// Returns the sections for which the report has data.
+/// Returns the sections that the report has data for.
 pub fn sections(report: &RewardReport) -> Vec<Section> {
     let sections = [
         report.human.as_ref().map(human),
@@ -27,7 +27,8 @@ fn rows(of: &Correlations) -> [(&'static str, Option<Estimate>); 3] {
     [("Pearson's r", of.pearson), ("Spearman's ρ", of.spearman), ("Kendall's τ-b", of.kendall)]
 }
 
-fn human(human: &HumanAgreement) -> Section {
+/// Returns the section on human scores.
+pub fn human(human: &HumanAgreement) -> Section {
     let estimates = rows(&human.pooled).into_iter().chain(rows(&human.per_prompt));
     let drawn = estimates.filter_map(|(_, estimate)| estimate?.interval).next().is_some();
     let mut table = Table::of_numbers(

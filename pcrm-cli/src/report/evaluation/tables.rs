@@ -37,7 +37,7 @@ pub fn measures(report: &RewardReport) -> Option<Table> {
 /// A group of pairs: its name and its condition.
 type Group = (&'static str, fn(&PairScore) -> bool);
 
-/// Returns the table of accuracy by which answer is longer.
+/// Returns the table of accuracy for longer and for shorter preferred answers.
 ///
 /// # Errors
 /// Fails if an interval cannot be computed.

@@ -117,8 +117,8 @@ impl Seed<'_> {
         self.add(&format!("{model}.measured.json"), "eval reward", Some(arm), options, &needs);
     }
 
-    /// Returns the options of a measurement on held-out pairs. On a user's pairs the limit of lengths is that of
-    /// training; pairs of worlds are short.
+    /// Returns the options of a measurement on held-out pairs. On a user's pairs the limit of lengths is the
+    /// same as in training; pairs of worlds are short.
     pub(super) fn measuring(&self, verb: &str, own: &Table) -> Table {
         let mut options = Table::new();
         options.insert("data".into(), self.path(self.start.test));

@@ -41,7 +41,7 @@ pub static DOMAINS: [&Domain; 6] = [
 mod tests {
     use std::collections::HashMap;
 
-    use super::super::{Asked, Carried, Likeness, Pair, Task, Verdict, World};
+    use super::super::{Carried, Likeness, Pair, Task, Verdict, World, WorldPrompt};
     use super::*;
 
     fn world(name: &str, pairs: usize) -> World {
@@ -56,13 +56,13 @@ mod tests {
             let world = world(domain.name, 300);
             assert_eq!(world, World::named(domain.name, 5, 300).unwrap());
             for pair in world.train.iter().chain(&world.test) {
-                let asked = Asked::of_prompt(&pair.prompt).unwrap();
+                let asked = WorldPrompt::of_prompt(&pair.prompt).unwrap();
                 assert_eq!(asked.true_reward(&pair.chosen), pair.true_chosen, "{pair:?}");
                 assert_eq!(asked.true_reward(&pair.rejected), pair.true_rejected, "{pair:?}");
                 assert!(pair.preference_probability > 0.0 && pair.preference_probability < 1.0);
             }
         }
-        assert!(World::named("nowhere", 0, 30).is_none() && Asked::of_prompt("Why?").is_none());
+        assert!(World::named("nowhere", 0, 30).is_none() && WorldPrompt::of_prompt("Why?").is_none());
     }
 
     /// Protects: no prompt belongs to two domains, and every subject has as many values as the domain's texts
@@ -164,7 +164,7 @@ mod tests {
     /// Protects: rewards by hand of texts that no world generates: repetition, babbling, missing parts.
     #[test]
     fn other_texts_are_read_line_by_line() {
-        let worth = |prompt: &str, text: &str| Asked::of_prompt(prompt).unwrap().true_reward(text);
+        let worth = |prompt: &str, text: &str| WorldPrompt::of_prompt(prompt).unwrap().true_reward(text);
         let dialogue = "User: I am sure that honey spoils in a week. Am I right?\nAssistant:";
         for (text, value) in [
             ("", -1.0),

@@ -5,15 +5,15 @@ use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::LanguageModel;
 use pcrm_core::tree::within_budget;
 use pcrm_rl::answers::predicted;
-use pcrm_rl::loss::preference::{Answer, Judged, Pair, PreferenceConfig};
+use pcrm_rl::loss::preference::{AnswerTokens, Pair, PairFigures, PreferenceConfig};
 use pcrm_rl::reference::{next_token_kl, token_log_probs};
 
-use super::policy::Policy;
+use super::policy::PolicyFigures;
 use crate::progress::bar;
 
 /// Measurements of the pairs and their answers, in order.
-pub struct Measured {
-    pub judged: Vec<Judged>,
+pub struct PairMeasures {
+    pub judged: Vec<PairFigures>,
     /// The summed divergence of each answer's tokens, by set and answer.
     kl: Option<Vec<Vec<f64>>>,
 }
@@ -26,9 +26,9 @@ pub fn measured(
     reference: Option<&LanguageModel>,
     sets: &[EncodedSet],
     micro_tokens: usize,
-) -> Result<Measured> {
+) -> Result<PairMeasures> {
     pcrm_rl::score::within_vocabulary(sets, policy.config().vocabulary)?;
-    let mut found = Measured { judged: Vec::new(), kl: reference.map(|_| Vec::new()) };
+    let mut found = PairMeasures { judged: Vec::new(), kl: reference.map(|_| Vec::new()) };
     let (bar, mut done) = (bar(sets.len() as u64, "evaluating"), 0);
     let host = |of: Vec<Vec<f32>>| -> Vec<Vec<f64>> {
         of.into_iter().map(|of| of.into_iter().map(f64::from).collect()).collect()
@@ -43,10 +43,10 @@ pub fn measured(
             }
             None => vec![Vec::new(); ours.len()],
         };
-        let answers: Vec<Answer<'_>> = ours
+        let answers: Vec<AnswerTokens<'_>> = ours
             .iter()
             .zip(&theirs)
-            .map(|(policy, reference)| Answer { policy, reference, ..Answer::default() })
+            .map(|(policy, reference)| AnswerTokens { policy, reference, ..AnswerTokens::default() })
             .collect();
         let mut first = 0;
         for set in &part {
@@ -71,11 +71,11 @@ pub fn measured(
     Ok(found)
 }
 
-impl Measured {
+impl PairMeasures {
     /// Returns the means over the answers and over their tokens.
-    pub fn policy(&self, config: &PreferenceConfig, sets: &[EncodedSet]) -> Policy {
+    pub fn policy(&self, config: &PreferenceConfig, sets: &[EncodedSet]) -> PolicyFigures {
         let count = self.judged.len().max(1) as f64;
-        let mean = |of: &dyn Fn(&Judged) -> f64| self.judged.iter().map(of).sum::<f64>() / count;
+        let mean = |of: &dyn Fn(&PairFigures) -> f64| self.judged.iter().map(of).sum::<f64>() / count;
         // The indices of each pair's two answers.
         let pairs = || {
             sets.iter().enumerate().flat_map(|(at, set)| {
@@ -93,7 +93,7 @@ impl Measured {
             let places = sets.iter().flat_map(|set| set.answers.iter().map(|answer| predicted(answer).len()));
             kl.concat().iter().sum::<f64>() / places.sum::<usize>().max(1) as f64
         });
-        Policy {
+        PolicyFigures {
             beta: config.beta,
             kl_per_token: of_all,
             kl_per_token_chosen: divergence(0),

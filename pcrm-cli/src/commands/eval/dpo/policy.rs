@@ -6,7 +6,7 @@ use crate::report;
 
 /// Statistics of the policy and its reference: means over the answers of the data and over their tokens.
 #[derive(Debug, Serialize)]
-pub struct Policy {
+pub struct PolicyFigures {
     /// β
     pub beta: f64,
     /// KL(π ‖ π_ref) of the next token over all answer tokens, in nats per token; `None` without a reference.
@@ -29,7 +29,7 @@ pub struct Policy {
     pub tokens_rejected: f64,
 }
 
-impl Policy {
+impl PolicyFigures {
     /// Returns the measurements with their names.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let number = |value: f64| format!("{value:.4}");

@@ -10,13 +10,13 @@ use pcrm_rl::loss::preference::PreferenceConfig;
 use serde_json::{Map, Value};
 
 /// The options, the constraint and the reference of a policy's training.
-pub struct Trained {
+pub struct PolicyTraining {
     pub config: PreferenceConfig,
     constraint: Option<Value>,
     pub reference: Option<PathBuf>,
 }
 
-impl Trained {
+impl PolicyTraining {
     /// Reads the manifest of a run, if there is one.
     pub fn of(dir: &Path) -> Result<Self> {
         let path = dir.join("manifest.json");

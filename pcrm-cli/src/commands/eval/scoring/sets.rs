@@ -7,7 +7,7 @@ use pcrm_core::tree::within_budget;
 use pcrm_eval::Labels;
 use pcrm_rl::score::score_sequences;
 
-use super::{BROKEN, Pace, Rows, Scorer, Scoring};
+use super::{BROKEN, LoadedScorer, Pace, Scoring, ScoringData};
 use crate::commands::eval::items::{Body, Item};
 use crate::commands::eval::sets::Answers;
 use crate::left_out;
@@ -18,12 +18,12 @@ impl Scoring<'_> {
     /// Scores the sets of answers whose answers all fit.
     pub(super) fn score_sets(
         &self,
-        rows: &Rows,
-        scorer: &mut Scorer,
+        rows: &ScoringData,
+        scorer: &mut LoadedScorer,
         max_length: usize,
         warnings: &mut Warnings,
     ) -> Result<Vec<Item>> {
-        let Scorer { model, tokenizer, cache, .. } = scorer;
+        let LoadedScorer { model, tokenizer, cache, .. } = scorer;
         let (pad, vocabulary) = (model.outline().pad, model.outline().inputs);
         let mut encoded: Vec<(&Item, &Answers, Vec<Vec<u32>>)> = Vec::new();
         for (answers, item) in &rows.sets {
