@@ -21,7 +21,8 @@ cli.add_argument("--threads", type=int, default=2)
 cli.add_argument("--dtype", default="float32")
 args = cli.parse_args()
 torch.set_num_threads(args.threads)
-model = AutoModelForSequenceClassification.from_pretrained(args.model, dtype=getattr(torch, args.dtype), num_labels=1).eval()
+dtype = getattr(torch, args.dtype)
+model = AutoModelForSequenceClassification.from_pretrained(args.model, dtype=dtype, num_labels=1).eval()
 tokenizer = AutoTokenizer.from_pretrained(args.model, padding_side="left")
 app = FastAPI()
 
@@ -30,7 +31,9 @@ app = FastAPI()
 async def get_reward(request: Request):
     queries = [query + tokenizer.eos_token for query in (await request.json())["query"]]
     with torch.no_grad():
-        inputs = tokenizer(queries, return_tensors="pt", add_special_tokens=False, max_length=2048, padding=True, truncation=True)
+        inputs = tokenizer(
+            queries, return_tensors="pt", add_special_tokens=False, max_length=2048, padding=True, truncation=True
+        )
         rewards = model(**inputs).logits[:, 0].float().tolist()
     return JSONResponse({"rewards": rewards, "scores": rewards, "extra_logs": {"dummy_scores": rewards}})
 

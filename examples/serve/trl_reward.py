@@ -28,6 +28,7 @@ def conversation(pair):
 
 def pcrm_reward(prompts, completions, **kwargs):
     if isinstance(prompts[0], str):
-        return post("/get_reward", {"query": [prompt + answer for prompt, answer in zip(prompts, completions)]})["rewards"]
+        queries = [prompt + answer for prompt, answer in zip(prompts, completions)]
+        return post("/get_reward", {"query": queries})["rewards"]
     with ThreadPoolExecutor(32) as pool:
         return list(pool.map(conversation, zip(prompts, completions)))
