@@ -400,7 +400,7 @@ fn altered(from: &Path, to: &Path, change: &dyn Fn(&mut Value, &mut Tensors) -> 
     Ok(weights::save(&to.join("adapter_model.safetensors"), &tensors)?)
 }
 
-/// Returns the message with which the adapter of a language model is refused; empty if it is loaded.
+/// Returns the message that refuses the adapter of a language model; empty if it is loaded.
 fn refused(dir: &Path, base: &Path, how: Loading<'_>) -> Result<String> {
     let loaded = LanguageModel::load_adapter(dir, Some(base), how, 0).map(drop);
     Ok(loaded.err().map(|error| error.to_string()).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What the processes of a run must have in common: options, data, base model, and the run's folder.
+//! Processes of a run must have in common: options, data, base model, and the run's folder.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ impl Inputs {
     }
 }
 
-/// Returns what each of three processes is refused with, of which the last has other inputs.
+/// Returns the message that refuses each of three processes; the last one has other inputs.
 fn refusals(change: impl Fn(&mut Inputs) + Sync) -> Result<Vec<Option<String>>> {
     let plugin = registry::all::<BackendPlugin>().into_iter().next().context("a backend")?;
     let (said, _) = together(3, |collective| {

@@ -161,7 +161,7 @@ fn check_learned(trace: &Trace) -> Result<()> {
     Ok(())
 }
 
-/// The constraints under which policies are compared.
+/// The constraints that policies are compared under.
 const POLICIES: [&str; 2] = ["none", "length_ratio"];
 
 /// Protects: DPO with and without a bound gives the same losses and policy on every backend, device and

@@ -9,7 +9,8 @@ use crate::binary::World;
 #[test]
 fn runs_are_put_beside_each_other() -> Result<()> {
     let world = World::new()?;
-    let train = "reward --model base --data train.jsonl --eval-data test.jsonl --max-steps 4 --eval-every 2 --threads 1";
+    let train = "reward --model base --data train.jsonl --eval-data test.jsonl --max-steps 4 --eval-every 2 \
+                 --threads 1";
     for (name, rate) in [("slow", "1e-4"), ("fast", "1e-2")] {
         world.run(&format!("{train} --learning-rate {rate} --output {name}"))?;
     }

@@ -25,8 +25,8 @@ fn pcrm() -> Result<&'static Path> {
             suite.parent().and_then(Path::parent).context("the suite is not in TARGET/PROFILE/deps")?;
         let release = profile.file_name().is_some_and(|name| name == "release");
         let mut cargo = Command::new(env!("CARGO"));
-        // What cargo tells a test of its package: build scripts that watch these would run again, and all that
-        // depends on them would be compiled again.
+        // Variables that cargo sets for a test: build scripts that watch them would run again, and everything that
+        // depends on these scripts would be compiled again.
         let of_cargo = |name: &str| {
             name == "OUT_DIR" || name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
         };

@@ -32,14 +32,14 @@ fn cross_fitted_evidence_becomes_a_constraint() -> Result<()> {
     );
     let first = world.command(&calibrate)?.output()?;
     ensure!(first.status.success(), "{}", stderr(&first));
-    let told = json_of(&String::from_utf8(first.stdout.clone())?)?;
-    ensure!(told["pairs"] == 240 && told["judges"] == "cross-fitted in 3 folds", "{told}");
-    ensure!(told["accuracy"]["low"].as_f64() > Some(0.5), "{}", told["accuracy"]);
-    check_intervals(&told)?;
-    let one = &told["constraints"][0];
+    let result = json_of(&String::from_utf8(first.stdout.clone())?)?;
+    ensure!(result["pairs"] == 240 && result["judges"] == "cross-fitted in 3 folds", "{result}");
+    ensure!(result["accuracy"]["low"].as_f64() > Some(0.5), "{}", result["accuracy"]);
+    check_intervals(&result)?;
+    let one = &result["constraints"][0];
     let bins = one["calibration"]["bins"].as_array().context("bins")?;
     let wins: f64 = bins.iter().filter_map(|bin| Some(bin["win"].as_f64()? * bin["pairs"].as_f64()?)).sum();
-    ensure!((wins / 240.0 - told["accuracy"]["value"].as_f64().context("a share")?).abs() < 1e-9);
+    ensure!((wins / 240.0 - result["accuracy"]["value"].as_f64().context("a share")?).abs() < 1e-9);
     let written = constraint::from_tagged(json_of(&String::from_utf8(world.read("bound.json")?)?)?)?;
     ensure!(written.to_tagged()? == one["fitted"] && !written.is_unfitted(), "{written:?}");
     let page = String::from_utf8(world.read("page/report.html")?)?;
@@ -261,12 +261,12 @@ fn a_given_model_judges() -> Result<()> {
     }
     let output = world.command(&format!("{calibrate} --data test.jsonl --json"))?.output()?;
     ensure!(!stderr(&output).contains("warning"), "{}", stderr(&output));
-    let told = json_of(&String::from_utf8(output.stdout)?)?;
+    let result = json_of(&String::from_utf8(output.stdout)?)?;
     let scored = json_of(&world.run("eval reward --model rm --data test.jsonl --no-report --json")?)?;
     ensure!(
-        told["accuracy"]["value"] == scored["accuracy"]["value"],
+        result["accuracy"]["value"] == scored["accuracy"]["value"],
         "{} {}",
-        told["accuracy"],
+        result["accuracy"],
         scored["accuracy"]
     );
     Ok(())
@@ -334,8 +334,8 @@ fn a_temperature_divides_the_head() -> Result<()> {
     world.write("base/additional_chat_templates/rag.jinja", "{{ documents }}")?;
     world.run("reward --model base --data train.jsonl --max-steps 30 --learning-rate 1e-3 --output rm")?;
     let calibrate = "calibrate --temperature --model rm --data noisy.jsonl --bootstrap 100";
-    let told = json_of(&world.run(&format!("{calibrate} --output scaled --json"))?)?;
-    let temperature = told["scaled"]["temperature"].as_f64().context("temperature")?;
+    let result = json_of(&world.run(&format!("{calibrate} --output scaled --json"))?)?;
+    let temperature = result["scaled"]["temperature"].as_f64().context("temperature")?;
     let margins = |model: &str| -> Result<Vec<(f64, f64)>> {
         world.run(&format!("score --model {model} --data noisy.jsonl --output {model}.jsonl"))?;
         let score = |line: &Value, key: &str| line[key].as_f64().context("a score");
@@ -352,7 +352,7 @@ fn a_temperature_divides_the_head() -> Result<()> {
         before.iter().map(|(a, b)| (1.0 + (-(a - b) / by).exp()).ln()).sum::<f64>() / before.len() as f64
     };
     ensure!(loss(temperature) < loss(temperature * 1.01) && loss(temperature) < loss(temperature / 1.01));
-    ensure!((loss(1.0) - told["plain"]["log_loss"]["value"].as_f64().context("loss")?).abs() < 1e-6);
+    ensure!((loss(1.0) - result["plain"]["log_loss"]["value"].as_f64().context("loss")?).abs() < 1e-6);
     let eval =
         |model: &str| json_of(&world.run(&format!("eval reward --model {model} --data noisy.jsonl --json"))?);
     let (first, second) = (eval("rm")?, eval("scaled")?);
@@ -370,7 +370,9 @@ fn a_temperature_divides_the_head() -> Result<()> {
         first["scaled"],
         second["scaled"]
     );
-    ensure!((scaled(&first)? - told["scaled"]["log_loss"]["value"].as_f64().context("told")?).abs() < 1e-9);
+    ensure!(
+        (scaled(&first)? - result["scaled"]["log_loss"]["value"].as_f64().context("a loss")?).abs() < 1e-9
+    );
     ensure!((second["scaled"]["temperature"].as_f64().context("temperature")? - 1.0).abs() < 1e-4);
     let config = json_of(&String::from_utf8(world.read("scaled/config.json")?)?)?;
     ensure!(

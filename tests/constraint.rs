@@ -34,8 +34,8 @@ fn a_file_is_a_constraint_everywhere() -> Result<()> {
     let output = world
         .command("inspect --model base --data train.jsonl --no-measure --json --constraint tight.json")?
         .output()?;
-    let told: Value = serde_json::from_slice(&output.stdout)?;
-    ensure!(told["pairs"]["constraint"]["constraint"]["beta1"] == 10.0, "{}", stderr(&output));
+    let result: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(result["pairs"]["constraint"]["constraint"]["beta1"] == 10.0, "{}", stderr(&output));
     Ok(())
 }
 
@@ -102,13 +102,13 @@ fn kinds_are_listed_with_their_defaults() -> Result<()> {
     let listed = listed.as_array().context("a list")?;
     let kinds: Vec<&str> = registry::all::<ConstraintPlugin>().iter().map(|plugin| plugin.name).collect();
     ensure!(
-        listed.iter().map(|told| told["kind"].as_str()).eq(kinds.iter().copied().map(Some)),
+        listed.iter().map(|result| result["kind"].as_str()).eq(kinds.iter().copied().map(Some)),
         "{listed:?}"
     );
     let text = world.run("constraint list")?;
-    for (told, kind) in listed.iter().zip(kinds) {
+    for (result, kind) in listed.iter().zip(kinds) {
         let tagged = constraint::parse(kind)?.to_tagged()?;
-        ensure!(told["defaults"] == tagged && told["formula"].is_string(), "{told}");
+        ensure!(result["defaults"] == tagged && result["formula"].is_string(), "{result}");
         ensure!(text.lines().any(|line| line.starts_with(kind)), "{kind} is not in\n{text}");
     }
     ensure!(text.contains("beta1 20, beta2 0.001, beta3 −15"), "{text}");
@@ -121,15 +121,16 @@ fn kinds_are_listed_with_their_defaults() -> Result<()> {
 fn a_constraint_is_explained() -> Result<()> {
     let world = World::new()?;
     world.write("tight.json", TIGHT)?;
-    let told: Value = serde_json::from_str(&world.run("constraint explain tight.json --json")?)?;
-    let bounds = told["bounds"].as_array().context("bounds")?;
-    ensure!(bounds.len() == 11 && told["constraint"]["beta1"] == 10.0, "{told}");
+    let result: Value = serde_json::from_str(&world.run("constraint explain tight.json --json")?)?;
+    let bounds = result["bounds"].as_array().context("bounds")?;
+    ensure!(bounds.len() == 11 && result["constraint"]["beta1"] == 10.0, "{result}");
     for (tenth, at) in bounds.iter().enumerate() {
         let s = tenth as f64 / 10.0;
         let bound = 10.0 / (s + 0.001) - 5.0;
         let probability = 1.0 / (1.0 + (-bound / 2.0).exp());
-        let off =
-            |name: &str, value: f64| at[name].as_f64().map_or(f64::MAX, |told| (told / value - 1.0).abs());
+        let off = |name: &str, value: f64| {
+            at[name].as_f64().map_or(f64::MAX, |result| (result / value - 1.0).abs())
+        };
         ensure!(off("bound", bound) < 1e-6 && off("probability", probability) < 1e-6, "s = {s}: {at}");
     }
     let text = world.run("constraint explain tight.json")?;
@@ -208,12 +209,13 @@ fn bounds_of_data_are_told_pair_by_pair() -> Result<()> {
         ensure!((of("bound") / bound - 1.0).abs() < 1e-5, "{row}");
         ensure!((of("probability") - 1.0 / (1.0 + (-bound / 2.0).exp())).abs() < 1e-5, "{row}");
     }
-    let told: Value = serde_json::from_str(&world.run(&format!("{command} --json"))?)?;
+    let result: Value = serde_json::from_str(&world.run(&format!("{command} --json"))?)?;
     let mut sorted: Vec<f64> = rows.iter().filter_map(|row| row["s"].as_f64()).collect();
     sorted.sort_by(f64::total_cmp);
-    let (low, high) = (&told["similarity_deciles"][0], &told["similarity_deciles"][10]);
-    let close = |told: &Value, want: f64| told.as_f64().is_some_and(|told| (told - want).abs() < 1e-6);
-    ensure!(close(low, sorted[0]) && close(high, sorted[239]) && told["pairs"] == 240, "{told}");
+    let (low, high) = (&result["similarity_deciles"][0], &result["similarity_deciles"][10]);
+    let close =
+        |result: &Value, want: f64| result.as_f64().is_some_and(|result| (result - want).abs() < 1e-6);
+    ensure!(close(low, sorted[0]) && close(high, sorted[239]) && result["pairs"] == 240, "{result}");
 
     let ranked = json!({"prompt": "a", "responses": ["b c d", "c", "d"], "scores": [3, 2, 1]});
     world.write("ranked.jsonl", &format!("{ranked}\n"))?;

@@ -510,7 +510,7 @@ fn an_error_of_one_process_ends_all() -> Result<()> {
     Ok(())
 }
 
-/// Protects: processes of which one has other data, another base model, other options or another folder are refused
+/// Protects: if one process has other data, another base model, other options or another folder, all are refused
 /// before anything is written, with a message of both that names what differs, also before judges are trained.
 #[test]
 fn processes_that_differ_are_refused_at_the_start() -> Result<()> {
@@ -525,7 +525,7 @@ fn processes_that_differ_are_refused_at_the_start() -> Result<()> {
     let last = weights.len() - 4; // the lowest bits of the last weight
     weights[last] ^= 1;
     fs::write(world.path("older/model.safetensors"), weights)?;
-    // A folder in which the relative paths of a run are other files of the same content.
+    // A folder where the relative paths of a run are other files of the same content.
     fs::create_dir(world.path("elsewhere"))?;
     for name in ["base", "train.jsonl", "test.jsonl"] {
         std::os::unix::fs::symlink(world.path(name), world.path("elsewhere").join(name))?;

@@ -41,7 +41,7 @@ fn floats(value: &Value) -> Vec<f32> {
 }
 
 /// Protects: in one pass or several, the loss, log-probabilities, entropy and gradient of every parameter
-/// under a bound are those of transformers in float64.
+/// under a bound match transformers in float64.
 #[test]
 fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     let golden: Value = serde_json::from_str(&fs::read_to_string(beside("golden/dpo/pairs.json"))?)?;
@@ -259,6 +259,27 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Protects: a run that trains an adapter further, or whose reference is an adapter, knows the weights under it: with
+/// other ones in the base's folder it is not resumed.
+#[test]
+fn a_run_on_an_adapter_knows_its_base() -> Result<()> {
+    let world = World::new()?;
+    let sft = "sft --model base --random-init --data train.jsonl --max-steps 3 --max-length 64 --threads 1";
+    world.run(&format!("{sft} --output lm"))?;
+    world.run(&format!("{sft} --seed 4 --output other"))?;
+    let run = RUN.replace("--max-steps 7", "--max-steps 2");
+    world.run(&format!("{run} --model lm --lora-r 4 --output adapter"))?;
+    let further = format!("{run} --model adapter --output further");
+    let beside = format!("{run} --model other --reference adapter --output beside");
+    for run in [&further, &beside] {
+        world.run(run)?;
+        world.run(&format!("{run} --resume"))?;
+    }
+    fs::copy(world.path("other/model.safetensors"), world.path("lm/model.safetensors"))?;
+    world.refuses(&format!("{further} --resume"), &["with other options", "--model was"])?;
+    world.refuses(&format!("{beside} --resume"), &["with other options", "--reference was"])
 }
 
 /// Protects: KTO learns from labelled answers (a pair gives two), a resumed run ends with the same weights,

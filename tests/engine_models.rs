@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use pcrm_core::model::{LanguageModel, Loading};
 use pcrm_core::{Backend, DType};
-use pcrm_rl::rollout::source::{Ask, Own, Pending, RolloutSource};
+use pcrm_rl::rollout::source::{Own, Pending, RolloutSource, SampleRequest};
 use pcrm_rl::rollout::{Budget, Engine, Prompt, Sample, Sampling, Stop};
 use serde_json::Value;
 
@@ -105,7 +105,7 @@ impl Models {
     }
 }
 
-/// Returns the base of an adapter that names it relative to the folder in which its run was started, one of those
+/// Returns the base of an adapter that names it relative to the working folder of its run, one of the folders
 /// above the adapter.
 fn base_of(adapter: &Path) -> Result<Option<PathBuf>> {
     let config: Value = serde_json::from_str(&std::fs::read_to_string(adapter.join("adapter_config.json"))?)?;
@@ -130,7 +130,7 @@ fn sampled(
     let engine = Engine::new(model.decoder(), Budget { cache_tokens: 16 * 1024, ..Budget::default() })?;
     let stop = Stop::at(ends.iter().copied());
     let mut own = Own::new(engine, &stop).with_policy(&model.for_sampling()?, 0);
-    let ask = Ask { prompts: vec![prompt], samples, sampling, version: 0, pass: 0 };
+    let ask = SampleRequest { prompts: vec![prompt], samples, sampling, version: 0, pass: 0 };
     let made = own.finish(Pending::Waiting(ask), &AtomicBool::new(false))?;
     made.into_iter().next().context("samples of a prompt")
 }

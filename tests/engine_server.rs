@@ -35,7 +35,7 @@ pub enum Fault {
     WrongVersion,
     /// All adapters are lost before the request is read.
     LostAdapters,
-    /// The weights are those of the first version.
+    /// The weights have the first version.
     Stale,
 }
 
@@ -90,7 +90,7 @@ impl EngineServer {
             }
             Ok(())
         });
-        // The seeds of rollouts after `made` updates, and that of evaluations.
+        // The seeds of rollouts after `made` updates, and the seed of evaluations.
         let of_rollout = |made: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (made + 1);
         let seeds: Vec<u64> = (0..64).map(of_rollout).chain([seed]).collect();
         let draws = seeds.iter().flat_map(|seed| {

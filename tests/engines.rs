@@ -218,7 +218,7 @@ fn lasting_faults_end_a_run_that_goes_on_later() -> Result<()> {
     })
 }
 
-/// Protects: an interrupted run ends while a server hangs, and goes on to the same bits.
+/// Protects: an interrupted run ends while a server hangs, and resumes to the same bits.
 #[test]
 fn an_interrupted_run_on_a_server_goes_on() -> Result<()> {
     every_exact_backend(|backend| {
@@ -407,7 +407,7 @@ fn the_binary_trains_on_servers() -> Result<()> {
         world.refuses(&format!("{common} {options} --output refused"), &parts)?;
         ensure!(!world.path("refused").exists(), "{options}: a folder was made");
     }
-    // A server that is not there: nothing is lost, as nothing was made.
+    // No server answers: nothing is lost, because no step was made.
     let gone = "--lora-r 4 --rollouts vllm:http://127.0.0.1:9 --rollouts-attempts 1 --output gone";
     world.refuses(&format!("{common} {gone}"), &["rollouts of vllm http://127.0.0.1:9", "after 1 try"])
 }

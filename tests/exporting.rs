@@ -32,7 +32,7 @@ struct Stored {
     private: bool,
     /// Statuses to answer with, each once, by a part of the request's path.
     failures: Vec<(&'static str, u16)>,
-    /// Statuses and messages with which to refuse to create the repository, each once.
+    /// Statuses and messages that refuse to create the repository, each once.
     uncreated: Vec<(u16, &'static str)>,
     /// True if the repository is there.
     exists: bool,

@@ -120,7 +120,8 @@ fn constraints_checkpoints_and_metrics() {
 #[test]
 fn config_files() -> Result<()> {
     let world = World::new()?;
-    let seed = b"model = \"base\"\ndata = [\"train.jsonl\"]\nmax-steps = 1\nlearning-rate = 1e-4\nconstraint = { kind = \"fixed\", bound = 3 }\n";
+    let seed = b"model = \"base\"\ndata = [\"train.jsonl\"]\nmax-steps = 1\nlearning-rate = 1e-4\n\
+                 constraint = { kind = \"fixed\", bound = 3 }\n";
     let run = |bytes: &[u8]| {
         std::fs::write(world.path("options.toml"), bytes).unwrap();
         let output = world

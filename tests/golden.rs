@@ -63,7 +63,7 @@ const COMPACT: [&str; 22] = [
 ];
 const LOGITS: f32 = 5e-5;
 const GRADIENTS: f64 = 1e-4;
-/// The norm of the error of logits in bf16, relative to that of the logits.
+/// The norm of the error of logits in bf16, relative to the norm of the logits.
 const NEAR: f64 = 3e-2;
 
 struct Case {
@@ -344,7 +344,7 @@ fn a_saved_reward_model_names_a_class_that_loads_it() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the routers' auxiliary loss is that of transformers, over all rows and layers, for any requested
+/// Protects: the routers' auxiliary loss matches transformers, over all rows and layers, for any requested
 /// rows; its gradient reaches every router and it changes no hidden state.
 #[test]
 fn the_loss_of_routers_is_that_of_transformers() -> Result<()> {

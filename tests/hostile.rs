@@ -94,7 +94,11 @@ fn sizes_of_a_config_are_weighed() -> Result<()> {
             "GiB of memory",
         ),
         (
-            json!({"max_position_embeddings": 4_294_967_295_u64, "num_hidden_layers": 10_000, "intermediate_size": 4_000_000_000_u64}),
+            json!({
+                "max_position_embeddings": 4_294_967_295_u64,
+                "num_hidden_layers": 10_000,
+                "intermediate_size": 4_000_000_000_u64,
+            }),
             draw,
             "GiB of memory",
         ),

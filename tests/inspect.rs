@@ -77,7 +77,7 @@ fn the_document_has_its_fields() -> Result<()> {
     let arguments = "inspect --model base --data ranked.jsonl --eval-data test.jsonl \
                      --constraint length_ratio --json --batch 4";
     let (code, printed, error) = outcome(&world, arguments)?;
-    let told: Value = serde_json::from_str(&printed).with_context(|| error)?;
+    let report: Value = serde_json::from_str(&printed).with_context(|| error)?;
     for pointer in [
         "/pcrm",
         "/severity",
@@ -108,21 +108,21 @@ fn the_document_has_its_fields() -> Result<()> {
         "/cost/state_mib",
         "/cost/by_length/0/max_length",
     ] {
-        let value = told.pointer(pointer).with_context(|| format!("no {pointer} in {told:#}"))?;
+        let value = report.pointer(pointer).with_context(|| format!("no {pointer} in {report:#}"))?;
         ensure!(!value.is_null(), "{pointer} is null");
     }
-    ensure!(told["sets"]["ties"] == 30 && told["pairs"]["kept"] == 60, "{told:#}");
+    ensure!(report["sets"]["ties"] == 30 && report["pairs"]["kept"] == 60, "{report:#}");
     ensure!(
-        told["cost"]["steps_per_epoch"] == 8,
+        report["cost"]["steps_per_epoch"] == 8,
         "30 sets in batches of four take 8 steps: {}",
-        told["cost"]
+        report["cost"]
     );
-    let gravest = told["severity"].as_str().context("severity")?;
+    let gravest = report["severity"].as_str().context("severity")?;
     ensure!(
         code == Some(["note", "warning", "error"].iter().position(|it| *it == gravest).unwrap_or(9) as i32)
     );
-    let computed = told["pairs"]["saved"]["computed"].as_u64();
-    ensure!(computed < told["pairs"]["saved"]["separate"].as_u64(), "{}", told["pairs"]["saved"]);
+    let computed = report["pairs"]["saved"]["computed"].as_u64();
+    ensure!(computed < report["pairs"]["saved"]["separate"].as_u64(), "{}", report["pairs"]["saved"]);
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pcrm_eval::compare::Comparison;
+use pcrm_eval::compare::ModelComparison;
 use pcrm_eval::{Bootstrap, Evaluation, PairScore, RewardReport};
 use serde_json::Value;
 
@@ -100,7 +100,7 @@ fn models_correlate_as_scipy_says() {
         let (first, second) = names.split_once(" | ").unwrap();
         let bootstrap = Bootstrap { resamples: 0, ..Bootstrap::default() };
         let comparison =
-            Comparison::new(&bench.evaluation(first), &bench.evaluation(second), &bootstrap).unwrap();
+            ModelComparison::new(&bench.evaluation(first), &bench.evaluation(second), &bootstrap).unwrap();
         close(comparison.pearson.unwrap(), &golden["pearson"], names);
         close(comparison.spearman.unwrap(), &golden["spearman"], names);
         close(comparison.kendall.unwrap(), &golden["kendall_tau_b"], names);

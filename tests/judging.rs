@@ -320,6 +320,16 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
         said.contains("401 Unauthorized") && said.contains("0 of 60 verdicts") && !said.contains(KEY),
         "{said}"
     );
+    // Only a failure that may pass is worth the same command again.
+    let again = "rerun the same command";
+    ensure!(!said.contains(again), "{said}");
+    let gone = json!({"kind": "openai", "model": "x", "base_url": "http://127.0.0.1:1/v1", "attempts": 1});
+    world.refuses(
+        &format!("judge --answers a.jsonl b.jsonl --judge '{gone}' --cache other"),
+        &["after 1 try; 0 of 60 verdicts are complete", again],
+    )?;
+    let said = world.fails("judge --answers a.jsonl b.jsonl --judge gold")?;
+    ensure!(said.contains("is not a prompt of a generated world") && !said.contains(again), "{said}");
     Ok(())
 }
 
@@ -467,6 +477,24 @@ fn judges_of_other_kinds() -> Result<()> {
     Ok(())
 }
 
+/// Protects: answers with replacement characters in a file are valid text, and a reward model judges them.
+#[test]
+fn replacement_characters_are_judged() -> Result<()> {
+    let world = World::new()?;
+    for (name, text) in [("a", "the sea \u{fffd} good"), ("b", "a road \u{fffd}\u{fffd}")] {
+        let line =
+            |at: usize| json!({"prompt": format!("Question {at}?"), "completion": format!("{text} {at}")});
+        let lines: Vec<String> = (0..6).map(|at| line(at).to_string()).collect();
+        world.write(&format!("{name}.jsonl"), &lines.join("\n"))?;
+    }
+    let judge = json!({"kind": "reward", "reward": "model:base"});
+    let found = world.run(&format!("judge --answers a.jsonl b.jsonl --judge '{judge}' --json"))?;
+    let found: Value = serde_json::from_str(&found)?;
+    let rate = &found["judges"][0]["pairs"][0]["win_rate"];
+    ensure!(rate["matches"] == 6 && rate["without_verdict"] == 0, "{rate}");
+    Ok(())
+}
+
 /// Protects: unusable requests are refused before any call, with the file, the line and the expected value.
 #[test]
 fn what_cannot_be_judged_is_refused() -> Result<()> {
@@ -595,7 +623,7 @@ fn pairs_without_any_verdict_are_counted() -> Result<()> {
 }
 
 /// Protects: a server's reply without content, as of a filter, is a reply without a verdict: it is sent once,
-/// counted and kept, and the run goes on.
+/// counted and kept, and the run continues.
 #[test]
 fn replies_without_content_do_not_end_a_run() -> Result<()> {
     let world = World::new()?;

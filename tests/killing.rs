@@ -1,4 +1,4 @@
-//! Interrupted and killed runs: after resuming, the final weights are those of an undisturbed run.
+//! Interrupted and killed runs: after resuming, the final weights equal those of an undisturbed run.
 
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ fn an_interrupted_run_saves_and_goes_on_to_the_same_weights() -> Result<()> {
 }
 
 /// Protects: a run that was killed as it replaced its only checkpoint still holds it: a new run is refused, and the
-/// same one goes on from there.
+/// same one continues from there.
 #[test]
 fn a_checkpoint_that_was_being_replaced_belongs_to_its_run() -> Result<()> {
     let world = World::new()?;

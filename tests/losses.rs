@@ -5,7 +5,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_rl::loss::{Comparison, Form, LossConfig, PairLoss, WrongShare};
+use pcrm_rl::loss::{LossConfig, PairLoss, RankingForm, ScorePair, WrongShare};
 use serde_json::Value;
 
 use crate::support::beside;
@@ -37,8 +37,8 @@ fn check_case(case: &Value) -> Result<()> {
     let margins = numbers(case, "margin", count, 0.0);
     let config = LossConfig {
         form: match case["label_smoothing"].as_f64() {
-            Some(share) => Form::Smoothed { label_smoothing: WrongShare::Given(share) },
-            None => Form::Bt,
+            Some(share) => RankingForm::Smoothed { label_smoothing: WrongShare::Given(share) },
+            None => RankingForm::Bt,
         },
         center_rewards: case["center"].as_f64().unwrap_or(0.0),
         ..LossConfig::default()
@@ -48,7 +48,7 @@ fn check_case(case: &Value) -> Result<()> {
     let share = 1.0 / count as f64;
     let mut sum = PairLoss::default();
     for at in 0..count {
-        let comparison = Comparison {
+        let comparison = ScorePair {
             chosen: chosen[at],
             rejected: rejected[at],
             bound: bounds[at],

@@ -126,10 +126,10 @@ fn malformed(number: usize, dir: &Path, rng: &mut ChaCha8Rng) -> Result<(&'stati
 /// Protects: reading a malformed file ends with records or with an error that names the file; every skipped
 /// record is counted with a reason.
 #[test]
-fn a_hundred_malformed_files_are_told() -> Result<()> {
+fn malformed_files_are_reported() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut told = 0;
+    let mut reported = 0;
     for number in 0..140 {
         let (flaw, bytes) = malformed(number, dir.path(), &mut rng)?;
         let path = dir.path().join("pairs.data");
@@ -153,7 +153,7 @@ fn a_hundred_malformed_files_are_told() -> Result<()> {
                             report.problems.iter().all(|problem| !problem.message.is_empty()),
                             "{report:?}"
                         );
-                        told += usize::from(counted > 0);
+                        reported += usize::from(counted > 0);
                     }
                     Err(error) => {
                         let said = error.to_string();
@@ -161,13 +161,13 @@ fn a_hundred_malformed_files_are_told() -> Result<()> {
                             said.contains("pairs.data") && said.len() < 1500,
                             "file {number}, {flaw}: {said}"
                         );
-                        told += 1;
+                        reported += 1;
                     }
                 }
             }
         }
     }
-    ensure!(told > 300, "only {told} of 560 readings reported a flaw");
+    ensure!(reported > 300, "only {reported} of 560 readings reported a flaw");
     Ok(())
 }
 

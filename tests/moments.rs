@@ -1,4 +1,4 @@
-//! Runs whose chat template asks for the time: a resumed run renders with the moment at which the run began.
+//! Runs whose chat template asks for the time: a resumed run renders with the moment when the run began.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
 
-/// Two zones in which the clock always differs, and so does every text.
+/// Two time zones: the clock always differs between them, and so does every text.
 const ZONES: [&str; 2] = ["EAST-14", "WEST12"];
 
 const TEMPLATE: &str = "{{ strftime_now('%j %H') }}{% for turn in messages %} {{ turn.role }}: {{ turn.content }}\
@@ -51,7 +51,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run goes on with the moment at which it began, wherever and whenever it is resumed, also if its
+/// Protects: a run keeps the moment at which it began, wherever and whenever it is resumed, also if its
 /// manifest is damaged; another run has its own moment.
 #[test]
 fn a_resumed_run_keeps_its_moment() -> Result<()> {

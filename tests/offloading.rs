@@ -1,4 +1,5 @@
-//! Moments in 8 bits and in host memory, and stochastic rounding: the bits of the host's computation, wherever they are.
+//! Moments in 8 bits and in host memory, and stochastic rounding: they have the bits of the host's computation on any
+//! device.
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::kernels::{AdamWStep, QuantisedMoment, QuantisedSlots, RandomBits};
@@ -151,7 +152,7 @@ fn start(backend: &Subject, dtype: DType) -> Result<Params> {
 }
 
 /// Protects: moments in host memory change no bit of weights and states, for every optimiser and type of weights, and
-/// states go on in either memory.
+/// states continue in either memory.
 #[test]
 fn moments_in_host_memory_change_no_bit() -> Result<()> {
     every_backend(|backend| {
@@ -207,8 +208,8 @@ fn moments_in_host_memory_change_no_bit() -> Result<()> {
     })
 }
 
-/// Protects: a run with its moments in host memory has the bits of one without, and either goes on from a checkpoint of
-/// the other; an optimiser without such moments refuses the option.
+/// Protects: a run with its moments in host memory has the bits of one without, and either continues from a checkpoint
+/// of the other; an optimiser without such moments refuses the option.
 #[test]
 fn runs_with_moments_in_host_memory_resume_to_the_bit() -> Result<()> {
     let world = World::new()?;

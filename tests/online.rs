@@ -18,8 +18,8 @@ use pcrm_rl::metrics::StepMetrics;
 use pcrm_rl::objective::{Batch, gradient};
 use pcrm_rl::offline::{Observer, Outcome};
 use pcrm_rl::online::{
-    Algorithm, Answer, Bounding, CRITIC, OnlineConfig, OnlineDpoConfig, OnlineRun, PolicyStep, Prompts, Step,
-    Tree, train,
+    Algorithm, Bounding, CRITIC, OnlineConfig, OnlineDpoConfig, OnlineRun, PolicyStep, Prompts,
+    SampledAnswer, Step, Tree, train,
 };
 use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::BatchSize;
@@ -309,18 +309,19 @@ fn the_reward_rises() -> Result<()> {
 fn a_tree_has_the_gradient_of_separate_sequences() -> Result<()> {
     every_backend(|backend| {
         let model = policy(backend)?.trainable();
-        let answer = |at: usize| Answer {
+        let answer = |at: usize| SampledAnswer {
             ids: (0..3 + at % 4).map(|token| ((token * 7 + at * 11) % 60) as u32 + 5).collect(),
             sampled: vec![-3.0; 3 + at % 4],
             old_log_probs: Some(vec![-3.9; 3 + at % 4]),
             reference: Some(vec![-4.2; 3 + at % 4]),
             advantage: [1.0, -0.5, 0.3, -1.2][at % 4],
             ended: !at.is_multiple_of(3),
-            ..Answer::default()
+            ..SampledAnswer::default()
         };
         let prompt =
             |at: usize| (0..9 + at).map(|token| ((token * 5 + at) % 60) as u32 + 5).collect::<Vec<u32>>();
-        let tree = |at: usize, answers: Vec<Answer>| Tree { prompt: prompt(at), answers, ..Tree::default() };
+        let tree =
+            |at: usize, answers: Vec<SampledAnswer>| Tree { prompt: prompt(at), answers, ..Tree::default() };
         let shared = vec![tree(0, (0..4).map(answer).collect()), tree(1, (4..8).map(answer).collect())];
         let apart = (0..8).map(|at| tree(at / 4, vec![answer(at)])).collect::<Vec<_>>();
         for loss_type in [GrpoLoss::Dapo, GrpoLoss::Grpo, GrpoLoss::Cispo] {

@@ -159,11 +159,13 @@ fn options_are_checked_before_anything_is_read() -> Result<()> {
         (format!("{split} --format csv"), "--format csv: "),
         (format!("{split} --score-margins"), "--score-margins has no effect"),
         (format!("{split} absent.jsonl[5]"), "[5] is not a slice"),
+        (format!("{split} absent.jsonl[5:2]"), "the slice [5:2] is empty"),
         (format!("{convert} ranked"), "--to ranked: cannot be written"),
         (format!("{convert} alpaca --score-margins"), "--score-margins has no effect"),
         ("data convert --data absent.jsonl --to alpaca --output x.csv".to_owned(), "--output: x.csv: "),
         ("data convert --data a.jsonl[5] --to alpaca --output x.jsonl".to_owned(), "[5] is not a slice"),
         ("score --model base --data test.jsonl[5]".to_owned(), "[5] is not a slice"),
+        ("score --model base --data absent.jsonl[50%:25%]".to_owned(), "the slice [50%:25%] is empty"),
         ("constraint explain nosuch".to_owned(), "unknown constraint \"nosuch\""),
         ("export absent --push a/b --base-model x".to_owned(), "--base-model x: expected the name"),
     ];

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::binary::{World, stderr};
 
-/// The environment variable by which `pcrm` asks a process of its own to stop when the process's input ends.
+/// The environment variable that asks a process of `pcrm` itself to stop when its input ends.
 const PARENT: &str = "PCRM_STOP_WITH_INPUT_OF";
 
 /// Protects: a process whose parent was killed before the process could look for it stops too. (Such a process has

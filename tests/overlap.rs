@@ -19,7 +19,8 @@ use serde_json::json;
 use crate::hall::together;
 use crate::planted::{config, objective, pairs};
 
-/// A number of lanes of which three processes have no equal subtrees: two have two nodes, and one has one.
+/// A number of lanes that three processes cannot share as equal subtrees: two have two nodes, and one has
+/// one.
 const LANES: usize = 6;
 /// Few enough tokens that a lane has several micro-batches.
 const MICRO_TOKENS: usize = 24;
@@ -143,7 +144,7 @@ fn note(log: &Log, event: impl Into<String>) {
     log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(event.into());
 }
 
-/// The first of two processes, of which the other one sends the same. It logs exchanges.
+/// The first of two processes that send the same. It logs exchanges.
 #[derive(Debug)]
 struct Mirror(Log);
 

@@ -22,7 +22,7 @@ sft = { epochs = 1, learning-rate = 2e-3 }
 reward = { epochs = 3, learning-rate = 1e-3 }
 dpo = { max-steps = 3, learning-rate = 1e-3 }
 [data]
-files = ["first.train.jsonl", "second.jsonl"]
+files = ["first.train.jsonl", "second.jsonl[:390]"]
 model = "questions/base"
 random-init = true
 calibration = 0.4
@@ -104,9 +104,10 @@ fn a_study_runs_on_own_pairs() -> Result<()> {
     let again = world.command(command)?.output()?;
     ensure!(again.stdout == output.stdout && !stderr(&again).contains("[1/"), "{}", stderr(&again));
     world.refuses("study tiny.toml --quick --output own", &["holds the study \"My pairs\""])?;
-    for (option, file) in
-        [("--data second.jsonl", "second.jsonl"), ("--model questions/base", "questions/base/config.json")]
-    {
+    for (option, file) in [
+        ("--data second.jsonl[:390]", "second.jsonl"),
+        ("--model questions/base", "questions/base/config.json"),
+    ] {
         let before = String::from_utf8(world.read(file)?)?;
         world.write(file, &format!("{before}\n"))?;
         let expected = format!("{option}: has changed since this study began; name another --output");
@@ -132,6 +133,15 @@ fn wrong_files_are_refused() -> Result<()> {
         ("study tiny.toml --plan --data pairs.jsonl", "--model"),
         ("study tiny.toml --plan --model base", "--data"),
         ("study tiny.toml --plan --data none.jsonl --model base", "--data none.jsonl: no such file"),
+        ("study tiny.toml --plan --data none.jsonl[:5] --model base", "--data none.jsonl[:5]: no such file"),
+        (
+            "study tiny.toml --plan --data pairs.jsonl[5] --model base",
+            "--data: pairs.jsonl[5]: [5] is not a slice",
+        ),
+        (
+            "study tiny.toml --plan --data org/pairs:train --model base",
+            "a study reads local files, such as those",
+        ),
         ("study tiny.toml --plan --data pairs.jsonl --model nowhere", "--model nowhere: no such folder"),
         (
             "study tiny.toml --plan --data pairs.jsonl pairs.jsonl --model org/m",
@@ -142,7 +152,7 @@ fn wrong_files_are_refused() -> Result<()> {
     for (command, expected) in refused {
         world.refuses(command, &[expected])?;
     }
-    let planned = world.command("study preferences --plan --data pairs.jsonl --model org/m")?.output()?;
+    let planned = world.command("study preferences --plan --data pairs.jsonl[:1] --model org/m")?.output()?;
     let listing = String::from_utf8(planned.stdout)?;
     ensure!(
         planned.status.success() && listing.contains("pairs/seed-4/rm-calibrated.measured.json"),

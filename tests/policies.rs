@@ -7,10 +7,10 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use pcrm_rl::advantage::{Advantages, Episode, Rewards, ScoreShaping, TiedSamples, best_and_worst};
 use pcrm_rl::loss::policy::{
-    Advantage, AnswerRow, Correction, EntropyControl, Evaluation, GrpoConfig, PolicyLoss, PpoConfig,
+    Advantage, AnswerRow, Correction, EntropyControl, GrpoConfig, LossPart, PolicyLoss, PpoConfig,
     RlooConfig, Sampled, Totals, ValueRow,
 };
-use pcrm_rl::loss::preference::{Answer, Pair, PreferenceConfig, PreferenceLoss};
+use pcrm_rl::loss::preference::{AnswerTokens, Pair, PreferenceConfig, PreferenceLoss};
 use pcrm_rl::metrics::{Completion, Metrics, ScoredAnswer, Summary};
 use serde_json::{Map, Value, json};
 
@@ -184,7 +184,7 @@ fn check_case(golden: &Value, case: &Value) -> Result<()> {
 }
 
 /// Fails unless the parts of a step, one answer each, add up to the whole step.
-fn check_parts(loss: &PolicyLoss, rows: &[AnswerRow<'_>], totals: &Totals, whole: &Evaluation) -> Result<()> {
+fn check_parts(loss: &PolicyLoss, rows: &[AnswerRow<'_>], totals: &Totals, whole: &LossPart) -> Result<()> {
     let mut sum = 0.0;
     for (at, row) in rows.iter().enumerate() {
         let part = loss.evaluate(std::slice::from_ref(row), totals, &mut Metrics::default())?;
@@ -319,8 +319,7 @@ fn check_ppo(answers: &Value, case: &Value) -> Result<()> {
     )
 }
 
-/// Protects: PPO's rewards, whitening, advantages, returns, both losses and their gradients are those of TRL
-/// 1.10.
+/// Protects: PPO's rewards, whitening, advantages, returns, both losses and their gradients match TRL 1.10.
 #[test]
 fn ppo_is_that_of_trl() -> Result<()> {
     let golden = golden()?;
@@ -398,8 +397,8 @@ fn check_online(answers: &Value, case: &Value) -> Result<()> {
     let loss = if case["loss_type"] == "ipo" { PreferenceLoss::IpoSum } else { PreferenceLoss::Sigmoid };
     let config = PreferenceConfig { beta, ..PreferenceConfig::of(loss) };
     config.check(true)?;
-    let of = |(policy, reference)| Answer { policy, reference, ..Answer::default() };
-    let answers: Vec<Answer<'_>> =
+    let of = |(policy, reference)| AnswerTokens { policy, reference, ..AnswerTokens::default() };
+    let answers: Vec<AnswerTokens<'_>> =
         log_probs.iter().map(|row| &row[..]).zip(reference.iter().map(|row| &row[..])).map(of).collect();
     let found = config.evaluate(&answers, &sampled.pairs, 1.0 / sampled.pairs.len() as f64, [0.0; 2]);
     check_number("loss", found.total, &case["loss"])?;
@@ -425,8 +424,8 @@ fn check_online(answers: &Value, case: &Value) -> Result<()> {
     check_metrics(&metrics.summary(), &case["metrics"], false)
 }
 
-/// Protects: sampled answers, their shaped scores and pairs, the loss with its gradient, and the metrics are
-/// those of TRL's online DPO.
+/// Protects: sampled answers, their shaped scores and pairs, the loss with its gradient, and the metrics
+/// match TRL's online DPO.
 #[test]
 fn online_dpo_is_that_of_trl() -> Result<()> {
     let golden = golden()?;

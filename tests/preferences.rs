@@ -7,7 +7,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_rl::loss::preference::kto::KtoConfig;
-use pcrm_rl::loss::preference::{Answer, Pair, PreferenceConfig, PreferenceLoss};
+use pcrm_rl::loss::preference::{AnswerTokens, Pair, PreferenceConfig, PreferenceLoss};
 use serde_json::{Value, json};
 
 use crate::support::beside;
@@ -57,11 +57,11 @@ fn check_case(batches: &Value, case: &Value) -> Result<()> {
     let [chosen, rejected, ref_chosen, ref_rejected, alignment] =
         ["chosen", "rejected", "ref_chosen", "ref_rejected", "alignment"].map(|name| rows(&batch[name]));
     let prompt = numbers(&case["prompt"]);
-    let answers: Vec<Answer<'_>> = [(&chosen, &ref_chosen, 0), (&rejected, &ref_rejected, 1)]
+    let answers: Vec<AnswerTokens<'_>> = [(&chosen, &ref_chosen, 0), (&rejected, &ref_rejected, 1)]
         .into_iter()
         .flat_map(|(policy, reference, side)| {
             let (alignment, prompt) = (&alignment, &prompt);
-            policy.iter().zip(reference).enumerate().map(move |(at, (policy, reference))| Answer {
+            policy.iter().zip(reference).enumerate().map(move |(at, (policy, reference))| AnswerTokens {
                 policy,
                 reference,
                 prompt,
@@ -95,7 +95,7 @@ fn check_case(batches: &Value, case: &Value) -> Result<()> {
             check("gradient of the prompt", *got, want, tolerance)?;
         }
     }
-    let mean = |of: &dyn Fn(&pcrm_rl::loss::preference::Judged) -> f64| {
+    let mean = |of: &dyn Fn(&pcrm_rl::loss::preference::PairFigures) -> f64| {
         found.judged.iter().map(of).sum::<f64>() / count as f64
     };
     for (name, got) in [

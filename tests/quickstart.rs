@@ -12,7 +12,7 @@ use crate::binary::World;
 fn the_whole_story_is_one_command() -> Result<()> {
     let world = World::new()?;
     let run = "quickstart --pairs 60 --epochs 1 --policies quick --output story";
-    let told = world.run(run)?;
+    let text = world.run(run)?;
     let study = |name: &str| -> Result<Value> {
         Ok(serde_json::from_slice(&world.read(&format!("story/{name}/study.json"))?)?)
     };
@@ -32,7 +32,7 @@ fn the_whole_story_is_one_command() -> Result<()> {
     ensure!((0.0..=1.0).contains(&figure(&dpo, "win_rate", "pcdpo, fixed 1")?));
     let shown = format!("True reward (dpo: {truth:.3})").replace('-', "−");
     let page = String::from_utf8(world.read("story/report.html")?)?;
-    ensure!(told.replace('\n', " ").contains(&shown) && page.contains(&shown), "{shown}: {told}");
+    ensure!(text.replace('\n', " ").contains(&shown) && page.contains(&shown), "{shown}: {text}");
     ensure!(page.contains("Quickstart: DPO with and without a bound"), "the page lacks the second study");
     let sft = "sft --model story/base --data story/train.jsonl --output sft";
     world.refuses(sft, &["lm_head.weight", "holds a reward model", "--random-init"])?;

@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Result, bail, ensure};
 use pcrm_rl::batch::Ranked;
 use pcrm_rl::loss::plackett_luce::{choice_loss, choices};
-use pcrm_rl::loss::{Comparison, LossConfig, TieModel};
+use pcrm_rl::loss::{LossConfig, ScorePair, TieModel};
 use serde::Deserialize;
 
 use crate::support::beside;
@@ -69,7 +69,7 @@ fn ties_of_pairs_are_those_of_davidson_and_of_rao_and_kupper() -> Result<()> {
             other => bail!("{other}"),
         };
         let PairCase { chosen, rejected, tied, .. } = *case;
-        let comparison = Comparison { chosen, rejected, bound: f64::INFINITY, margin: 0.0, tied };
+        let comparison = ScorePair { chosen, rejected, bound: f64::INFINITY, margin: 0.0, tied };
         let loss = LossConfig { ties, ..LossConfig::default() }.pair(&comparison)?;
         let what = format!("{case:?}");
         check(&what, loss.total, case.loss)?;
@@ -119,7 +119,7 @@ fn a_ranking_of_two_is_a_pair() -> Result<()> {
             .map(|choice| choice_loss(&scores, choice, nu, &mut gradient))
             .sum();
         let [chosen, rejected] = scores;
-        let comparison = Comparison { chosen, rejected, bound: f64::INFINITY, margin: 0.0, tied: false };
+        let comparison = ScorePair { chosen, rejected, bound: f64::INFINITY, margin: 0.0, tied: false };
         let pair = LossConfig { ties, ..LossConfig::default() }.pair(&comparison)?;
         check("loss", ranking, pair.total)?;
         check("gradient", gradient[0], pair.d_chosen)?;

@@ -10,7 +10,7 @@ use crate::binary::{World, stderr};
 
 const TRAIN: &str = "reward --model base --batch 8 --max-steps 8 --eval-every 4 --constraint length_ratio";
 
-/// Returns the steps at which a run's event files have a tag.
+/// Returns the steps where a run's event files have a tag.
 fn steps(world: &World, run: &str, tag: &str) -> Result<Vec<i64>> {
     let mut steps = Vec::new();
     for path in tensorboard::files(&world.path(run).join(tensorboard::FOLDER))? {

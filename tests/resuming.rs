@@ -137,8 +137,8 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
     })
 }
 
-/// Protects: a run that is killed as it replaces its only checkpoint goes on from that one, whether the new one has
-/// its name already or not, and has the bits of an unbroken run.
+/// Protects: a run that is killed as it replaces its only checkpoint continues from that one, whether the new one
+/// has its name already or not, and has the bits of an unbroken run.
 #[test]
 fn a_run_killed_as_it_replaces_a_checkpoint_goes_on_from_it() -> Result<()> {
     every_backend(|backend| {
@@ -199,7 +199,7 @@ fn a_broken_checkpoint_is_passed_over_for_an_older_one() -> Result<()> {
             bench.config.keep = 3;
             bench.stopped_after(11, backend, dir.path())?;
             harm(&dir.path().join("checkpoint-11"))?;
-            // From here on the run keeps one checkpoint: that of step 10, not the damaged one after it.
+            // From here on the run keeps one checkpoint: step 10's, not the damaged one after it.
             bench.config.keep = 1;
             let mut watch = Watch::stopping(10);
             bench.config.save_every = Some(9);

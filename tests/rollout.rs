@@ -315,7 +315,7 @@ fn prompts_that_do_not_fit_are_refused() -> Result<()> {
     })
 }
 
-/// Protects: greedy answers are those of `transformers.generate`, token for token: in one batch, with sliding
+/// Protects: greedy answers match `transformers.generate`, token for token: in one batch, with sliding
 /// windows, a repetition penalty, and several end tokens.
 #[test]
 fn greedy_answers_are_those_of_transformers() -> Result<()> {

@@ -18,7 +18,7 @@ use pcrm_rl::loss::preference::PreferenceConfig;
 use pcrm_rl::metrics::Summary;
 use pcrm_rl::objective::sft::{Completions, Sft};
 use pcrm_rl::objective::{Batch, Objective, gradient};
-use pcrm_rl::online::{Answer, PairStep, PolicyStep, Step, Tree};
+use pcrm_rl::online::{PairStep, PolicyStep, SampledAnswer, Step, Tree};
 use serde_json::{Value, json};
 
 use crate::binary::World;
@@ -80,7 +80,7 @@ fn completion(ids: &[u32]) -> EncodedCompletion {
 
 /// Returns a prompt with one or two answers. The rows of a single answer are the sequence.
 fn tree(sequence: &[u32], answers: usize) -> Tree {
-    let answer = |ids: &[u32]| Answer {
+    let answer = |ids: &[u32]| SampledAnswer {
         // The last token predicts nothing, so it has no row.
         ids: ids.iter().copied().chain([5]).collect(),
         sampled: vec![-3.0; ids.len() + 1],
@@ -88,7 +88,7 @@ fn tree(sequence: &[u32], answers: usize) -> Tree {
         reference: Some(vec![-4.2; ids.len() + 1]),
         advantage: 0.7,
         ended: true,
-        ..Answer::default()
+        ..SampledAnswer::default()
     };
     let (prompt, rest) = sequence.split_at(4);
     let answers = [rest, &rest[2..]].into_iter().take(answers).map(answer).collect();

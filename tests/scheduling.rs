@@ -25,8 +25,12 @@ fn bounds_follow_the_schedule_step_by_step() -> Result<()> {
         ensure!(watch.lines.len() == 14, "{} steps", watch.lines.len());
         for (made, line) in watch.lines.iter().enumerate() {
             let factor = 3.0 - 2.0 * (made as f64 / 7.0).min(1.0);
-            let told = line.metrics.get("bound_factor").context("no factor")?;
-            ensure!((told - factor).abs() < 1e-12, "step {}: factor {told}, expected {factor}", line.step);
+            let logged = line.metrics.get("bound_factor").context("no factor")?;
+            ensure!(
+                (logged - factor).abs() < 1e-12,
+                "step {}: factor {logged}, expected {factor}",
+                line.step
+            );
             let bound = line.metrics.get("bound").context("no bound")?;
             ensure!((bound - 2.0 * factor).abs() < 1e-6, "step {}: bound {bound}", line.step);
         }

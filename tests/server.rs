@@ -16,7 +16,7 @@ use crate::binary::{World, send};
 /// A server that runs until it is stopped or dropped.
 pub struct Server {
     child: Child,
-    /// Its standard error, line by line.
+    /// The standard error of the server, line by line.
     said: Mutex<Receiver<String>>,
     pub address: String,
     agent: Agent,

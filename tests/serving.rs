@@ -97,7 +97,8 @@ fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
         Ok(())
     };
     for path in ["/get_reward", "/"] {
-        let body = json!({"query": decoded, "prompts": rows.iter().map(|row| row.0).collect::<Vec<_>>(), "labels": [""]});
+        let prompts: Vec<_> = rows.iter().map(|row| row.0).collect();
+        let body = json!({"query": decoded, "prompts": prompts, "labels": [""]});
         for key in ["/rewards/#", "/scores/#", "/extra_logs/reward/#"] {
             check(path, &body, key, &raw)?;
         }
@@ -106,7 +107,8 @@ fn every_protocol_gives_the_scores_of_pcrm_score() -> Result<()> {
         check(path, &json!({"model": "rm", "input": texts}), "/data/#/probs/0", &activated)?;
         check(path, &json!({"input": texts, "use_activation": false}), "/data/#/probs/0", &raw)?;
         check(path, &json!({"input": ids, "use_activation": false}), "/data/#/probs/0", &raw)?;
-        let one = json!({"messages": turns(rows[0].0, rows[0].1), "use_activation": false, "add_special_tokens": false});
+        let messages = turns(rows[0].0, rows[0].1);
+        let one = json!({"messages": messages, "use_activation": false, "add_special_tokens": false});
         check(path, &one, "/data/#/probs/0", &raw[..1])?;
     }
     check("/classify", &json!({"text": texts}), "/#/embedding/0", &raw)?;

@@ -43,7 +43,7 @@ fn sequences() -> Result<Completions> {
 }
 
 /// Protects: the loss is the mean over exactly the trained tokens, in one pass or several; the gradient of
-/// every parameter, entropy and token accuracy are those of transformers in float64.
+/// every parameter, entropy and token accuracy match transformers in float64.
 #[test]
 fn losses_and_every_gradient_are_those_of_transformers() -> Result<()> {
     let data = sequences()?;

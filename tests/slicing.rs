@@ -10,7 +10,7 @@ use pcrm_core::collective::{Exchange, Joined};
 use pcrm_core::optim::{AdamWConfig, BUCKET_BYTES, SlicedAdamW, StoredStates};
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::{Backend, Collective, DType, Device, HostTensor, Params, Tensor};
-use pcrm_rl::checkpoint::{self, MAIN, Part, State};
+use pcrm_rl::checkpoint::{self, CheckpointPart, MAIN, State};
 use pcrm_rl::learner::Learner;
 use pcrm_rl::objective::Batch;
 use pcrm_rl::options::TrainerConfig;
@@ -154,7 +154,7 @@ fn one_process_reads_the_moments_of_a_checkpoint() -> Result<()> {
             let moments = learner.moments()?;
             let mut state = State { step: 1, ..State::default() };
             forgetful.forgets.store(!is_first, Ordering::Relaxed);
-            let parts: [(&str, &dyn Part); 1] = [(MAIN, &learner)];
+            let parts: [(&str, &dyn CheckpointPart); 1] = [(MAIN, &learner)];
             let saved = checkpoint::save(collective.as_ref(), dir, &parts, &mut state);
             forgetful.forgets.store(false, Ordering::Relaxed);
             let saved = saved?;

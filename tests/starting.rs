@@ -57,7 +57,8 @@ impl Pair {
         // its own, which inherits the open file for a moment. So the shell writes both.
         let make =
             r#"mkdir bin && cp "$0" bin/pcrm && printf '%s' "$1" > bin/pcrm-tch && chmod +x bin/pcrm-tch"#;
-        let script = "#!/bin/sh\n{ echo $$; printf '%s\\n' \"$@\"; } > asked\nexit 7\n";
+        let script =
+            "#!/bin/sh\n{ echo $$; echo \"$PCRM_STARTED_BY\"; printf '%s\\n' \"$@\"; } > asked\nexit 7\n";
         let mut shell = Command::new("sh");
         shell.args(["-c", make]).arg(pcrm(&pair.world)?).arg(script).current_dir(pair.world.path(""));
         ensure!(shell.status()?.success(), "{shell:?}");
@@ -83,6 +84,8 @@ impl Pair {
                 let mut lines = text.lines().map(str::to_owned);
                 let own: u32 = lines.next().context("the script's process")?.parse()?;
                 ensure!(own == process, "{words:?}: the script is process {own}, and pcrm was {process}");
+                let by = lines.next().context("the version of pcrm")?;
+                ensure!(by == format!("{} {process}", env!("CARGO_PKG_VERSION")), "{words:?}: {by:?}");
                 Some(lines.collect())
             }
             Err(_) => None,
@@ -90,7 +93,7 @@ impl Pair {
         Ok((output.status.code(), said, asked))
     }
 
-    /// Fails unless the script took over with these arguments, and its exit code is that of the command.
+    /// Fails unless the script took over with these arguments, and the command ends with its exit code.
     fn check_handed(&self, words: &[&str], input: &str, expected: &[&str]) -> Result<()> {
         let (code, said, asked) = self.run(words, input)?;
         let asked = asked.with_context(|| format!("{words:?} stays in pcrm: {said}"))?;
@@ -175,4 +178,32 @@ fn a_missing_program_is_named() -> Result<()> {
     std::fs::remove_file(&beside)?;
     std::fs::hard_link(pair.world.path("bin/pcrm"), &beside)?;
     refused(&reward, &["bin/pcrm-tch is this program", build])
+}
+
+/// Protects: a program does not take over from one of another version. The variable that tells the version does not
+/// concern the programs that it starts.
+#[test]
+fn only_programs_of_one_version_take_over() -> Result<()> {
+    let world = World::new()?;
+    let run = |script: &str| -> Result<(Option<i32>, String)> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).arg(pcrm(&world)?).current_dir(world.path(""));
+        let output = shell.output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output)))
+    };
+    // The shell becomes the program, as `pcrm` becomes `pcrm-tch`.
+    let (code, said) = run("export PCRM_STARTED_BY=\"0.0.1 $$\"; exec \"$0\" --version")?;
+    let version = env!("CARGO_PKG_VERSION");
+    ensure!(
+        code == Some(1) && said.contains(version) && said.contains("of version 0.0.1; expected"),
+        "{said}"
+    );
+    for taken in [
+        "export PCRM_STARTED_BY=\"0.0.1 $$\"; \"$0\" --version; exit $?".to_owned(),
+        format!("export PCRM_STARTED_BY=\"{version} $$\"; exec \"$0\" --version"),
+    ] {
+        let (code, said) = run(&taken)?;
+        ensure!(code == Some(0) && said.contains(version), "{taken}: {code:?}, {said}");
+    }
+    Ok(())
 }

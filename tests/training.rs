@@ -10,7 +10,7 @@ use pcrm_core::optim::AdamWConfig;
 use pcrm_core::schedule::{Schedule, Shape};
 use pcrm_core::{Backend, DType};
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::{Form, LossConfig, Ranking, TieModel};
+use pcrm_rl::loss::{LossConfig, Ranking, RankingForm, TieModel};
 use pcrm_rl::metrics;
 use pcrm_rl::objective::evaluate;
 use pcrm_rl::objective::reward::RewardConfig;
@@ -125,7 +125,7 @@ fn losses_of_rankings_that_mean_nothing_are_refused() -> Result<()> {
             ("tie-strength", ScoreAt::Last, LossConfig { ties: TieModel::RaoKupper { theta: 1.0 }, ..whole }),
             ("ties", ScoreAt::Last, LossConfig { ties: TieModel::RaoKupper { theta: 2.0 }, ..whole }),
             ("score", ScoreAt::DivergentMean, whole),
-            ("loss", ScoreAt::Last, LossConfig { form: Form::Floor { floor: 0.0 }, ..whole }),
+            ("loss", ScoreAt::Last, LossConfig { form: RankingForm::Floor { floor: 0.0 }, ..whole }),
         ] {
             let dir = tempdir()?;
             let mut bench = Bench::new(config(), sets(4, 1, "none", false)?, None);

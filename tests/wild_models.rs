@@ -1,5 +1,5 @@
 //! Unusual checkpoints: configs, wrapped names, other heads, old buffers, quantised weights, adapters. Scores
-//! are those of `transformers`, or the refusal names the fault.
+//! equal `transformers`', or the refusal names the fault.
 //!
 //! `golden/wild/models.py` made the scores; weights are a formula of their names, which it shares with this
 //! file.

@@ -83,9 +83,9 @@ fn keep_order() {
 #[cfg(not(all(unix, target_arch = "x86_64")))]
 fn keep_order() {}
 
-/// Prepares libtorch and seeds its random numbers: a test's first call, because MKL's order of sums is that of the
-/// process and is fixed by whichever test computes first. Until the guard is dropped, no other test draws numbers
-/// from the same generator or sets the number of threads.
+/// Prepares libtorch and seeds its random numbers. Every test calls this first, because MKL fixes the order of
+/// sums once per process, in whichever test computes first. Until the guard is dropped, no other test draws
+/// numbers from the same generator or sets the number of threads.
 #[cfg(test)]
 #[must_use = "other tests draw numbers once it is dropped"]
 pub(crate) fn seeded(seed: i64) -> std::sync::MutexGuard<'static, ()> {

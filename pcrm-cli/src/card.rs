@@ -18,8 +18,8 @@ use serde::Serialize;
 use crate::report::Fact;
 use pcrm_core::digest;
 
-pub use form::Form;
-pub use method::Method;
+pub use form::DataForm;
+pub use method::TrainingMethod;
 
 const REWARD_MODEL: &str = include_str!("card.md");
 const POLICY: &str = include_str!("card/policy.md");
@@ -29,12 +29,12 @@ const MARK: &str = "<!-- pcrm model card ";
 /// The kind of model that a card is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ModelKind {
     /// A reward model.
     #[default]
     RewardModel,
     /// A language model.
-    Policy(Method),
+    Policy(TrainingMethod),
     /// A reward model whose head is divided by a temperature.
     Scaled,
 }
@@ -43,7 +43,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Card {
     /// The kind of model.
-    pub kind: Kind,
+    pub kind: ModelKind,
     /// The model's name.
     pub name: String,
     /// The Hub repository it was trained from; `None` for a local folder, whose name may belong to someone
@@ -74,7 +74,7 @@ pub struct Card {
     /// The kind of items that a language model was measured on: pairs, completions, answers or prompts.
     pub held_out: &'static str,
     /// The form of the texts.
-    pub form: Form,
+    pub form: DataForm,
     /// True if `transformers` has a class for a reward model of this family.
     pub scored_by_transformers: bool,
     /// True if the folder has such a class itself, in `modeling_reward.py`.
@@ -83,7 +83,7 @@ pub struct Card {
 
 /// The outcome of writing a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub enum CardOutcome {
     /// The card was written.
     Yes,
     /// The folder has a README.md that a user wrote or changed; it was left alone.
@@ -94,13 +94,13 @@ pub enum Written {
 ///
 /// # Errors
 /// Fails if the file cannot be written.
-pub fn write(dir: &Path, card: &Card) -> Result<Written> {
+pub fn write(dir: &Path, card: &Card) -> Result<CardOutcome> {
     let path = dir.join("README.md");
     if path.exists() && !fs::read_to_string(&path).is_ok_and(|text| is_own(&text)) {
-        return Ok(Written::LeftAlone);
+        return Ok(CardOutcome::LeftAlone);
     }
     weights::write(&path, render(card)?.as_bytes())?;
-    Ok(Written::Yes)
+    Ok(CardOutcome::Yes)
 }
 
 /// Renders the card as Markdown. The last line holds a hash of the rest, which reveals later changes.
@@ -111,12 +111,12 @@ fn render(card: &Card) -> Result<String> {
     environment.add_filter("code", |text: String| code(&text));
     environment.add_filter("quoted", |text: String| quoted(&text));
     let template = match card.kind {
-        Kind::RewardModel => REWARD_MODEL,
-        Kind::Policy(_) => POLICY,
-        Kind::Scaled => SCALED,
+        ModelKind::RewardModel => REWARD_MODEL,
+        ModelKind::Policy(_) => POLICY,
+        ModelKind::Scaled => SCALED,
     };
     let method = match card.kind {
-        Kind::Policy(method) => Some(method.about()),
+        ModelKind::Policy(method) => Some(method.about()),
         _ => None,
     };
     environment.add_template("card", template)?;

@@ -1,5 +1,5 @@
 //! Processes of this program that it starts itself, for `pcrm study` and `pcrm launch`. None outlives it: each stops
-//! when its standard input ends, at the latest with this process, and those that run are ended before this process
+//! when its standard input ends, at the latest with this process, and running ones are ended before this process
 //! exits at once.
 
 use std::io;
@@ -69,8 +69,8 @@ impl Drop for Started {
     }
 }
 
-/// Asks processes to stop, all at the same time, and returns when they are gone. Those that do not stop in time are
-/// ended.
+/// Asks processes to stop, all at the same time, and returns when they are gone. It ends processes that do not stop
+/// in time.
 pub fn stop<'a>(processes: impl IntoIterator<Item = &'a Started>) {
     let children: Vec<&Shared> = processes.into_iter().map(|process| &process.0).collect();
     children.iter().for_each(|child| drop(locked(child).stdin.take()));

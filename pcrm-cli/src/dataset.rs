@@ -27,7 +27,7 @@ const TRAINING_LENGTH: usize = 1024;
 /// Checks that writing `output` leaves the data alone, however its path is spelt.
 ///
 /// # Errors
-/// Fails if `output` is one of the files of `data`, or a file of which they name a slice.
+/// Fails if `output` is one of the files of `data`, or a file that they name a slice of.
 pub fn spare_inputs(option: &str, output: &Path, data: &[PathBuf]) -> Result<()> {
     let Ok(written) = output.canonicalize() else { return Ok(()) };
     for file in data_files(data)? {

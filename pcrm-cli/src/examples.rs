@@ -82,8 +82,8 @@ mod tests {
         let got = broken(&text, 40);
         assert_eq!(
             got,
-            "Examples:\n  pcrm data split --data a.jsonl \\\n    --field '{\"x\": --y}' -n 3 | jq . \\\n    && pcrm score \
-             --model rm\n  pcrm plugins"
+            "Examples:\n  pcrm data split --data a.jsonl \\\n    --field '{\"x\": --y}' -n 3 | jq . \\\n    \
+             && pcrm score --model rm\n  pcrm plugins"
         );
         let words =
             |text: &str| text.replace(" \\\n", " ").split_whitespace().map(str::to_owned).collect::<Vec<_>>();

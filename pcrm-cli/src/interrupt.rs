@@ -15,8 +15,8 @@ use crate::progress::say;
 /// The conventional exit code after SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
-/// The environment variable by which a parent asks its child to stop when the child's input ends. Its value is
-/// the parent's process id, for people who look for it.
+/// The environment variable that asks a child to stop when its input ends. Its value is the parent's process
+/// id, for people who look for it.
 pub const PARENT: &str = reward_source::STOPS_WITH_INPUT;
 /// The time a command has to stop after its input ended. Programs that it started have less, all together.
 const GRACE: Duration = Duration::from_secs(15);

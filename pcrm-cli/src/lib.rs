@@ -128,7 +128,7 @@ enum Verb {
     Plan(commands::plan::PlanArgs),
     /// Run an experiment from a recipe: several runs, one report
     Study(commands::study::StudyArgs),
-    /// Put training runs beside each other: a table, and a page with their curves
+    /// Compare training runs: a table, and a page with their curves
     Report(commands::report::ReportArgs),
     /// Sample answers from a language model
     Generate(Box<commands::generate::GenerateArgs>),
@@ -176,10 +176,14 @@ pub fn main() -> ExitCode {
     main_with(None)
 }
 
-/// Entry point, as [`main`], of a program that lets a second one beside it compute on other backends.
+/// Entry point like [`main`], of a program that leaves other backends to a second program beside it.
 pub fn main_with(sibling: Option<Sibling>) -> ExitCode {
     allocator::keep_pages();
     interrupt::follow_parent();
+    if let Err(error) = sibling::check_version() {
+        progress::fail(&error);
+        return ExitCode::FAILURE;
+    }
     let command = command();
     let arguments = match Arguments::of_process(&command) {
         Ok(arguments) => arguments,

@@ -175,7 +175,7 @@ impl Download {
         Self { name: name.to_owned(), bar: None }
     }
 
-    /// Starts a download of `size` bytes, of which `done` have arrived before.
+    /// Starts a download of `size` bytes; `done` of them have arrived before.
     pub fn begin(&mut self, size: u64, done: u64) {
         self.show("fetching", size, done);
     }

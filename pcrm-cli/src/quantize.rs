@@ -17,10 +17,10 @@ pub struct QuantizeArgs {
     /// trained by pcrm, as in training]
     #[arg(long, value_name = "TYPE")]
     quantize: Option<Storage>,
-    /// Mean --quantize nf4
+    /// Same as --quantize nf4
     #[arg(long, conflicts_with = "quantize")]
     load_in_4bit: bool,
-    /// Mean --quantize int8
+    /// Same as --quantize int8
     #[arg(long, conflicts_with_all = ["quantize", "load_in_4bit"])]
     load_in_8bit: bool,
 }

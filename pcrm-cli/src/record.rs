@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 /// A record of a file, as a JSON object.
 pub type Record = Map<String, Value>;
 
-/// Reads the records of a file with their places, which are those of the data loader's rows. Broken records are
-/// skipped, since the data loader reports them.
+/// Reads the records of a file with the same places as the data loader's rows. Broken records are skipped,
+/// since the data loader reports them.
 ///
 /// # Errors
 /// Fails if the file cannot be opened.
@@ -25,6 +25,26 @@ pub fn records(path: &Path) -> Result<impl Iterator<Item = (Origin, Record)>> {
     Ok((1..).zip(Records::open(path)?).filter_map(placed))
 }
 
+/// Reads all records of a file with the same places as the data loader's rows. A broken record is represented
+/// by its error.
+///
+/// # Errors
+/// Fails if the file cannot be opened or cannot be read to its end.
+pub fn all_records(path: &Path) -> Result<Vec<(Origin, pcrm_core::Result<Record>)>> {
+    let file: Arc<Path> = Arc::from(path);
+    let placed = |(record, read): (u64, pcrm_core::Result<(u64, Record)>)| -> Result<_> {
+        let (line, read) = match read {
+            Ok((line, fields)) => (line, Ok(fields)),
+            Err(error) => match error {
+                pcrm_core::Error::Line { line, .. } => (line, Err(error)),
+                error => return Err(error.into()),
+            },
+        };
+        Ok((Origin { file: file.clone(), line, record }, read))
+    };
+    (1..).zip(Records::open(path)?).map(placed).collect()
+}
+
 /// Finds a column by name, or a value by JSON pointer (a name that begins with /).
 pub fn find<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
     let Some(path) = field.strip_prefix('/') else { return record.get(field) };
@@ -33,7 +53,7 @@ pub fn find<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
     if rest.is_empty() { Some(value) } else { value.pointer(&format!("/{rest}")) }
 }
 
-/// Returns the column that `field` names, or in which its JSON pointer begins.
+/// Returns the column that `field` names, or that its JSON pointer begins in.
 pub fn column(field: &str) -> String {
     match field.strip_prefix('/') {
         Some(pointer) => pointer.split('/').next().unwrap_or_default().replace("~1", "/").replace("~0", "~"),

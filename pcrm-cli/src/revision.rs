@@ -1,4 +1,4 @@
-//! `--revision` of commands that fetch models and read no data.
+//! `--revision` of commands that fetch models and read no data, and `--data-revision` of those that read data alone.
 
 use clap::Args;
 
@@ -22,8 +22,25 @@ impl RevisionArgs {
         Self { revision: revision.to_owned() }
     }
 
-    /// Returns the options with which models are fetched.
+    /// Returns the options for fetching models.
     pub fn hub(&self) -> Hub {
         Hub { revision: self.revision.clone(), data_revision: self.revision.clone() }
+    }
+}
+
+/// The revision of data sets.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Hugging Face Hub")]
+pub struct DataRevisionArgs {
+    /// Fetch --data at this branch, tag or commit, for repositories (org/name, org/name:split, org/name:config,
+    /// org/name:config/split, org/name:file)
+    #[arg(long, value_name = "REV", default_value = RevisionArgs::MAIN)]
+    data_revision: String,
+}
+
+impl DataRevisionArgs {
+    /// Returns the options with which data sets are fetched.
+    pub fn hub(&self) -> Hub {
+        Hub { revision: RevisionArgs::MAIN.to_owned(), data_revision: self.data_revision.clone() }
     }
 }

@@ -9,6 +9,8 @@
 //! * `merge` computes on the default backend and needs the sibling if this program does not link it;
 //! * `plugins` lists what the sibling has.
 //!
+//! Both programs must be of one version: the sibling refuses to take over from another one.
+//!
 //! No other command opens a backend. Those that start processes of this program (`study`, `launch`) leave the
 //! decision to each process.
 
@@ -27,6 +29,12 @@ use pcrm_core::registry::{self, BackendPlugin};
 
 use crate::arguments::Arguments;
 use crate::plugins::DEFAULT_BACKEND;
+
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The variable with the version and the process of the program that a sibling takes over from.
+const STARTED_BY: &str = "PCRM_STARTED_BY";
 
 /// A program in the folder of this one, which has the same commands and further backends.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +56,7 @@ impl Sibling {
         let words = arguments.again();
         let mut command = Command::new(&path);
         command.args(words.iter().skip(1));
+        command.env(STARTED_BY, format!("{VERSION} {}", std::process::id()));
         // Messages name the program that the user called.
         #[cfg(unix)]
         command.arg0(words.first().map_or(OsStr::new(self.name), OsString::as_os_str));
@@ -75,6 +84,28 @@ impl Sibling {
     }
 }
 
+/// Refuses to take over from a program of another version, as a sibling that an older build left there would.
+///
+/// # Errors
+/// Fails with both versions.
+pub(crate) fn check_version() -> Result<()> {
+    fits(std::env::var(STARTED_BY).ok().as_deref(), std::process::id())
+}
+
+fn fits(started_by: Option<&str>, process: u32) -> Result<()> {
+    let Some((version, starter)) = started_by.and_then(|text| text.split_once(' ')) else { return Ok(()) };
+    // Programs that the sibling starts inherit the variable, but not the process.
+    if version == VERSION || (cfg!(unix) && starter != process.to_string()) {
+        return Ok(());
+    }
+    let own =
+        std::env::current_exe().map_or_else(|_| "this program".to_owned(), |own| own.display().to_string());
+    bail!(
+        "{own} is of version {VERSION}, and the program beside it that started it of version {version}; expected both \
+         of one build"
+    );
+}
+
 /// Returns what a command needs that this program does not link to, in the words of an error.
 fn need(matches: &ArgMatches) -> Option<String> {
     let (mut verb, mut matches) = ("", matches);
@@ -100,7 +131,7 @@ fn replaced(command: &mut Command) -> io::Error {
 /// Runs the command and ends as it ends; returns only if it cannot be started.
 #[cfg(not(unix))]
 fn replaced(command: &mut Command) -> io::Error {
-    // Ctrl-C reaches both programs. The command stops by itself and says so; this one waits for it.
+    // Ctrl-C reaches both programs. The command stops and says so; this program waits for it.
     let _ = crate::interrupt::flag();
     crate::progress::set_quiet(true);
     match command.status() {

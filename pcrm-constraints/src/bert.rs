@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pooling::Pooling;
 use crate::sentence_folder::{FolderOptions, SentenceFolder};
-use crate::texts_on_backend::{Kept, Opened};
+use crate::texts_on_backend::{KeptTokens, Opened};
 
 /// Sentence embeddings of an encoder in the BERT family (bert, camembert, distilbert, roberta, xlm-roberta),
 /// read from a sentence-transformers folder: the last layer's hidden states, pooled as the folder specifies.
@@ -46,9 +46,9 @@ impl Encoder for Bert {
         let options = FolderOptions { path: priors.folder(&self.folder.path)?, ..self.folder.clone() };
         let folder = SentenceFolder::open(&options)?;
         let kept = match folder.pooling()? {
-            Pooling::Cls => Kept::First,
-            Pooling::LastToken => Kept::Last,
-            Pooling::Mean | Pooling::Max => Kept::All,
+            Pooling::Cls => KeptTokens::First,
+            Pooling::LastToken => KeptTokens::Last,
+            Pooling::Mean | Pooling::Max => KeptTokens::All,
         };
         let dir = folder.transformer();
         let model = model::Bert::load(on.backend.as_ref(), dir, on.dtype)?;
@@ -69,7 +69,7 @@ impl Encoder for Bert {
 struct Ready {
     model: model::Bert,
     folder: SentenceFolder,
-    kept: Kept,
+    kept: KeptTokens,
     digest: String,
     tokens: u64,
 }

@@ -6,7 +6,7 @@ use pcrm_core::{Error, Result};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::calibration::{Beta2, Settings, Verdict, observations};
+use crate::calibration::{Beta2, Conclusion, Settings, observations};
 use crate::fixed::Fixed;
 use crate::number::Number;
 
@@ -64,8 +64,8 @@ impl Calibrated {
     /// Fails if the judges are no better than a coin.
     pub fn constraint(&self, calibration: &Calibration) -> Result<Box<dyn Constraint>> {
         match calibration.verdict {
-            Verdict::Chance => Err(refused(calibration.sentence())),
-            Verdict::Informative => {
+            Conclusion::Chance => Err(refused(calibration.sentence())),
+            Conclusion::Informative => {
                 let mut tagged = self.of.to_tagged()?;
                 tagged["beta1"] = json!(rounded(calibration.beta1));
                 // Given or one of a few: rounded, a small one would be 0.
@@ -73,7 +73,7 @@ impl Calibrated {
                 tagged["beta3"] = json!(rounded(calibration.beta3()));
                 from_tagged(tagged)
             }
-            Verdict::Flat | Verdict::Reversed | Verdict::NoGain => {
+            Conclusion::Flat | Conclusion::Reversed | Conclusion::NoGain => {
                 Ok(Box::new(Fixed::new(rounded(calibration.constant))?))
             }
         }

@@ -16,9 +16,8 @@ use crate::number::Number;
 ///
 /// As data: `{"kind": "cosine", "encoder": "bag-of-words", "similarity": "raw", "text": "answer", "beta1":
 /// 20, "beta2": 0.001, "beta3": -15}`, which are the defaults. `encoder` is a name or a tagged object.
-/// `preset` changes the defaults of the other fields to those of the published code: `paper` (reward models:
-/// `angular`, β = (20, 0.001, −15)) or `paper-dpo` (`raw`, β = (30, 0.001, −25)); it is stored as the
-/// resulting fields.
+/// `preset` gives the other fields the defaults of the published code: `paper` (reward models: `angular`, β =
+/// (20, 0.001, −15)) or `paper-dpo` (`raw`, β = (30, 0.001, −25)); it is stored as the resulting fields.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "CosineFields")]
 pub struct Cosine {

@@ -10,7 +10,7 @@ use crate::bound::Hyperbola;
 
 /// Δ* = β1 / (s + β2) + β3 with s = 1 − d / longer, the Levenshtein ratio: d is the least number of token
 /// insertions, deletions and replacements that turn one answer into the other. Both answers start at the
-/// first token where they differ, as in `length_ratio` (the map is that of arXiv 2404.00978, §4.1).
+/// first token where they differ, as in `length_ratio` (the map of arXiv 2404.00978, §4.1).
 ///
 /// Two answers without a differing token have s = 1; an answer that ends where the other continues has s = 0.
 /// The time is proportional to the product of the two lengths: about a millisecond for two answers of a

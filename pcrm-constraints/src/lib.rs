@@ -56,8 +56,8 @@
 //! # Ok::<(), pcrm_core::Error>(())
 //! ```
 //!
-//! Reading order: [`bound`], the paper's map from a similarity to Δ*; then a file per constraint, of which
-//! [`length_ratio`] is the paper's own; then [`cosine`] with [`embeddings`], and a file per encoder.
+//! Reading order: [`bound`], the paper's map from a similarity to Δ*; then a file per constraint
+//! ([`length_ratio`] is the paper's own); then [`cosine`] with [`embeddings`], and a file per encoder.
 
 pub mod bag_of_words;
 pub mod bert;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::pooling::Pooling;
 use crate::sentence_folder::digest_of;
-use crate::texts_on_backend::{Kept, Opened};
+use crate::texts_on_backend::{KeptTokens, Opened};
 
 /// Hidden states of a decoder after its last norm, for a text's tokens as its tokenizer gives them.
 ///
@@ -126,8 +126,8 @@ impl Embedder for Ready {
         self.tokens += ids.iter().map(|ids| ids.len() as u64).sum::<u64>();
         let there: Vec<Vec<u32>> = ids.iter().filter(|ids| !ids.is_empty()).cloned().collect();
         let (kept, pooling) = match self.pooling {
-            StatePooling::Mean => (Kept::All, Pooling::Mean),
-            StatePooling::Last => (Kept::Last, Pooling::LastToken),
+            StatePooling::Mean => (KeptTokens::All, Pooling::Mean),
+            StatePooling::Last => (KeptTokens::Last, Pooling::LastToken),
         };
         let states = kept.states(&there, |batch, rows| self.model.forward(batch, rows))?;
         let mut pooled = states.iter().map(|states| pooling.of(states, width));

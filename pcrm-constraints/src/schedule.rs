@@ -14,7 +14,7 @@ use crate::number::{Number, check_positive};
 /// The path of the factor from its first value to its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Shape {
+pub enum FactorPath {
     /// A straight line.
     #[default]
     Linear,
@@ -41,17 +41,17 @@ pub struct Schedule {
     of: Box<dyn Constraint>,
     from: f64,
     to: f64,
-    shape: Shape,
+    shape: FactorPath,
     over: f64,
 }
 
 impl Schedule {
-    /// Creates the constraint whose bounds are those of `of` times a factor between `from` and `to`.
+    /// Creates the constraint that multiplies the bounds of `of` by a factor between `from` and `to`.
     ///
     /// # Errors
     /// Fails if `of` itself changes during training, if a factor is not positive and finite (as `f32`), or if
     /// `over` is outside (0, 1], or not below 1 for a step.
-    pub fn new(of: Box<dyn Constraint>, from: f64, to: f64, shape: Shape, over: f64) -> Result<Self> {
+    pub fn new(of: Box<dyn Constraint>, from: f64, to: f64, shape: FactorPath, over: f64) -> Result<Self> {
         if of.factor(0.0).is_some() {
             let message = format!(
                 "{:?} changes over training already; expected a constraint with constant bounds",
@@ -64,7 +64,7 @@ impl Schedule {
         if !(over > 0.0 && over <= 1.0) {
             return Err(Error::invalid("over", format!("found {over}, expected a share above 0, at most 1")));
         }
-        if shape == Shape::Step && over == 1.0 {
+        if shape == FactorPath::Step && over == 1.0 {
             let message = "found 1, expected a share below 1: a step at the end of training is never taken";
             return Err(Error::invalid("over", message));
         }
@@ -78,9 +78,9 @@ impl Schedule {
             return self.to;
         }
         let left = match self.shape {
-            Shape::Linear => 1.0 - t.max(0.0),
-            Shape::Cosine => 0.5 * (1.0 + (PI * t.max(0.0)).cos()),
-            Shape::Step => 1.0,
+            FactorPath::Linear => 1.0 - t.max(0.0),
+            FactorPath::Cosine => 0.5 * (1.0 + (PI * t.max(0.0)).cos()),
+            FactorPath::Step => 1.0,
         };
         self.to + (self.from - self.to) * left
     }
@@ -190,7 +190,7 @@ struct ScheduleFields {
     #[serde(default)]
     to: Number,
     #[serde(default)]
-    shape: Shape,
+    shape: FactorPath,
     #[serde(default)]
     over: Number,
 }

@@ -34,7 +34,7 @@ impl ScoreGap {
         Ok(Self { scale: check_positive("scale", scale)?, map })
     }
 
-    /// Returns the gap at which s is 1/2, in the units of the data's scores.
+    /// Returns the gap that gives s = 1/2, in the units of the data's scores.
     pub fn scale(&self) -> f64 {
         self.scale
     }

@@ -3,7 +3,7 @@
 use pcrm_core::constraint::PairView;
 use pcrm_core::data::prompt_id::PromptId;
 
-/// Returns a pair in which only the identity and the differing tokens matter.
+/// Returns a pair where only the identity and the differing tokens matter.
 pub(crate) fn pair_of_lengths<'a>(identity: u64, chosen: &'a [u32], rejected: &'a [u32]) -> PairView<'a> {
     PairView {
         identity,

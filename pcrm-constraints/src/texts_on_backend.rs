@@ -43,13 +43,13 @@ impl Opened {
 
 /// The tokens of a text whose hidden states are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum KeptTokens {
     All,
     First,
     Last,
 }
 
-impl Kept {
+impl KeptTokens {
     /// Returns the hidden states of every text's kept tokens in f32, `[kept tokens, width]` each; no text may
     /// be empty.
     pub(crate) fn states(

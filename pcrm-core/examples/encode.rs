@@ -4,8 +4,8 @@
 //! Reads one request per line, `{"dir": "..", "texts": [".."], "conversations": [[{"role": "user", ..}]]}`,
 //! and writes one answer per line: `{"class": "..", "texts": [[..]], "bare": [[..]], "conversations":
 //! [[..]]}`. `texts` has ids with special tokens, `bare` without. Failures are `{"error": ".."}` in place of
-//! the ids, or of the whole answer. `scripts/differential-tokenizers` compares the answers with those of
-//! transformers.
+//! the ids, or of the whole answer. `scripts/differential-tokenizers` compares the answers with
+//! transformers'.
 
 use std::io::{BufRead, Write};
 use std::path::Path;

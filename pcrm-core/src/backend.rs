@@ -48,10 +48,10 @@ impl Engine {
 
 /// A tensor library, opened on a device. It creates tensors, which then carry their backend with them.
 pub trait Backend: Send {
-    /// Returns the name under which the backend is registered.
+    /// Returns the registered name of the backend.
     fn name(&self) -> &'static str;
 
-    /// Returns the device on which the backend was opened.
+    /// Returns the device of the backend.
     fn device(&self) -> Device;
 
     /// Returns the element types it can compute in on this device, the best first.

@@ -1,4 +1,4 @@
-//! The processes of one run, and exchanges of tensors and bytes in which all of them take part.
+//! The processes of one run, and exchanges of tensors and bytes between all of them.
 //!
 //! Every process calls the same operations in the same order, and each operation returns when its result is
 //! complete, except those that are started and waited for later ([`Exchange`]). If another process is gone, the
@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::host::HostTensor;
 use crate::tensor::Tensor;
 
-/// An exchange that is under way. One that is dropped goes on and completes by itself, and its result is lost.
+/// An exchange that is under way. If dropped, it still completes, and its result is lost.
 pub trait Exchange: Debug + Send {
     /// Waits until the exchange is complete and returns its result.
     ///
@@ -130,8 +130,8 @@ impl Collective for Alone {
     }
 }
 
-/// The environment variable by which a launcher passes a listening socket, bound to the store's port, to the process
-/// that serves the store: the number of its descriptor. Without it, that process listens by itself.
+/// The environment variable for passing a listening socket, bound to the store's port, to the process that serves
+/// the store: the number of its descriptor. Without it, that process listens by itself.
 pub const STORE_SOCKET: &str = "PCRM_STORE_SOCKET";
 
 /// The place where the processes of a run meet.

@@ -38,7 +38,7 @@ pub struct PairView<'a> {
     pub chosen_ids: &'a [u32],
     /// The dispreferred answer's tokens, from the first one that differs.
     pub rejected_ids: &'a [u32],
-    /// The margin by which the preferred answer is better, if the data state it.
+    /// The margin of the preferred answer, if the data state it.
     pub margin: Option<f32>,
 }
 
@@ -141,7 +141,7 @@ pub trait Constraint: erased_serde::Serialize + Debug + Send + Sync {
 
     /// Returns this form with its parameters fitted to pairs: `wins[i]`, in \[0, 1\], is the share of judges
     /// not trained on pair i that prefer its preferred answer. The fitted constraint bounds no pair by a fit
-    /// that the pair took part in; folds are those of [`crate::folds::fold`].
+    /// that the pair took part in; folds come from [`crate::folds::fold`].
     ///
     /// # Errors
     /// Fails if the constraint has nothing to fit, or cannot be fitted to these wins.

@@ -1,5 +1,5 @@
-//! Sentence encoders: maps from texts to vectors, with which constraints measure the similarity of two
-//! answers.
+//! Sentence encoders: maps from texts to vectors. Constraints measure the similarity of two answers with
+//! them.
 //!
 //! An [`Encoder`] is configuration, tagged data like a constraint. Opened for a set of texts it gives an
 //! [`Embedder`], which may hold weights or statistics of those texts.

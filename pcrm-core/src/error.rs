@@ -61,7 +61,7 @@ pub enum Error {
         /// The parameters' names.
         names: Vec<String>,
     },
-    /// A collective operation in which not all processes of a run took part.
+    /// A collective operation that not all processes of a run took part in.
     #[error("{message}")]
     Collective {
         /// This process's rank, the failed rank if it is known, and the library's message.
@@ -147,7 +147,7 @@ pub enum Error {
     Line {
         /// The file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// The line in the file, from 1.
         line: u64,
         /// The fault and the expectation.
         message: String,

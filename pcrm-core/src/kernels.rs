@@ -174,7 +174,7 @@ pub trait Kernels: Sync {
 
     /// Samples a token for every row of hidden `[rows, width]` from softmax(hidden·headᵀ), capped, divided by
     /// the temperature and filtered as `how` specifies; head `[vocabulary, width]`. A row's token depends on
-    /// its own logits and its own random number alone. Unfiltered log-probabilities are those of
+    /// its own logits and its own random number alone. Unfiltered log-probabilities equal those of
     /// [`Kernels::token_stats`].
     fn sample(&self, hidden: &Tensor, head: &Tensor, how: &Draw<'_>) -> Result<Vec<Drawn>> {
         composed::sample(hidden, head, how)

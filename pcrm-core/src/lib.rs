@@ -2,8 +2,9 @@
 //!
 //! Reading order:
 //! * numbers: [`dtype`], [`device`], [`host`], [`tensor`] with its [`ops`] and [`math`], fused [`kernels`]
-//!   with their [`operands`], their reference [`composed`] and sources for GPUs ([`cuda`]), a [`backend`] with its [`tape`], checks of
-//!   [`memory`], the other processes of a run ([`collective`]), named [`params`], [`optim`] and [`schedule`];
+//!   with their [`operands`], their reference [`composed`] and sources for GPUs ([`cuda`]), a [`backend`] with
+//!   its [`tape`], checks of [`memory`], the other processes of a run ([`collective`]), named [`params`],
+//!   [`optim`] and [`schedule`];
 //! * batches: [`tree`];
 //! * models: [`model`];
 //! * text and data: [`text`] and [`data`];

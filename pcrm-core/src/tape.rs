@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::tensor::{CoreBackward, LeafReady, RawTensor, Tensor};
 
-/// A function from the gradient of the result to those of every operand; `None` for an operand that wants
-/// none.
+/// A function from the gradient of the result to the gradients of the operands; `None` for an operand that
+/// wants none.
 type Backward<T> = Box<dyn FnOnce(&T, Wanted<'_, T>) -> Result<Vec<Option<T>>> + Send>;
 
 /// A tensor's place on the tape; `None` if no gradient is wanted.
@@ -97,7 +97,7 @@ pub trait Taped: RawTensor + Sized {
     /// The library's tensor type, a handle whose copies share their storage.
     type Value: Send + 'static;
 
-    /// The name under which the backend is registered.
+    /// The registered name of the backend.
     const BACKEND: &'static str;
 
     /// Wraps a tensor at this place of the tape.
@@ -155,8 +155,8 @@ pub fn record_custom<X: Taped>(value: &X, operands: &[&Tensor], backward: CoreBa
 /// every backend.
 ///
 /// # Errors
-/// Fails if gradients have other shapes than their outputs, with the operations' own errors and those of
-/// `ready`, and if an earlier pass consumed the history.
+/// Fails if gradients have other shapes than their outputs, if an operation or `ready` fails, and if an
+/// earlier pass consumed the history.
 pub fn pull<X: Taped>(
     outputs: &[(&Tensor, &Tensor)],
     leaves: &[&Tensor],

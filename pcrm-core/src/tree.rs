@@ -124,7 +124,7 @@ impl SequenceTree {
         chain
     }
 
-    /// Returns the querying rows by segment: those of `queries`, ascending, or all. Segments without any are
+    /// Returns the querying rows by segment: `queries`, ascending, or all rows. Segments without any are
     /// omitted.
     pub fn asking(&self, queries: Option<&[usize]>) -> Vec<Asking> {
         let mut all = Vec::with_capacity(self.segments.len());

@@ -1,4 +1,4 @@
-//! What the processes of a run must have in common. A difference ends the run before its first step.
+//! Compares what the processes of a run must have in common. A difference ends the run before its first step.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::fingerprint::{Fingerprint, shown, with_exchanges};
 use crate::lanes::Lanes;
 use crate::options::TrainerConfig;
 
-/// The length from which a value is compared by its digest and not shown.
+/// The minimum length of values that are compared by their digests and not shown.
 const LONG: usize = 60;
 
 /// The value of an option, or what identifies it.

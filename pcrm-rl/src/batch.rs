@@ -161,8 +161,8 @@ impl PairBatch {
     }
 }
 
-/// Returns the rows at which a pair is compared token by token, counted from the end of the common prefix of
-/// the set's answers.
+/// Returns the rows that compare a pair token by token, counted from the end of the common prefix of the
+/// set's answers.
 fn read(pair: EncodedPair<'_>, set: &EncodedSet, score_at: ScoreAt) -> Range<usize> {
     match score_at {
         ScoreAt::Last => 0..0,

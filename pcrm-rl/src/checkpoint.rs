@@ -1,4 +1,4 @@
-//! Checkpoints: the complete state of a run, from which it continues bit for bit as if never stopped.
+//! Checkpoints: the complete state of a run. A run continues from one bit for bit, as if never stopped.
 //!
 //! A checkpoint is a folder `checkpoint-STEP`. Its main model is in the folder itself, so that `transformers`
 //! or `peft` can load it; further models (a critic) are in subfolders with their names, each with its
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::draft::Draft;
 use self::hashes::{hash, hashes};
-pub use self::part::{Moments, Part};
+pub use self::part::{CheckpointPart, Moments};
 pub use self::removal::{prune, recover, remove_all, sweep};
 use self::removal::{put_back, replaced};
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
 pub fn save(
     collective: &dyn Collective,
     run: &Path,
-    parts: &[(&str, &dyn Part)],
+    parts: &[(&str, &dyn CheckpointPart)],
     state: &mut State,
 ) -> Result<PathBuf> {
     let target = match collective.is_first() {
@@ -104,7 +104,7 @@ pub fn save(
     Ok(target)
 }
 
-fn write(run: &Path, parts: &[(&str, &dyn Part)], state: &mut State) -> Result<PathBuf> {
+fn write(run: &Path, parts: &[(&str, &dyn CheckpointPart)], state: &mut State) -> Result<PathBuf> {
     let target = folder(run, state.step);
     let draft = Draft::new(run, state.step)?;
     let dir = draft.path();
@@ -158,8 +158,8 @@ pub fn steps(run: &Path) -> Result<Vec<u64>> {
 }
 
 /// Returns the step of the checkpoint that has the same weights as a file in the run's folder: the newest
-/// checkpoint, or that of the best evaluation. Returns `None` if neither does, which means that the run was
-/// continued after the file was written.
+/// checkpoint, or the one with the best evaluation. Returns `None` if neither does, which means that the run
+/// was continued after the file was written.
 ///
 /// # Errors
 /// Fails if the newest checkpoint's state or the file cannot be read.
@@ -235,7 +235,7 @@ fn check(dir: &Path) -> Result<State> {
 ///
 /// # Errors
 /// Fails if tensors do not fit a model.
-pub fn restore(dir: &Path, state: &State, parts: &mut [(&str, &mut dyn Part)]) -> Result<()> {
+pub fn restore(dir: &Path, state: &State, parts: &mut [(&str, &mut dyn CheckpointPart)]) -> Result<()> {
     parts.iter_mut().try_for_each(|(name, part)| part.read(&dir.join(name), state.step))
 }
 

@@ -14,7 +14,7 @@ pub struct Footprint {
     pub frozen: usize,
     /// The number of elements of quantised parameters, and their bytes.
     pub quantised: (usize, u64),
-    /// The numbers of elements, trained and frozen, that a token does not use: those of other experts.
+    /// The numbers of elements, trained and frozen, of experts that a token does not use.
     pub idle: (usize, usize),
     /// Bytes per element of the model's data type.
     pub element: usize,
@@ -44,7 +44,7 @@ pub struct Memory {
     pub gradients: u64,
     /// An estimate of activations: the values of a micro-batch that the backward pass reads.
     pub activations: u64,
-    /// Moments in host memory, of which each is copied to the device and back in every step.
+    /// Moments in host memory; each is copied to the device and back in every step.
     pub host: u64,
 }
 
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(one.sent(), 0);
         let expected = 8.0 * eight.parameters() as f64 * 7.0 / 8.0;
         assert!((eight.sent() as f64 / expected - 1.0).abs() < 1e-3, "{}", eight.sent());
-        // One process with eight lanes keeps unfinished nodes, to which it adds the last lane: 3 gradients.
+        // One process with eight lanes keeps unfinished nodes, and adds the last lane to them: 3 gradients.
         assert_eq!(one.memory().gradients, 12 * one.parameters());
         // What one of eight processes sends and receives: 2 gradients.
         assert_eq!(eight.memory().gradients, 8 * 8 * eight.slice());

@@ -24,7 +24,7 @@ use self::tree::{dealing, subtree};
 use crate::error::Result;
 use crate::learner::Trainable;
 use crate::metrics::Metrics;
-use crate::objective::{Batch, Gradient, Objective, Tokens, evaluate, gradient_of};
+use crate::objective::{Batch, Gradient, Objective, TokenCounts, evaluate, gradient_of};
 use crate::options::refuse;
 
 /// The lanes of a run, and the processes that compute them.
@@ -45,7 +45,7 @@ pub struct LaneGradient {
     /// The metrics of the whole step.
     pub metrics: Metrics,
     /// Counts of the tokens of the whole step.
-    pub tokens: Tokens,
+    pub tokens: TokenCounts,
     /// The ranks whose part of the loss is not finite.
     pub diverged: Vec<usize>,
 }
@@ -128,7 +128,7 @@ impl Lanes {
         }
         let statistics = self.statistics(objective, model, batch)?;
         let pass = batch.pass(objective, &statistics, Some(progress));
-        let mut shown: Vec<(Metrics, Tokens)> = Vec::new();
+        let mut shown: Vec<(Metrics, TokenCounts)> = Vec::new();
         let dealing = dealing(&(0..self.count));
         let mut of_lane = |lane: usize, ready: Ready<'_>| -> Result<()> {
             let place = dealing.iter().position(|of| *of == lane).unwrap_or(lane);
@@ -149,10 +149,11 @@ impl Lanes {
             gradients: Gradients::default(),
             sent: vec![sending.end()?],
             metrics: Metrics::default(),
-            tokens: Tokens::default(),
+            tokens: TokenCounts::default(),
             diverged: Vec::new(),
         };
-        for (rank, shown) in self.gathered::<_, Vec<(Metrics, Tokens)>>(&shown)?.into_iter().enumerate() {
+        for (rank, shown) in self.gathered::<_, Vec<(Metrics, TokenCounts)>>(&shown)?.into_iter().enumerate()
+        {
             for (metrics, tokens) in shown {
                 if metrics.summary().get("loss").is_some_and(|loss| !loss.is_finite()) {
                     made.diverged.push(rank);

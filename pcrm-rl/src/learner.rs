@@ -86,7 +86,7 @@ impl<M: Trainable> Learner<M> {
         Ok(Self { model, optimiser, lanes, schedule, max_grad_norm: config.max_grad_norm })
     }
 
-    /// Returns the lanes in which steps are computed.
+    /// Returns the lanes that compute steps.
     pub fn lanes(&self) -> &Lanes {
         &self.lanes
     }

@@ -22,8 +22,8 @@ pub fn applied<'a>(backend: &'a dyn Backend, dir: &Path, dtype: DType) -> Loadin
     Loading::frozen(backend, dtype).quantised(quantisation(dir))
 }
 
-/// Returns the method by which the base of the adapter in a folder was quantised in training, if the adapter's
-/// notes or, for one of an earlier version, its manifest name one. Opening the adapter reports broken notes.
+/// Returns the quantisation of the base that the adapter in a folder was trained on, if the adapter's notes
+/// name one, or its manifest for an adapter of an earlier version. Opening the adapter reports broken notes.
 pub fn quantisation(dir: &Path) -> Option<Quantisation> {
     if !AdapterFolder::is_alone(dir) {
         return None;

@@ -75,9 +75,9 @@ pub enum Outcome {
 pub struct Trained<M> {
     /// Outcome of the run.
     pub outcome: Outcome,
-    /// Model with the weights in the run's folder; for an interrupted run, with those of its last step.
+    /// Model with the weights in the run's folder; for an interrupted run, with the weights of its last step.
     pub model: M,
-    /// Numbers by which the saved model was checked ([`Objective::probe`]); empty for an interrupted run.
+    /// Numbers that the saved model was checked with ([`Objective::probe`]); empty for an interrupted run.
     pub probe: Vec<f32>,
 }
 
@@ -258,7 +258,7 @@ impl<'a, O: Objective> Training<'a, O> {
         self.metrics.still_there()?;
         self.metrics.note(&mut self.state);
         let lanes = self.learner.lanes();
-        let parts: [(&str, &dyn checkpoint::Part); 1] = [(MAIN, &self.learner)];
+        let parts: [(&str, &dyn checkpoint::CheckpointPart); 1] = [(MAIN, &self.learner)];
         let saved = checkpoint::save(lanes.collective().as_ref(), self.run.dir, &parts, &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;
         let best = self.state.best.map(|best| best.step);

@@ -38,7 +38,7 @@ pub enum Final {
     Best,
 }
 
-/// The options of a run. The defaults are those of `pcrm reward`.
+/// The options of a run, with the defaults of `pcrm reward`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TrainerConfig {
@@ -54,8 +54,8 @@ pub struct TrainerConfig {
     pub order: Order,
     /// Maximum number of tokens computed at once; larger batches are accumulated, with the same result.
     pub micro_tokens: usize,
-    /// The number of parts in which a step is computed, each with its own gradient. A run has at least one
-    /// lane per process, and the same number of lanes gives the same bits on any number of processes.
+    /// The number of parts of a step, each with its own gradient. A run has at least one lane per process,
+    /// and the same number of lanes gives the same bits on any number of processes.
     #[serde(skip_serializing_if = "is_one")]
     pub lanes: usize,
     /// The most bytes of gradients that several processes exchange at once, while the backward pass computes
@@ -92,8 +92,7 @@ pub struct TrainerConfig {
     pub final_weights: Final,
 }
 
-/// Returns true for one lane, which is not written, so that the options equal those of versions without
-/// lanes.
+/// Returns true for one lane, which is not written, so that the options equal those of earlier versions.
 fn is_one(lanes: &usize) -> bool {
     *lanes == 1
 }

@@ -30,7 +30,7 @@ impl<'a> BatchPlan<'a> {
         &self.batches[self.next - 1]
     }
 
-    /// Returns the number of passes before that of the last batch.
+    /// Returns the number of passes before the last batch's.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }

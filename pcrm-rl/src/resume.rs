@@ -1,4 +1,4 @@
-//! The state from which a run resumes: the newest checkpoint of the same run in its folder.
+//! The state that a run resumes from: the newest checkpoint of the same run in its folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -86,7 +86,7 @@ pub fn score_sequences(model: &impl Scores, sequences: &[&[u32]], micro_tokens: 
 }
 
 /// Returns the scores of sequences at their last tokens, by group: the answers to one prompt, whose common
-/// prefix is computed once. The bits are those of [`score_sequences`].
+/// prefix is computed once. The scores have the bits of [`score_sequences`].
 ///
 /// # Errors
 /// Fails if the model fails or a sequence is empty.

@@ -18,7 +18,7 @@ const MICRO_TOKENS: usize = 8192;
 
 /// A trained reward model with its tokenizer and its backend.
 ///
-/// The scores are those of `pcrm score`: the same tokens, and on a CPU in f32 the same bits.
+/// The scores equal those of `pcrm score`: the same tokens, and on a CPU in f32 the same bits.
 ///
 /// ```
 /// # use std::error::Error;

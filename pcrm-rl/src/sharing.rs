@@ -23,7 +23,7 @@ pub struct SharedScores {
 }
 
 /// Computes the score of every sequence at its last token in one pass, as a tree of common prefixes: equal
-/// sequences are computed once, and so is a common prefix of 16 tokens or more. The bits are those of
+/// sequences are computed once, and so is a common prefix of 16 tokens or more. The scores have the bits of
 /// [`score_sequences`](crate::score::score_sequences).
 ///
 /// # Errors

@@ -1,5 +1,5 @@
-//! Every fused operation, on shapes for which implementations take different paths: few rows, many rows,
-//! ragged trees.
+//! Every fused operation, on shapes that take different paths in implementations: few rows, many rows, ragged
+//! trees.
 
 use anyhow::Result;
 use pcrm_core::kernels::{Ask, Attention, Mask};

@@ -50,7 +50,7 @@ impl Case {
     }
 
     /// Computes with the backend's kernels on operands cast from f32, and returns the result's type too;
-    /// gradients are those of the f32 operands.
+    /// gradients are with respect to the f32 operands.
     pub fn cast(&self, backend: &dyn Backend, dtype: DType) -> anyhow::Result<(Outcome, DType)> {
         let result = std::cell::Cell::new(DType::F32);
         let outcome = value_and_gradients(backend, &self.inputs, &|x| {

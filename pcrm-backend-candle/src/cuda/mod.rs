@@ -1,4 +1,4 @@
-//! Kernels for NVIDIA GPUs that candle lacks, compiled by NVRTC for the GPU at hand.
+//! Kernels for NVIDIA GPUs that candle lacks, compiled by NVRTC for the opened GPU.
 //!
 //! Kernels are compiled when they are first needed, and are then compared with candle's operations, in value and
 //! in every gradient. If they differ or cannot be compiled, the backend warns once and uses candle's operations.

@@ -76,8 +76,8 @@ impl Module {
     /// Launches a kernel after everything that was launched before.
     ///
     /// # Safety
-    /// Arguments must match the kernel's parameters in number, order and type, and addresses must be those of
-    /// tensors on this GPU that are large enough.
+    /// Arguments must match the kernel's parameters in number, order and type, and addresses must point to
+    /// large enough tensors on this GPU.
     pub(crate) unsafe fn launch(
         &self,
         device: &CudaDevice,

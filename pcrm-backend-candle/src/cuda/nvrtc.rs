@@ -39,14 +39,14 @@ pub(super) fn compile(source: &str, capability: i32, options: &[String]) -> Resu
     let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_, _>>()?;
     let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
     let mut program: Program = ptr::null_mut();
-    // SAFETY: the signatures are those of nvrtc.h, and the strings live until the program is destroyed.
+    // SAFETY: the signatures match nvrtc.h, and the strings live until the program is destroyed.
     unsafe {
         let create: Symbol<'_, Create> = symbol(library, "nvrtcCreateProgram")?;
         let compile: Symbol<'_, Compile> = symbol(library, "nvrtcCompileProgram")?;
         let destroy: Symbol<'_, Destroy> = symbol(library, "nvrtcDestroyProgram")?;
         match create(&raw mut program, source.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null()) {
             0 => {}
-            code => return Err(format!("NVRTC makes no program: error {code}")),
+            code => return Err(format!("NVRTC cannot create a program: error {code}")),
         }
         let compiled = match compile(program, options.len() as c_int, options.as_ptr()) {
             0 => read(library, program, ["nvrtcGetPTXSize", "nvrtcGetPTX"]),
@@ -67,7 +67,7 @@ fn open() -> Result<Library, String> {
     let found = NAMES.iter().find_map(|name| unsafe { Library::new(*name) }.ok());
     let library = found.ok_or_else(|| format!("{} is not found", NAMES[0]))?;
     let (mut major, mut minor) = (0, 0);
-    // SAFETY: the signature is that of nvrtc.h.
+    // SAFETY: the signature matches nvrtc.h.
     unsafe {
         let version: Symbol<'_, Version> = symbol(&library, "nvrtcVersion")?;
         version(&raw mut major, &raw mut minor);
@@ -81,7 +81,7 @@ fn open() -> Result<Library, String> {
 /// Returns the newest architecture that NVRTC knows and a GPU of this compute capability runs.
 fn architecture(library: &Library, capability: i32) -> Result<i32, String> {
     let mut count = 0;
-    // SAFETY: the signatures are those of nvrtc.h, and the list has room for as many numbers as it asks for.
+    // SAFETY: the signatures match nvrtc.h, and the list has room for as many numbers as it asks for.
     unsafe {
         let number: Symbol<'_, Count> = symbol(library, "nvrtcGetNumSupportedArchs")?;
         number(&raw mut count);
@@ -99,7 +99,7 @@ fn architecture(library: &Library, capability: i32) -> Result<i32, String> {
 /// The program must exist.
 unsafe fn read(library: &Library, program: Program, [size_of, text_of]: [&str; 2]) -> Result<String, String> {
     let mut size = 0;
-    // SAFETY: the signatures are those of nvrtc.h, and the buffer has the size that it asks for.
+    // SAFETY: the signatures match nvrtc.h, and the buffer has the size that it asks for.
     unsafe {
         let size_of: Symbol<'_, Size> = symbol(library, size_of)?;
         let text_of: Symbol<'_, Text> = symbol(library, text_of)?;

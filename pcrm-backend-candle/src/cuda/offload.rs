@@ -86,7 +86,7 @@ impl Slot {
         let vectors = longest(parts).into_iter().map(empty).collect::<Result<_>>()?;
         let event = || compute.context().new_event(None).map_err(driver());
         let slot = Self { vectors, arrived: event()?, updated: event()?, free: event()? };
-        // The memory may be that of a tensor that pending work of the GPU still uses.
+        // The memory may belong to a tensor that pending work of the GPU still uses.
         slot.free.record(compute).map_err(driver())?;
         Ok(slot)
     }

@@ -1,4 +1,4 @@
-//! The proof of AdamW with 8-bit moments and of stochastic rounding on the GPU at hand: to the bit, because
+//! The proof of AdamW with 8-bit moments and of stochastic rounding on the opened GPU: to the bit, because
 //! checkpoints move between devices.
 
 use candle_core as ct;

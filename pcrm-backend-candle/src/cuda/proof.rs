@@ -1,4 +1,4 @@
-//! Proofs of compiled kernels on the GPU at hand: a small batch in value and in every gradient, against the
+//! Proofs of compiled kernels on the opened GPU: a small batch in value and in every gradient, against the
 //! path of candle's operations in f32.
 
 use candle_core as ct;
@@ -47,9 +47,9 @@ pub(super) fn of_fused(fused: &Fused, device: &ct::Device) -> Result<(), String>
     Ok(())
 }
 
-/// The rows and the width of the norms that are proved: those of a small model; more rows than the backward has
-/// blocks, eight per multiprocessor, so that a block computes several; rows that fill a block's shared memory.
-/// The other size is small, because every command that opens a GPU waits for the proofs.
+/// The rows and the width of the norms that are proved: the size of a small model; more rows than the backward
+/// has blocks, eight per multiprocessor, so that a block computes several; rows that fill a block's shared
+/// memory. The other size is small, because every command that opens a GPU waits for the proofs.
 const NORMS: [[usize; 2]; 3] = [[37, 896], [2500, 64], [5, WIDEST]];
 
 fn rms_norms(fused: &Fused, dtype: ct::DType, device: &ct::Device) -> ct::Result<Pairs> {

@@ -42,7 +42,7 @@ impl Fused {
         arguments.push(address(&decays)?);
         arguments.extend(numbers.map(|number| Argument::F32(number as f32)));
         let Some(device) = device_of(like) else { ct::bail!("adamw needs a GPU") };
-        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
+        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
         unsafe { self.0.launch(device, "adamw", Grid::line(addresses / 2, 512, 0), &arguments) }
     }
 
@@ -97,7 +97,7 @@ impl Fused {
         let sums = room(addresses / 2, ct::DType::F64, like.device())?;
         let arguments =
             [address(&table)?, address(&table.narrow(0, addresses, tensors.len())?)?, address(&sums)?];
-        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
+        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
         unsafe { self.launch(like, "sum_of_squares", Grid::line(addresses / 2, 256, 0), &arguments) }?;
         sums.sum_keepdim(0)
     }

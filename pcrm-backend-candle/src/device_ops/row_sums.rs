@@ -5,7 +5,7 @@
 //! launches, whatever the number of rows.
 
 use candle_core as ct;
-// NOTHING is also the index for which candle's `index_select` returns zeros.
+// candle's `index_select` returns zeros for the index NOTHING.
 pub(crate) use pcrm_core::cuda::{NOTHING, by_target};
 
 /// The number of rows that one round adds up.
@@ -20,7 +20,7 @@ pub(crate) struct RowSums {
 }
 
 impl RowSums {
-    /// Prepares sums in which row i is added to target `targets[i]`, which is below `count` or [`NOTHING`].
+    /// Prepares sums that add row i to target `targets[i]`, which is below `count` or [`NOTHING`].
     pub(crate) fn new(targets: &[u32], count: usize, device: &ct::Device) -> ct::Result<Self> {
         let (starts, mut rows) = by_target(targets, count);
         let mut lengths: Vec<usize> = starts.windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect();

@@ -72,7 +72,8 @@ pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> 
     Ok(Answers { joint, correct, rows: RowStats { totals: ct::Tensor::cat(&totals, 0)?, entropies } })
 }
 
-/// Computes the wanted gradients of hidden and head in their types; `gradient` is that of [`Answers::joint`].
+/// Computes the wanted gradients of hidden and head in their types; `gradient` is the gradient of
+/// [`Answers::joint`].
 pub(crate) fn backward(
     [hidden, head, gradient]: [&ct::Tensor; 3],
     asked: &Asked,

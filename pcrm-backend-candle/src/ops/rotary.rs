@@ -12,9 +12,9 @@ const ROWS: usize = 64;
 /// The direction of the rotation.
 #[derive(Clone, Copy)]
 pub(crate) enum Turn {
-    /// By the angle: the forward operation.
+    /// Rotates by the angle: the forward operation.
     Forward,
-    /// By minus the angle: its gradient.
+    /// Rotates by minus the angle: the gradient.
     Back,
 }
 

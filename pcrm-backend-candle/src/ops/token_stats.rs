@@ -77,7 +77,7 @@ pub(crate) fn forward(hidden: &ct::Tensor, head: &ct::Tensor, asked: &Asked) -> 
     Ok(Answers { joint, correct: tensor(OP, correct, &[asked.len()])?, rows })
 }
 
-/// Computes the wanted gradients of hidden and head; `gradient` is that of [`Answers::joint`].
+/// Computes the wanted gradients of hidden and head; `gradient` is the gradient of [`Answers::joint`].
 pub(crate) fn backward(
     [hidden, head, gradient]: [&ct::Tensor; 3],
     asked: &Asked,

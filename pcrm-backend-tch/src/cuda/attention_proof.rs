@@ -44,8 +44,8 @@ fn on_small_tree(fused: Option<&Fused>, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// The sizes by which libtorch takes other kernels: heads of 128, and runs of one query each, as in the last layer of
-/// a reward model, whose keys it divides among blocks where a run has more than 256 of them.
+/// The sizes that make libtorch choose other kernels: heads of 128, and runs of one query each, as in the last layer
+/// of a reward model, whose keys it divides among blocks where a run has more than 256 of them.
 fn on_long_chains(fused: Option<&Fused>, device: Device) -> Result<()> {
     let mut batch = Packed::default();
     let prompt = batch.push(&[0; 400], None)?;

@@ -77,8 +77,8 @@ impl Module {
     /// Launches a kernel after everything that libtorch has launched on its default stream.
     ///
     /// # Safety
-    /// Arguments must match the kernel's parameters in number, order and type, and addresses must be those of
-    /// tensors on this GPU that are large enough.
+    /// Arguments must match the kernel's parameters in number, order and type, and addresses must point to
+    /// large enough tensors on this GPU.
     pub(crate) unsafe fn launch(&self, name: &str, grid: Grid, arguments: &[Argument]) -> Torched<()> {
         let failed =
             |error: cudarc::driver::DriverError| TchError::Torch(format!("the kernel {name}: {error}"));

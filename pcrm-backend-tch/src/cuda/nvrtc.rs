@@ -1,4 +1,4 @@
-//! NVRTC, the compiler of CUDA sources: the one of libtorch's release, whatever toolkit the system has.
+//! NVRTC, the compiler of CUDA sources: libtorch's own, whatever toolkit the system has.
 
 #![allow(unsafe_code, reason = "NVRTC is a C library that is loaded by name")]
 
@@ -39,14 +39,14 @@ pub(super) fn compile(source: &str, options: &[String]) -> Result<String, String
     let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_, _>>()?;
     let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
     let mut program: Program = ptr::null_mut();
-    // SAFETY: the signatures are those of nvrtc.h, and the strings live until the program is destroyed.
+    // SAFETY: the signatures match nvrtc.h, and the strings live until the program is destroyed.
     unsafe {
         let create: Symbol<'_, Create> = symbol(library, "nvrtcCreateProgram")?;
         let compile: Symbol<'_, Compile> = symbol(library, "nvrtcCompileProgram")?;
         let destroy: Symbol<'_, Destroy> = symbol(library, "nvrtcDestroyProgram")?;
         match create(&raw mut program, source.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null()) {
             0 => {}
-            code => return Err(format!("NVRTC makes no program: error {code}")),
+            code => return Err(format!("NVRTC cannot create a program: error {code}")),
         }
         let compiled = match compile(program, options.len() as c_int, options.as_ptr()) {
             0 => read(library, program, ["nvrtcGetPTXSize", "nvrtcGetPTX"]),
@@ -66,7 +66,7 @@ fn loaded() -> Result<&'static Library, String> {
     static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
     let open = || {
         let library = first_with(NAMES, "nvrtcVersion")
-            .ok_or_else(|| format!("NVRTC is not found: none of {} leads to it", NAMES.join(", ")))?;
+            .ok_or_else(|| format!("NVRTC is not found as any of {}", NAMES.join(", ")))?;
         keep_built_ins(&library)?;
         Ok(library)
     };
@@ -85,10 +85,10 @@ fn first_with(names: &[&str], function: &str) -> Option<Library> {
     })
 }
 
-/// Loads the part of NVRTC that it opens by its name while it compiles: the one of its version, beside it.
+/// Loads the part of NVRTC that it opens by name while it compiles, from its own folder and in its version.
 fn keep_built_ins(library: &Library) -> Result<(), String> {
     let (mut major, mut minor) = (0, 0);
-    // SAFETY: the signature is that of nvrtc.h.
+    // SAFETY: the signature matches nvrtc.h.
     unsafe {
         let version: Symbol<'_, Version> = symbol(library, "nvrtcVersion")?;
         version(&raw mut major, &raw mut minor);
@@ -109,8 +109,8 @@ fn file_of(library: &Library, function: &str) -> Option<PathBuf> {
     use std::ffi::{CStr, OsStr};
     use std::os::unix::ffi::OsStrExt;
     let mut place = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: the address is that of a loaded function; dladdr fills the structure if it returns another number than
-    // 0, with a name that lives as long as the library.
+    // SAFETY: the address belongs to a loaded function; dladdr fills the structure unless it returns 0, with a name
+    // that lives as long as the library.
     let name = unsafe {
         let symbol = library.get::<unsafe extern "C" fn()>(function).ok()?;
         if libc::dladdr(*symbol as *const c_void, place.as_mut_ptr()) == 0 {
@@ -133,7 +133,7 @@ fn file_of(_: &Library, _: &str) -> Option<PathBuf> {
 /// The program must exist.
 unsafe fn read(library: &Library, program: Program, [size_of, text_of]: [&str; 2]) -> Result<String, String> {
     let mut size = 0;
-    // SAFETY: the signatures are those of nvrtc.h, and the buffer has the size that it asks for.
+    // SAFETY: the signatures match nvrtc.h, and the buffer has the size that it asks for.
     unsafe {
         let size_of: Symbol<'_, Size> = symbol(library, size_of)?;
         let text_of: Symbol<'_, Text> = symbol(library, text_of)?;

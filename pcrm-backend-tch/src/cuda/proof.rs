@@ -1,6 +1,6 @@
 //! The proofs of a GPU's paths: random inputs, compared with the composed reference in f32 on the same GPU, in
-//! value and gradient. Inputs are small, so that opening a GPU stays quick, but for the sizes at which a kernel takes
-//! another way: several blocks, several turns of a thread, rows that end inside a block.
+//! value and gradient. Inputs are small, so that opening a GPU stays quick, except for sizes that take another path
+//! in a kernel: several blocks, several turns of a thread, rows that end inside a block.
 
 use pcrm_core::cuda::WIDEST;
 use pcrm_core::kernels::{AdamWStep, Slots};
@@ -15,7 +15,7 @@ use crate::ops::rotary::Turn;
 use crate::tensor::TchTensor;
 
 /// The largest relative error ‖got − want‖ / ‖want‖: rounding, several times over. It does not grow with the size:
-/// kernels add up in f32 and round to bf16 once, and attention rounds weights of which each has its own error.
+/// kernels add up in f32 and round to bf16 once, and attention rounds weights that each have an error.
 fn bound(kind: Kind) -> f64 {
     if kind == Kind::Float { 2e-4 } else { 2e-2 }
 }
@@ -121,7 +121,7 @@ fn sums(fused: &Fused, kind: Kind, device: Device) -> Result<()> {
     Ok(())
 }
 
-/// Sums the columns of several parts of rows, in widths of one block and of several, of which the last is not full.
+/// Sums the columns of several parts of rows, in widths of one block and of several; the last block is not full.
 fn column_sums(fused: &Fused, options: (Kind, Device)) -> Result<()> {
     for size in [[200, 72], [200, 328]] {
         let run = || -> Torched<[Torch; 2]> {

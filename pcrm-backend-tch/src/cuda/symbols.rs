@@ -63,8 +63,8 @@ pub(crate) fn are_found() -> bool {
 #[cfg(unix)]
 fn symbol<F: Copy>(name: &[u8]) -> Option<F> {
     use libloading::os::unix::Library;
-    // SAFETY: the signatures are those of libtorch 2.11, the only release that tch links to; the library was
-    // loaded globally and is never unloaded.
+    // SAFETY: the signatures match libtorch 2.11, the only release that tch links to; the library was loaded
+    // globally and is never unloaded.
     unsafe { Library::this().get::<F>(name).ok().map(|symbol| *symbol) }
 }
 

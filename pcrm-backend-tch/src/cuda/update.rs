@@ -33,7 +33,7 @@ impl Fused {
         let decays =
             to_device(&Torch::f_from_slice(&updates.iter().map(decay).collect::<Vec<_>>())?, device)?;
         let bias = |beta: f64| 1.0 - beta.powf(step.step as f64);
-        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
+        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
         unsafe {
             self.0.launch(
                 "adamw",
@@ -92,7 +92,7 @@ impl Fused {
         let blocks = chunks.len() / 2;
         let table = to_device(&Torch::f_from_slice(&[chunks, addresses.collect()].concat())?, device)?;
         let sums = Torch::f_empty([blocks as i64], (Kind::Double, device))?;
-        // SAFETY: the kernel's parameters; addresses and lengths are those of the tensors.
+        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
         unsafe {
             self.0.launch(
                 &named("sum_of_squares", tensors[0]),

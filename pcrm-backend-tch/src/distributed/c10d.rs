@@ -259,7 +259,7 @@ impl Drop for Group {
     }
 }
 
-/// An operation that is under way, and its result. One that is dropped goes on by itself.
+/// An operation that is under way, and its result. If dropped, it still completes.
 #[derive(Debug)]
 pub(super) struct Pending {
     operation: Operation,

@@ -78,7 +78,7 @@ impl Health {
         let first_line = message.lines().next().unwrap_or_default();
         let found = self.blamed().unwrap_or_else(|_| {
             let Meeting { host, port, .. } = &self.meeting;
-            format!("rank 0 is gone, or whoever serves the store of keys at {host}:{port}")
+            format!("rank 0 is gone, or the process that serves the store of keys at {host}:{port}")
         });
         format!("{found} ({first_line})")
     }

@@ -88,7 +88,7 @@ impl Processes {
         done.map_err(|message| self.health.blaming(&message))
     }
 
-    /// Returns the group that exchanges tensors of a device, and the device on which they must be.
+    /// Returns the group that exchanges tensors of a device, and the device that they must be on.
     fn carrier(&self, device: Device) -> Result<(&Joined, Device)> {
         let nccl = match self.nccl.get() {
             Some(found) => found,

@@ -60,7 +60,7 @@ fn update(
     Ok(())
 }
 
-/// Takes a step with 8-bit moments by a kernel; returns false if none serves. The operands are those of
+/// Takes a step with 8-bit moments by a kernel; returns false if none serves. It takes the operands of
 /// [`pcrm_core::operands::adamw_8bit`].
 pub(crate) fn step_8bit(step: &AdamWStep, slots: [&Torch; 7]) -> Torched<bool> {
     match cuda::optimiser(slots[0]) {

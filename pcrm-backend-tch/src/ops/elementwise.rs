@@ -75,7 +75,7 @@ fn in_rounds<const N: usize>(inputs: [&Torch; N], op: impl Fn([&Torch; N]) -> To
     op(filled.each_ref())?.f_narrow(0, 0, elements)?.f_reshape(inputs[0].size())
 }
 
-/// Computes the gradient of x from that of op(x).
+/// Computes the gradient of x from the gradient of op(x).
 pub(crate) fn unary_backward(op: Unary, x: &Torch, gradient: &Torch) -> Torched {
     match op {
         Unary::Neg => gradient.f_neg(),

@@ -26,7 +26,7 @@ pub(crate) fn forward(
 }
 
 impl Graph {
-    /// Computes the gradients of all inputs from that of the result.
+    /// Computes the gradients of all inputs from the gradient of the result.
     pub(crate) fn backward<const N: usize>(self, gradient: &Torch) -> Torched<[Torch; N]> {
         let loss = tch::with_grad(|| self.value.f_mul(gradient)?.f_sum(Kind::Float))?;
         let gradients = Torch::f_run_backward(&[loss], &self.leaves, false, false)?;

@@ -9,9 +9,9 @@ use crate::workers;
 /// The direction of the rotation.
 #[derive(Clone, Copy)]
 pub(crate) enum Turn {
-    /// By the angle.
+    /// Rotates by the angle: the forward operation.
     Forward,
-    /// By the negative angle: the gradient.
+    /// Rotates by minus the angle: the gradient.
     Back,
 }
 

@@ -95,7 +95,8 @@ pub(crate) fn forward(
     Ok(Answers { joint, correct: answers(&correct)?, rows: RowStats { totals, entropies } })
 }
 
-/// Computes the wanted gradients of hidden and head in their types; `gradient` is that of [`Answers::joint`].
+/// Computes the wanted gradients of hidden and head in their types; `gradient` is the gradient of
+/// [`Answers::joint`].
 pub(crate) fn backward(
     [hidden, head, gradient]: [&Torch; 3],
     asked: &Asked,

@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The form of prompts and answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Form {
+pub enum DataForm {
     /// Messages, rendered by the tokenizer's chat template.
     Conversation {
         /// True if conversations begin with a system message.
@@ -29,7 +29,7 @@ pub enum Form {
     },
 }
 
-impl Default for Form {
+impl Default for DataForm {
     fn default() -> Self {
         Self::Text { before: String::new(), after: String::new(), gap: String::new(), prompts: true }
     }
@@ -42,9 +42,9 @@ const FEWEST: usize = 5;
 const LONGEST: usize = 600;
 const DIALOGUE: (&str, &str) = ("\n\nHuman:", "\n\nAssistant:");
 
-impl Form {
-    /// Returns the form of a run's data: that of the first conversation, or what all texts share. Nothing
-    /// from a single text appears in it.
+impl DataForm {
+    /// Returns the form of a run's data: the first conversation's, or what all texts share. It contains
+    /// nothing from a single text.
     pub fn of(rows: &[AnswerSet], sets: &[EncodedSet]) -> Self {
         if rows.first().is_some_and(|row| row.answers.iter().any(Content::is_conversation)) {
             return Self::Conversation { system: rows.first().is_some_and(begins_with_system) };
@@ -113,17 +113,17 @@ fn shared_end(texts: &BTreeSet<&str>) -> String {
 mod tests {
     use super::*;
 
-    fn form(of: impl Fn(usize) -> (String, String), count: usize) -> Form {
+    fn form(of: impl Fn(usize) -> (String, String), count: usize) -> DataForm {
         let text = |at: usize| {
             let (prompt, answer) = of(at);
             (prompt, [answer.clone(), answer + " No."])
         };
-        Form::of_texts((0..count).map(text).collect())
+        DataForm::of_texts((0..count).map(text).collect())
     }
 
-    fn text(before: &str, after: &str, gap: &str, prompts: bool) -> Form {
+    fn text(before: &str, after: &str, gap: &str, prompts: bool) -> DataForm {
         let [before, after, gap] = [before, after, gap].map(str::to_owned);
-        Form::Text { before, after, gap, prompts }
+        DataForm::Text { before, after, gap, prompts }
     }
 
     const ASKED: [&str; 6] =

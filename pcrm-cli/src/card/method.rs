@@ -5,7 +5,7 @@ use serde::Serialize;
 /// The algorithm that trained a language model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
+pub enum TrainingMethod {
     /// Supervised fine-tuning.
     Sft,
     /// Direct preference optimisation, bounded or not.
@@ -35,7 +35,7 @@ pub struct About {
     pub caution: &'static str,
 }
 
-impl Method {
+impl TrainingMethod {
     /// Returns the descriptions of this method.
     pub fn about(self) -> About {
         let on_policy = "The reward comes from the sources above: a high reward shows that the policy \

@@ -15,7 +15,7 @@ fn card() -> Card {
 /// scores with pcrm, and with the folder's own class.
 #[test]
 fn the_example_loads_only_where_a_class_exists() {
-    for kind in [Kind::RewardModel, Kind::Scaled] {
+    for kind in [ModelKind::RewardModel, ModelKind::Scaled] {
         let with = render(&Card { kind, ..card() }).unwrap();
         let own = render(&Card { kind, scored_by_transformers: false, own_class: true, ..card() }).unwrap();
         for with in [&with, &own] {
@@ -23,12 +23,12 @@ fn the_example_loads_only_where_a_class_exists() {
         }
         assert!(!with.contains("trust_remote_code"), "{with}");
         let trusts = own.contains("from_pretrained(folder, trust_remote_code=True).eval()");
-        assert_eq!(trusts, kind == Kind::RewardModel, "{own}");
+        assert_eq!(trusts, kind == ModelKind::RewardModel, "{own}");
         let without = render(&Card { kind, scored_by_transformers: false, ..card() }).unwrap();
         assert!(without.starts_with("---\npipeline_tag: text-classification\n"), "{without}");
         assert!(!without.contains("AutoModel") && !without.contains("```python"), "{without}");
         let shown = without.contains("pcrm score --model .");
-        assert_eq!(shown, kind == Kind::RewardModel, "{without}");
+        assert_eq!(shown, kind == ModelKind::RewardModel, "{without}");
     }
 }
 
@@ -38,15 +38,15 @@ fn the_example_loads_only_where_a_class_exists() {
 fn readmes_of_users_stay() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("README.md");
-    assert_eq!(write(dir.path(), &card()).unwrap(), Written::Yes);
+    assert_eq!(write(dir.path(), &card()).unwrap(), CardOutcome::Yes);
     let longer = Card { name: "rm after more steps".into(), ..card() };
-    assert_eq!(write(dir.path(), &longer).unwrap(), Written::Yes);
+    assert_eq!(write(dir.path(), &longer).unwrap(), CardOutcome::Yes);
     let ours = fs::read_to_string(&path).unwrap();
     assert!(ours.contains("rm after more steps"), "{ours}");
     for theirs in ["# mine\n".to_owned(), ours.replace("rm after", "my model after"), format!("{ours}\nmore")]
     {
         fs::write(&path, &theirs).unwrap();
-        assert_eq!(write(dir.path(), &card()).unwrap(), Written::LeftAlone);
+        assert_eq!(write(dir.path(), &card()).unwrap(), CardOutcome::LeftAlone);
         assert_eq!(fs::read_to_string(&path).unwrap(), theirs);
     }
 }
@@ -68,10 +68,10 @@ fn hostile_names_stay_names() {
 /// base model is not linked to the Hub.
 #[test]
 fn the_example_has_the_form_of_the_data() {
-    let of = |form: Form| render(&Card { form, ..card() }).unwrap();
+    let of = |form: DataForm| render(&Card { form, ..card() }).unwrap();
     let text = |before: &str, after: &str, gap: &str, prompts: bool| {
         let [before, after, gap] = [before, after, gap].map(str::to_owned);
-        of(Form::Text { before, after, gap, prompts })
+        of(DataForm::Text { before, after, gap, prompts })
     };
     let dialogue = text("\n\nHuman: ", "\n\nAssistant:", " ", true);
     let line = r#"prompt = "\n\nHuman: What is the capital of France?\n\nAssistant:""#;
@@ -87,9 +87,9 @@ fn the_example_has_the_form_of_the_data() {
         alone.contains("text = \"The capital of France is Paris.\"") && !alone.contains("prompt ="),
         "{alone}"
     );
-    let turns = of(Form::Conversation { system: false });
+    let turns = of(DataForm::Conversation { system: false });
     assert!(turns.contains("apply_chat_template") && !turns.contains("\"system\""), "{turns}");
-    assert!(of(Form::Conversation { system: true }).contains("{\"role\": \"system\""));
+    assert!(of(DataForm::Conversation { system: true }).contains("{\"role\": \"system\""));
     let local = Card { base: None, begun_from: "gpt2".into(), ..card() };
     let local = render(&local).unwrap();
     assert!(!local.contains("base_model") && local.contains("a local checkpoint"), "{local}");

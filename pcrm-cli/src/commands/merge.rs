@@ -39,7 +39,8 @@ pub struct MergeArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm merge runs/adapter --output runs/merged
-  pcrm merge runs/adapter --base models/qwen2 --output runs/merged && pcrm score --model runs/merged --data pairs.jsonl";
+  pcrm merge runs/adapter --base models/qwen2 --output runs/merged \
+   && pcrm score --model runs/merged --data pairs.jsonl";
 
 /// Merges the adapter.
 ///

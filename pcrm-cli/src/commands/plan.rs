@@ -40,7 +40,7 @@ pub struct PlanArgs {
     /// Store the frozen model's linear layers in nf4, nf4-double or int8; a quantised checkpoint stays as it is
     #[arg(long, value_name = "TYPE", requires = "lora_r")]
     quantize: Option<Quantisation>,
-    /// Keep the moments of AdamW in memory of the device, or of the host
+    /// Keep the moments of AdamW in device memory or in host memory
     #[arg(long, value_name = "PLACE", default_value_t = StatePlace::Device)]
     optimizer_states: StatePlace,
     /// Compute in this element type: f32 or bf16
@@ -169,7 +169,7 @@ impl PlanArgs {
         Ok(())
     }
 
-    /// Returns the method by which linear layers are stored: that of the checkpoint, else `--quantize`.
+    /// Returns the quantisation of linear layers: the checkpoint's, else `--quantize`.
     fn method(&self, config: &ModelConfig) -> Option<Quantisation> {
         config.quantised.or(self.quantize)
     }
@@ -212,8 +212,7 @@ fn size(of: &Parameter) -> usize {
     of.shape.iter().product()
 }
 
-/// Returns the number of elements that a token does not use: those of the experts that the router passes
-/// over.
+/// Returns the number of elements that a token does not use, in the experts that the router passes over.
 fn idle(config: &ModelConfig, list: &[&Parameter]) -> usize {
     let (Some(experts), Some(mixture)) = (&config.family.experts, &config.mixture) else { return 0 };
     let all: usize = list.iter().filter(|of| experts.has_expert(&of.name)).map(|of| size(of)).sum();

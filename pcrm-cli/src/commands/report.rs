@@ -1,4 +1,4 @@
-//! `pcrm report`: puts training runs beside each other, in a table and on one page.
+//! `pcrm report`: compares training runs, in a table and on one page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use toml::Table;
 use crate::page::Page;
 use crate::progress::say;
 use crate::report::curves::Curves;
-use crate::report::runs::{Over, Run, document, show};
+use crate::report::runs::{Over, ShownRun, document, show};
 use crate::report::{self, plot};
 use crate::terminal;
 use crate::training::folder::name_of;
@@ -107,7 +107,7 @@ impl ReportArgs {
 }
 
 /// Reads the metrics and options of a run.
-fn read(dir: &Path) -> Result<Run> {
+fn read(dir: &Path) -> Result<ShownRun> {
     let metrics = dir.join("metrics.jsonl");
     if !metrics.exists() {
         let hint = match dir.join("study.json").exists() {
@@ -123,5 +123,5 @@ fn read(dir: &Path) -> Result<Run> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Table::new(),
         Err(error) => return Err(error).with_context(|| config.display().to_string()),
     };
-    Ok(Run { name: name_of(dir), curves, options })
+    Ok(ShownRun { name: name_of(dir), curves, options })
 }

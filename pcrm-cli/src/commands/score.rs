@@ -62,7 +62,8 @@ pub struct ScoreArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm score --model runs/rm --data pairs.jsonl --output scored.jsonl
-  echo '{\"prompt\": \"Hi!\", \"completion\": \"Hello.\"}' > text.jsonl && pcrm score --model runs/rm --data text.jsonl";
+  echo '{\"prompt\": \"Hi!\", \"completion\": \"Hello.\"}' > text.jsonl \
+   && pcrm score --model runs/rm --data text.jsonl";
 
 /// The number of rows scored and written together.
 const CHUNK: usize = 512;

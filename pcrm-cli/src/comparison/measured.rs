@@ -20,7 +20,7 @@ const CROSS_ENTROPY: &str = "cross_entropy";
 
 /// The measures of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct RunMeasures {
     /// The label of the arm.
     pub label: String,
     /// The seed.
@@ -38,7 +38,7 @@ pub struct Measured {
     pub probability_field: Option<String>,
 }
 
-impl Measured {
+impl RunMeasures {
     /// Measures a trained model on its held-out pairs; `known` are their probabilities with the name of their
     /// column.
     ///

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use pcrm_core::model::weights;
-use pcrm_eval::comparison::{ComparisonOutcome, Run};
+use pcrm_eval::comparison::{ComparisonOutcome, HeldOutRun};
 use serde::{Deserialize, Serialize};
 
-pub use measured::Measured;
+pub use measured::RunMeasures;
 
 use crate::progress::say;
 use crate::{report, terminal};
@@ -22,14 +22,14 @@ pub const FILE: &str = "comparison.json";
 
 /// The content of `comparison.json`: all runs, so that comparisons can be merged.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct ComparisonFile {
     /// The arms in order; the first one is the baseline.
     pub labels: Vec<String>,
     /// The measures of every run.
-    pub runs: Vec<Measured>,
+    pub runs: Vec<RunMeasures>,
 }
 
-impl Comparison {
+impl ComparisonFile {
     /// Compares the arms over all seeds.
     fn outcome(&self) -> pcrm_eval::Result<ComparisonOutcome> {
         let words: Vec<(String, Option<String>)> =
@@ -38,7 +38,7 @@ impl Comparison {
         for (run, (setting, held_out)) in self.runs.iter().zip(&words) {
             let held_out = held_out.as_deref();
             let (arm, pairs, measures) = (run.label.as_str(), run.pairs, &run.measures);
-            runs.push(Run { arm, setting, held_out, pairs, measures });
+            runs.push(HeldOutRun { arm, setting, held_out, pairs, measures });
         }
         ComparisonOutcome::of(&self.labels, &runs)
     }

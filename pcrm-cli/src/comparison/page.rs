@@ -9,12 +9,12 @@ use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 
 /// Returns the page: conclusions, a plot per measure of quality, the table, the constraints.
 pub fn document(outcome: &ComparisonOutcome) -> Document {
-    let telling = |(_, measure): &(usize, &Measure)| measure.better != Better::Neither;
+    let directed = |(_, measure): &(usize, &Measure)| measure.better != Better::Neither;
     let plots: Vec<Plot> = outcome
         .measures
         .iter()
         .enumerate()
-        .filter(telling)
+        .filter(directed)
         .map(|(at, measure)| plot(outcome, at, measure))
         .collect();
     let mut columns = vec![""];

@@ -65,8 +65,8 @@ fn short(run: &Path, reward: bool, adapter: bool) -> Result<String> {
     ))
 }
 
-/// Returns true if transformers loads the run's reward model: by a class for its family, which is that of its config,
-/// or of its base for an adapter, or by the run's own class. Returns false if the family is unknown.
+/// Returns true if transformers loads the run's reward model, by a class for its family or by the run's own class.
+/// The family is named by the config, for an adapter by its base's. Returns false if it is unknown.
 fn scored_by_transformers(run: &Path, adapter: bool) -> bool {
     if !adapter && run.join(CLASS_FILE).is_file() {
         return true;
@@ -204,8 +204,9 @@ mod tests {
         assert!(named.ends_with("datasets:\n- \"acme/pairs\"\n- \"acme/mine\""), "{named}");
     }
 
-    /// Protects: the short card of a reward model, and of an adapter, names a library only for families of which
-    /// transformers has a class of reward models, and for a folder with its own; that of a language model always does.
+    /// Protects: the short card of a reward model, and of an adapter, names a library only for families that
+    /// transformers has a class of reward models for, and for a folder with its own; that of a language model always
+    /// does.
     #[test]
     fn a_short_card_names_the_library_that_loads_the_model() {
         let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/models"));

@@ -1,4 +1,4 @@
-//! The figures of a run for the model index: those of the evaluation of its saved weights.
+//! The figures of a run for the model index, from the evaluation of its saved weights.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -160,13 +160,13 @@ impl SamplingArgs {
 pub struct Policy {
     /// The model, frozen in its computing type.
     pub model: LanguageModel,
-    /// Its tokenizer.
+    /// The tokenizer of the policy.
     pub tokenizer: Tokenizer,
     /// Its frozen weights, for reward models over the same base.
     pub pool: WeightPool,
-    /// The digest of its files.
+    /// The digest of its files and of those of its base.
     digest: String,
-    /// The method by which its linear weights were quantised on loading.
+    /// The method that quantised its linear weights on loading.
     quantise: Option<Quantisation>,
 }
 
@@ -189,7 +189,7 @@ impl Policy {
         let how = Loading::frozen(backend, machine.dtype).quantised(quantise).sharing(Some(&pool));
         let model = LanguageModel::load_as(&dir, how).with_context(at)?;
         let tokenizer = Tokenizer::from_dir(&tokenizer_dir(&dir)?).with_context(at)?;
-        Ok(Self { model, tokenizer, pool, digest: digest::model(&dir)?, quantise })
+        Ok(Self { model, tokenizer, pool, digest: digest::with_base(&dir)?, quantise })
     }
 
     /// Returns the stop conditions of this policy's answers; `decode` gives the text of tokens.

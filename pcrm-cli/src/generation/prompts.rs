@@ -7,7 +7,7 @@ use clap::Args;
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::encode::{EncodedPrompt, encode_prompts};
 use pcrm_core::data::preference::Ties;
-use pcrm_core::data::prompts::{Prompt as Asked, load_prompts};
+use pcrm_core::data::prompts::{Prompt as PromptRecord, load_prompts};
 use pcrm_core::data::report::Origin;
 use pcrm_core::text::Tokenizer;
 
@@ -76,9 +76,9 @@ impl PromptArgs {
     ///
     /// # Errors
     /// Fails if a file cannot be read, the template refuses a prompt or no prompt is left.
-    pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<Asked>, Vec<EncodedPrompt>)> {
+    pub fn read(&self, hub: &Hub, tokenizer: &Tokenizer) -> Result<(Vec<PromptRecord>, Vec<EncodedPrompt>)> {
         let origin = Origin { file: Path::new("--prompt").into(), line: 1, record: 1 };
-        let typed = |(at, text): (usize, &String)| Asked {
+        let typed = |(at, text): (usize, &String)| PromptRecord {
             origin: Origin { line: at as u64 + 1, record: at as u64 + 1, ..origin.clone() },
             prompt: match tokenizer.has_chat_template() {
                 true => Content::Messages(vec![Message::new("user", text.as_str())]),
@@ -86,7 +86,7 @@ impl PromptArgs {
             },
             columns: serde_json::Map::new(),
         };
-        let mut rows: Vec<Asked> = self.prompt.iter().enumerate().map(typed).collect();
+        let mut rows: Vec<PromptRecord> = self.prompt.iter().enumerate().map(typed).collect();
         if !self.data.is_empty() {
             let data = hub.data("--data", &self.data)?;
             let (read, report) = load_prompts(&data, self.columns.options(Ties::Keep)?)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use pcrm_core::data::conversation::Content;
-use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::data::prompts::Prompt as PromptRecord;
 use pcrm_core::digest;
 use pcrm_rl::rollout::{Prompt, Sample};
 use serde_json::{Map, Value, json};
@@ -33,7 +33,7 @@ const OF_ANSWERS: [&str; 20] = [
 
 /// Returns the record of a prompt's answer with this number: the prompt's own columns without those that
 /// describe other answers, the prompt, the answer in the form of the prompt, and its finish reason.
-pub fn record(asked: &Asked, answer: &str, number: usize, sample: &Sample) -> Map<String, Value> {
+pub fn record(asked: &PromptRecord, answer: &str, number: usize, sample: &Sample) -> Map<String, Value> {
     let mut record = asked.columns.clone();
     record.retain(|key, _| !OF_ANSWERS.contains(&key.as_str()));
     record.insert("prompt".to_owned(), content(&asked.prompt));
@@ -45,8 +45,10 @@ pub fn record(asked: &Asked, answer: &str, number: usize, sample: &Sample) -> Ma
 }
 
 /// Returns the digest of all that answers and their records take from prompts: `asked` are the rows of `prompts`.
-pub fn digest_of<'a>(prompts: &[Prompt], asked: impl Iterator<Item = &'a Asked>) -> Result<String> {
-    let of = |(prompt, asked): (&Prompt, &Asked)| json!([prompt.ids, content(&asked.prompt), asked.columns]);
+pub fn digest_of<'a>(prompts: &[Prompt], asked: impl Iterator<Item = &'a PromptRecord>) -> Result<String> {
+    let of = |(prompt, asked): (&Prompt, &PromptRecord)| {
+        json!([prompt.ids, content(&asked.prompt), asked.columns])
+    };
     let all: Vec<Value> = prompts.iter().zip(asked).map(of).collect();
     Ok(digest::text(&serde_json::to_string(&all)?))
 }
@@ -84,10 +86,10 @@ mod tests {
 
     use super::*;
 
-    fn asked(columns: Value) -> Asked {
+    fn asked(columns: Value) -> PromptRecord {
         let origin = Origin { file: Path::new("x").into(), line: 1, record: 1 };
         let Value::Object(columns) = columns else { panic!("not an object") };
-        Asked { origin, prompt: Content::Text("q".to_owned()), columns }
+        PromptRecord { origin, prompt: Content::Text("q".to_owned()), columns }
     }
 
     /// Protects: an answer inherits its prompt's own columns, and none that describe another answer.

@@ -21,7 +21,7 @@ pub struct Launched {
     pub agent_serves: bool,
     /// A name that is unique among the runs that share a store, and the number of restarts.
     pub run: (String, u64),
-    /// The file from which the launcher reads the error of a failed process.
+    /// The file for the error of a failed process, which the launcher reads.
     pub error_file: Option<PathBuf>,
 }
 

@@ -41,7 +41,7 @@ impl Default for Watch {
 }
 
 /// Formats an evaluation as a line. For a reward model it starts with the ranking loss, which is comparable
-/// across constraints, beside that of guessing.
+/// across constraints, beside the loss of guessing.
 fn evaluation_line(step: u64, metrics: &Summary, is_best: bool) -> String {
     let beside =
         |coin: &str| metrics.get(coin).map_or(String::new(), |coin| format!(" (guessing {coin:.4})"));

@@ -12,7 +12,7 @@ use super::run::constraint;
 use crate::plugins::calibrated::Calibration;
 use crate::plugins::calibration::bins::Bin;
 use crate::plugins::calibration::draws::Interval;
-use crate::plugins::calibration::{Verdict, bound_probability};
+use crate::plugins::calibration::{Conclusion, bound_probability};
 
 /// The headings of [`cells`].
 pub const COLUMNS: [&str; 6] =
@@ -45,7 +45,7 @@ pub fn blocks(asked: &Value, fitted: &Value, calibration: &Calibration) -> Vec<B
 
 /// Returns true if similarity carries enough information for a curve.
 pub fn is_curve(calibration: &Calibration) -> bool {
-    calibration.verdict == Verdict::Informative
+    calibration.verdict == Conclusion::Informative
 }
 
 /// Returns the cells of the table of deciles, a row per bin.

@@ -64,7 +64,7 @@ impl Curves {
         self.train.iter().chain(&self.eval).filter_map(|line| line["step"].as_u64())
     }
 
-    /// Returns a number for every step: that of its training line, or of the last one before an evaluation.
+    /// Returns a number for every step: from its training line, or the last one before an evaluation.
     pub fn at_steps(&self, of: impl Fn(&Value) -> Option<f64>) -> BTreeMap<u64, f64> {
         let mut found: BTreeMap<u64, f64> =
             self.train.iter().filter_map(|line| Some((line["step"].as_u64()?, of(line)?))).collect();
@@ -167,7 +167,11 @@ mod tests {
 
     #[test]
     fn lines_become_curves() {
-        let line = |step: u64| json!({"step": step, "loss": 1.0 / step as f64, "num_tokens": 100 * step, "tokens_per_second": 50.0});
+        let line = |step: u64| {
+            json!({
+                "step": step, "loss": 1.0 / step as f64, "num_tokens": 100 * step, "tokens_per_second": 50.0
+            })
+        };
         let curves = Curves::new(vec![line(1), line(2), json!({"step": 2, "eval_loss": 0.25}), line(4)]);
         assert_eq!(curves.train("loss"), [(1.0, 1.0), (2.0, 0.5), (4.0, 0.25)]);
         assert_eq!(curves.eval("loss"), [(2.0, 0.25)]);

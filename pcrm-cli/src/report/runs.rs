@@ -10,7 +10,7 @@ use super::number;
 use super::plot::{Axis, Layer, Mark, Plot, SERIES};
 use crate::page::Page;
 
-/// Metrics that are shown first, the most telling ones in front.
+/// Metrics that are shown first, the most informative ones in front.
 const FIRST: [&str; 16] = [
     "eval_loss",
     "eval_ranking_loss",
@@ -34,14 +34,14 @@ const COLUMNS: usize = 6;
 /// Options that differ between any two runs.
 const OWN: [&str; 2] = ["output", "config"];
 
-/// A training run.
+/// A run in a table or page of several.
 #[derive(Debug)]
-pub struct Run {
-    /// Its name.
+pub struct ShownRun {
+    /// The name of the run.
     pub name: String,
-    /// Its metrics.
+    /// The metrics of all steps.
     pub curves: Curves,
-    /// Its options, from its config file.
+    /// The options, from the run's config file.
     pub options: Options,
 }
 
@@ -57,7 +57,7 @@ pub enum Over {
 }
 
 /// Writes the table of the runs and the options in which they differ.
-pub fn show(runs: &[Run], chosen: &[String], page: &mut Page) {
+pub fn show(runs: &[ShownRun], chosen: &[String], page: &mut Page) {
     page.columns(&rows(&last(runs, chosen)));
     let differing = differing(runs);
     if !differing.rows.is_empty() {
@@ -73,7 +73,7 @@ fn rows(table: &Table) -> Vec<Vec<String>> {
 }
 
 /// Returns the page of the runs.
-pub fn document(runs: &[Run], chosen: &[String], over: Over) -> Document {
+pub fn document(runs: &[ShownRun], chosen: &[String], over: Over) -> Document {
     let mut sections = vec![Section::open("", vec![Block::Table(last(runs, chosen))])];
     let differing = differing(runs);
     if !differing.rows.is_empty() {
@@ -98,8 +98,9 @@ pub fn document(runs: &[Run], chosen: &[String], over: Over) -> Document {
     }
 }
 
-/// Returns the metrics of any run, the chosen ones alone if there are any, the most telling ones in front.
-fn names(runs: &[Run], chosen: &[String]) -> Vec<String> {
+/// Returns the metrics of any run, the chosen ones alone if there are any, the most informative ones in
+/// front.
+fn names(runs: &[ShownRun], chosen: &[String]) -> Vec<String> {
     if !chosen.is_empty() {
         return chosen.to_vec();
     }
@@ -111,7 +112,7 @@ fn names(runs: &[Run], chosen: &[String]) -> Vec<String> {
 
 /// Returns the last value of each metric: of an evaluation as it is, of training as the mean of the last
 /// twentieth.
-fn last(runs: &[Run], chosen: &[String]) -> Table {
+fn last(runs: &[ShownRun], chosen: &[String]) -> Table {
     let mut names = names(runs, chosen);
     if chosen.is_empty() {
         names.retain(|name| FIRST.contains(&name.as_str()));
@@ -134,7 +135,7 @@ fn last(runs: &[Run], chosen: &[String]) -> Table {
 }
 
 /// Returns the options whose values differ between runs.
-fn differing(runs: &[Run]) -> Table {
+fn differing(runs: &[ShownRun]) -> Table {
     let keys: BTreeSet<&str> = runs
         .iter()
         .flat_map(|run| run.options.keys().map(String::as_str))
@@ -163,7 +164,7 @@ fn differing(runs: &[Run]) -> Table {
 }
 
 /// Returns the plot of one metric with a line per run: smoothed in training, as it is in evaluations.
-fn curves(runs: &[Run], name: &str, over: Over) -> Plot {
+fn curves(runs: &[ShownRun], name: &str, over: Over) -> Plot {
     let is_evaluation = name.starts_with("eval_");
     let mut layers = Vec::new();
     for (run, ink) in runs.iter().zip(SERIES) {
@@ -197,7 +198,7 @@ fn curves(runs: &[Run], name: &str, over: Over) -> Plot {
     }
 }
 
-impl Run {
+impl ShownRun {
     /// Returns the position of every step on an axis.
     fn axis(&self, over: Over) -> BTreeMap<u64, f64> {
         match over {

@@ -2,7 +2,7 @@
 
 /// The scores of a request, in the order of its inputs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct ScoreAnswer {
     /// Rewards, or σ of them, as requested.
     pub scores: Vec<f32>,
     /// The tokens that each score was computed from.
@@ -24,7 +24,7 @@ pub struct Named<'a> {
     pub seconds: f64,
 }
 
-impl Answer {
+impl ScoreAnswer {
     /// Returns the indices of all scores in descending order; equal scores keep their order.
     pub fn ranked(&self) -> Vec<usize> {
         let mut places: Vec<usize> = (0..self.scores.len()).collect();

@@ -13,17 +13,17 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use super::answer::{Answer, Named};
+use super::answer::{Named, ScoreAnswer};
 use super::ask::{Side, TooLong};
 use super::body::{Bytes, Held};
 use super::metrics::{Metrics, Parts};
 use super::model::{Close, Model};
 use super::models::Models;
 use super::number::sigmoid;
-use super::protocol::{Dialect, Family, Request, Route};
-use super::queue::{Job, Queue, Waiting};
-use super::refusal::{Kind, Refusal};
-use super::token::Tokens;
+use super::protocol::{ClientFamily, Dialect, Request, Route};
+use super::queue::{Queue, QueuedSequence, Waiting};
+use super::refusal::{Refusal, RefusalKind};
+use super::token::AccessTokens;
 use super::vocabulary::Conversion;
 
 /// The state shared by all requests.
@@ -31,7 +31,7 @@ pub struct App {
     pub models: Models,
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
-    pub tokens: Tokens,
+    pub tokens: AccessTokens,
     pub rules: Rules,
     /// True if the server accepts no more requests and only finishes those in flight.
     pub stopping: AtomicBool,
@@ -92,7 +92,7 @@ impl App {
         models: Models,
         queue: Arc<Queue>,
         metrics: Arc<Metrics>,
-        tokens: Tokens,
+        tokens: AccessTokens,
         rules: Rules,
     ) -> Self {
         /// The most bytes of bodies held at once; further bodies are refused.
@@ -119,16 +119,17 @@ impl App {
         self: &Arc<Self>,
         route: Route,
         request: HttpRequest,
-    ) -> Result<Answered, (Family, Refusal)> {
+    ) -> Result<Answered, (ClientFamily, Refusal)> {
         let begun = Instant::now();
-        let usual = Family::of(route, &Value::Null, self.rules.dialect);
+        let usual = ClientFamily::of(route, &Value::Null, self.rules.dialect);
         let plain = |refusal| (usual, refusal);
         let Taken { asked, body, permit } = self.take(request).await.map_err(plain)?;
         let app = Arc::clone(self);
         let prepared =
             spawn_blocking(move || app.prepare(route, asked, &body).map(|prepared| (prepared, body))).await;
-        let failed =
-            |error| plain(Refusal::new(Kind::Failed, format!("the request could not be read: {error}")));
+        let failed = |error| {
+            plain(Refusal::new(RefusalKind::Failed, format!("the request could not be read: {error}")))
+        };
         let (prepared, held) = prepared.map_err(failed)??;
         // The bytes count until the request is answered, since its sequences stay in memory.
         let (_held, _permit) = (held, permit);
@@ -137,7 +138,7 @@ impl App {
         let Prepared { request, model, ids, characters, time } = prepared;
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
         let (waiting, scores) = Waiting::new(ids.len());
-        let jobs = ids.into_iter().enumerate().map(|(place, ids)| Job {
+        let jobs = ids.into_iter().enumerate().map(|(place, ids)| QueuedSequence {
             model: Arc::clone(&model),
             ids: ids.into(),
             place,
@@ -145,7 +146,8 @@ impl App {
         });
         self.queue.push(jobs.collect()).map_err(plain)?;
         drop(waiting);
-        let ended = |_| plain(Refusal::new(Kind::Failed, "the model's thread ended; the server is stopping"));
+        let ended =
+            |_| plain(Refusal::new(RefusalKind::Failed, "the model's thread ended; the server is stopping"));
         let computed = scores.await.map_err(ended)?.map_err(plain)?;
         let parts = Parts {
             tokenization: time,
@@ -157,7 +159,7 @@ impl App {
         let scores =
             computed.scores.into_iter().map(|score| if raw { score } else { sigmoid(score) }).collect();
         let tokens = lengths.iter().sum();
-        let answer = Answer { scores, tokens: lengths };
+        let answer = ScoreAnswer { scores, tokens: lengths };
         let id = self.ids.next();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let seconds = begun.elapsed().as_secs_f64();
@@ -173,7 +175,7 @@ impl App {
         self: &Arc<Self>,
         conversion: Conversion,
         request: HttpRequest,
-    ) -> Result<Value, (Family, Refusal)> {
+    ) -> Result<Value, (ClientFamily, Refusal)> {
         let usual = conversion.family(&Value::Null);
         let taken = self.take(request).await.map_err(|refusal| (usual, refusal))?;
         let app = Arc::clone(self);
@@ -185,7 +187,7 @@ impl App {
             answer.map_err(|refusal| (conversion.family(&body), refusal))
         });
         converted.await.map_err(|error| {
-            (usual, Refusal::new(Kind::Failed, format!("the request could not be read: {error}")))
+            (usual, Refusal::new(RefusalKind::Failed, format!("the request could not be read: {error}")))
         })?
     }
 
@@ -197,7 +199,7 @@ impl App {
         let body = self.body(request).await?;
         let permit = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| {
             let message = format!("{} requests are in flight, the maximum; retry later", self.rules.requests);
-            Refusal::new(Kind::Overloaded, message)
+            Refusal::new(RefusalKind::Overloaded, message)
         })?;
         Ok(Taken { asked, body, permit })
     }
@@ -216,11 +218,11 @@ impl App {
         route: Route,
         asked: Option<String>,
         body: &Held,
-    ) -> Result<Prepared, (Family, Refusal)> {
+    ) -> Result<Prepared, (ClientFamily, Refusal)> {
         let begun = Instant::now();
         let dialect = self.rules.dialect;
-        let body = json(body).map_err(|refusal| (Family::of(route, &Value::Null, dialect), refusal))?;
-        let family = Family::of(route, &body, dialect);
+        let body = json(body).map_err(|refusal| (ClientFamily::of(route, &Value::Null, dialect), refusal))?;
+        let family = ClientFamily::of(route, &body, dialect);
         let plain = |refusal| (family, refusal);
         let request = Request::read(route, family, &body).map_err(plain)?;
         drop(body);
@@ -230,7 +232,7 @@ impl App {
                 "{} texts; expected at most {most} per request (--max-client-batch-size)",
                 inputs.len()
             );
-            return Err(plain(Refusal::new(Kind::Invalid, message)));
+            return Err(plain(Refusal::new(RefusalKind::Invalid, message)));
         }
         let model = self.models.find(request.ask.model.as_deref().or(asked.as_deref())).map_err(plain)?;
         let too_long = match request.ask.too_long {
@@ -251,7 +253,7 @@ impl App {
 
 fn json(body: &Held) -> Result<Value, Refusal> {
     serde_json::from_slice(&body.bytes)
-        .map_err(|error| Refusal::new(Kind::Malformed, format!("the body is not JSON: {error}")))
+        .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("the body is not JSON: {error}")))
 }
 
 /// Refuses a body that is not declared as JSON: browser pages can send other types to any server without
@@ -259,7 +261,7 @@ fn json(body: &Held) -> Result<Value, Refusal> {
 fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let refusal = |given: &str| {
         let message = format!("the Content-Type is {given}; expected application/json");
-        Err(Refusal::new(Kind::MediaType, message))
+        Err(Refusal::new(RefusalKind::MediaType, message))
     };
     match headers.get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase())
     {

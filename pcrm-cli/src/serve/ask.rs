@@ -4,11 +4,11 @@ use pcrm_core::data::conversation::Message;
 use serde_json::Value;
 
 use super::fields::{BodyFields, token_ids, wrong};
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// The contents of a scoring request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ask {
+pub struct ScoreRequest {
     /// The name of the model; `None` for the first one.
     pub model: Option<String>,
     pub inputs: Vec<Input>,
@@ -87,7 +87,7 @@ pub fn texts_or_ids(name: &str, value: &Value, bare: bool) -> Result<Vec<Input>,
     match value {
         Value::String(one) => Ok(vec![text(one)]),
         Value::Array(all) => match all.first() {
-            None => Err(Refusal::new(Kind::Empty, format!("{name}: it is an empty list"))),
+            None => Err(Refusal::new(RefusalKind::Empty, format!("{name}: it is an empty list"))),
             Some(Value::Number(_)) => Ok(vec![Input::Ids(token_ids(name, all)?)]),
             Some(_) => {
                 let one = |(at, value): (usize, &Value)| {
@@ -112,7 +112,7 @@ pub fn texts_or_ids(name: &str, value: &Value, bare: bool) -> Result<Vec<Input>,
 pub fn messages(name: &str, value: &Value) -> Result<Vec<Message>, Refusal> {
     let Value::Array(all) = value else { return Err(wrong(name, value, "a list of messages")) };
     if all.is_empty() {
-        return Err(Refusal::new(Kind::Empty, format!("{name}: the conversation has no messages")));
+        return Err(Refusal::new(RefusalKind::Empty, format!("{name}: the conversation has no messages")));
     }
     let one = |(at, value): (usize, &Value)| {
         Message::from_value(value).map_err(|message| Refusal::field(&format!("{name}[{at}]"), message))

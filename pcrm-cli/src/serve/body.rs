@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// The budget of bytes for all requests in flight.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Bytes {
             Ok(read) => read,
             Err(_) => {
                 let message = format!("the body did not arrive within {} seconds", time.as_secs_f64());
-                Err(Refusal::new(Kind::Slow, message))
+                Err(Refusal::new(RefusalKind::Slow, message))
             }
         }
     }
@@ -47,18 +47,19 @@ impl Bytes {
     async fn frames(&self, mut body: Body, most: usize) -> Result<Held, Refusal> {
         let mut held = Held::default();
         while let Some(frame) = body.frame().await {
-            let frame = frame
-                .map_err(|error| Refusal::new(Kind::Malformed, format!("the body breaks off: {error}")))?;
+            let frame = frame.map_err(|error| {
+                Refusal::new(RefusalKind::Malformed, format!("the body breaks off: {error}"))
+            })?;
             let Ok(data) = frame.into_data() else { continue };
             if held.bytes.len() + data.len() > most {
                 let message = format!("the body has more than {most} bytes, the maximum (--max-body-bytes)");
-                return Err(Refusal::new(Kind::TooLarge, message));
+                return Err(Refusal::new(RefusalKind::TooLarge, message));
             }
             let more = (held.bytes.len() + data.len()).div_ceil(1024) - held.bytes.len().div_ceil(1024);
             let permits =
                 Arc::clone(&self.free).try_acquire_many_owned(u32::try_from(more).unwrap_or(u32::MAX));
             let permits = permits.map_err(|_| {
-                Refusal::new(Kind::Overloaded, "the waiting requests hold too many bytes; retry later")
+                Refusal::new(RefusalKind::Overloaded, "the waiting requests hold too many bytes; retry later")
             })?;
             match &mut held.permits {
                 Some(all) => all.merge(permits),

@@ -131,8 +131,9 @@ mod tests {
         let mut exposition = Exposition::default();
         exposition.counters("c_total", "Counts.", &["name"], &counters);
         exposition.histograms("h", "Sizes.", &[], &histograms);
-        let expected = "# HELP c_total Counts.\n# TYPE c_total counter\nc_total{name=\"a\\\"b\\n\"} 2\n# HELP h Sizes.\n\
-                        # TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\n\
+        let expected = "# HELP c_total Counts.\n# TYPE c_total counter\nc_total{name=\"a\\\"b\\n\"} 2\n\
+                        # HELP h Sizes.\n# TYPE h histogram\n\
+                        h_bucket{le=\"0.5\"} 1\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\n\
                         h_sum 4.2\nh_count 3\n";
         assert_eq!(exposition.into_text(), expected);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// The fields of a body. A field that is null counts as absent.
 #[derive(Clone, Copy)]
@@ -15,7 +15,7 @@ impl<'a> BodyFields<'a> {
             Value::Object(fields) => Ok(Self(fields)),
             other => {
                 let message = format!("the body is {}; expected a JSON object", kind_of(other));
-                Err(Refusal::new(Kind::Malformed, message))
+                Err(Refusal::new(RefusalKind::Malformed, message))
             }
         }
     }

@@ -17,7 +17,8 @@ use super::{routes, vocabulary};
 
 /// Returns valid bodies of the routes.
 fn bodies() -> Vec<Value> {
-    let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": [{"type": "text", "text": "b"}]}]);
+    let parts = json!([{"type": "text", "text": "b"}]);
+    let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": parts}]);
     vec![
         json!({"query": ["a<|im_end|>", "b"], "prompts": ["a", "b"], "labels": ["", ""]}),
         json!({"model": "m", "input": ["a", "b"], "use_activation": false, "truncate_prompt_tokens": 3}),
@@ -28,7 +29,8 @@ fn bodies() -> Vec<Value> {
         json!({"text_1": "a", "text_2": ["b", {"text": "c"}]}),
         json!({"queries": ["a", "b"], "documents": ["c", "d"]}),
         json!({"query": "a", "documents": ["b", "c"], "top_n": 1}),
-        json!({"query": "a", "texts": ["b", "c"], "return_text": true, "truncate": true, "truncation_direction": "Left"}),
+        json!({"query": "a", "texts": ["b", "c"], "return_text": true, "truncate": true,
+               "truncation_direction": "Left"}),
         json!({"inputs": [["a"], ["b", "c"]], "raw_scores": true}),
         json!({"inputs": "a", "truncate": true}),
         json!({"input": "a", "encoding_format": "base64", "task": "classify", "dimensions": null}),

@@ -31,7 +31,7 @@ pub struct Connections {
 
 /// The largest head of a request, in bytes.
 const HEAD_BYTES: usize = 64 << 10;
-/// The time in which clients of open connections are told to close them.
+/// The time for clients to close open connections after they were asked to.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The time without a new connection after which none is expected.
 const QUIET: Duration = Duration::from_millis(20);

@@ -105,7 +105,7 @@ impl Metrics {
         self.recent(model).add(scores.iter().copied());
     }
 
-    /// Records a batch of `tokens` tokens, of which fewer rows were computed.
+    /// Records a batch of `tokens` tokens; fewer rows were computed, because prefixes are shared.
     pub fn batch(&self, model: &str, shared: &SharedScores, tokens: usize, time: Duration) {
         self.batch_duration.observe(&[], time.as_secs_f64());
         self.batch_tokens.observe(&[], shared.rows as f64);

@@ -2,7 +2,7 @@
 //!
 //! A request is parsed by its protocol (`protocol.rs`), tokenised by its model (`model.rs`) and queued
 //! (`queue.rs`); the owner's thread (`owner.rs`) takes batches across requests. A protocol is a file of pure
-//! functions, from a body to an [`Ask`](ask::Ask) and from scores to a body.
+//! functions, from a body to a [`ScoreRequest`](ask::ScoreRequest) and from scores to a body.
 
 mod answer;
 mod app;
@@ -60,7 +60,7 @@ use self::app::App;
 use self::models::Models;
 use self::queue::Queue;
 use self::tls::Tls;
-use self::token::Tokens;
+use self::token::AccessTokens;
 use crate::progress::say;
 
 /// The configuration of a server.
@@ -103,7 +103,8 @@ pub fn run(setup: Setup) -> Result<()> {
     let models = Models::load(&setup.names, setup.load, Arc::clone(&queue))?;
     say_ranges(&models);
     let (owner, ended) = owner::start(models.all(), Arc::clone(&queue), Arc::clone(&metrics), setup.batches)?;
-    let mut app = App::new(models, Arc::clone(&queue), metrics, Tokens::new(&setup.tokens), setup.rules);
+    let mut app =
+        App::new(models, Arc::clone(&queue), metrics, AccessTokens::new(&setup.tokens), setup.rules);
     app.about = setup.about;
     let app = Arc::new(app);
     let router = routes::router(Arc::clone(&app));

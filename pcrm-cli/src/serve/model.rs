@@ -11,11 +11,11 @@ use pcrm_rl::sharing::{SharedScores, score_shared};
 
 use super::ask::{Input, Side, TooLong};
 use super::ending::Ending;
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 use super::scores::Range;
 
 /// A model that computes scores on one thread.
-pub trait Scorer: Send {
+pub trait ServedScorer: Send {
     /// Computes the score of every sequence, in one pass.
     ///
     /// # Errors
@@ -23,7 +23,7 @@ pub trait Scorer: Send {
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores>;
 }
 
-impl Scorer for ScoringModel {
+impl ServedScorer for ScoringModel {
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
         Ok(score_shared(self, sequences)?)
     }
@@ -44,7 +44,7 @@ pub struct Model {
     tokenizer: Tokenizer,
     ending: Ending,
     facts: Facts,
-    scorer: Mutex<Box<dyn Scorer>>,
+    scorer: Mutex<Box<dyn ServedScorer>>,
 }
 
 /// The texts that get the end of training answers.
@@ -90,7 +90,7 @@ impl Model {
         facts: Facts,
         tokenizer: Tokenizer,
         most: usize,
-        scorer: Box<dyn Scorer>,
+        scorer: Box<dyn ServedScorer>,
     ) -> Self {
         let label = label(&folder.dir).unwrap_or_else(|| "LABEL_0".to_owned());
         Self {
@@ -127,12 +127,12 @@ impl Model {
             strip_padding(&mut ids, pad);
         }
         if ids.is_empty() {
-            return Err(Refusal::new(Kind::Empty, "the text has no tokens; expected at least one"));
+            return Err(Refusal::new(RefusalKind::Empty, "the text has no tokens; expected at least one"));
         }
         let most = if matches!(input, Input::Ids(_)) { self.facts.vocabulary } else { self.facts.inputs };
         if let Some(id) = ids.iter().find(|id| **id as usize >= most) {
             let message = format!("token id {id} is outside the model's vocabulary of {most}");
-            return Err(Refusal::new(Kind::Invalid, message));
+            return Err(Refusal::new(RefusalKind::Invalid, message));
         }
         self.cut(&mut ids, too_long)?;
         Ok(ids)
@@ -154,7 +154,7 @@ impl Model {
         let most = self.tokenizer.vocab_size();
         if let Some(id) = ids.iter().find(|id| **id as usize >= most) {
             let message = format!("token id {id} is outside the tokenizer's vocabulary of {most}");
-            return Err(Refusal::new(Kind::Invalid, message));
+            return Err(Refusal::new(RefusalKind::Invalid, message));
         }
         let text = if plain { self.tokenizer.decode_plain(ids) } else { self.tokenizer.decode(ids) };
         text.map_err(invalid)
@@ -222,7 +222,7 @@ impl Model {
                 let message = format!(
                     "the text has {length} tokens; expected at most {most} (request truncation or shorten it)"
                 );
-                Err(Refusal::new(Kind::Invalid, message))
+                Err(Refusal::new(RefusalKind::Invalid, message))
             }
             TooLong::Refuse => Ok(()),
         }
@@ -231,7 +231,7 @@ impl Model {
 
 /// Refuses what the tokenizer refuses.
 fn invalid(error: pcrm_core::Error) -> Refusal {
-    Refusal::new(Kind::Invalid, error.to_string())
+    Refusal::new(RefusalKind::Invalid, error.to_string())
 }
 
 /// Returns the name of the only label in `config.json`.

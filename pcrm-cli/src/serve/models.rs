@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::model::Model;
 use super::queue::Queue;
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// Loads the model of a name from a folder.
 pub type Load = Box<dyn Fn(&str, &PathBuf) -> Result<Model> + Send>;
@@ -22,7 +22,7 @@ pub struct Models {
 }
 
 impl Models {
-    /// Loads the models under these names; `queue` is that of their requests.
+    /// Loads the models under these names; `queue` holds their requests.
     ///
     /// # Errors
     /// Fails with the first model that does not load.
@@ -54,7 +54,7 @@ impl Models {
                 name.unwrap_or_default(),
                 names.join(", ")
             );
-            Refusal { kind: Kind::NoModel, message, field: Some("model".to_owned()) }
+            Refusal { kind: RefusalKind::NoModel, message, field: Some("model".to_owned()) }
         })
     }
 

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 
 use super::metrics::Metrics;
 use super::model::Model;
-use super::queue::{BatchLimits, Job, Queue, Waiting};
-use super::refusal::{Kind, Refusal};
+use super::queue::{BatchLimits, Queue, QueuedSequence, Waiting};
+use super::refusal::{Refusal, RefusalKind};
 
 /// Starts the thread. The receiver is notified when it ends, for whatever reason.
 ///
@@ -43,16 +43,18 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.queue
-            .refuse_all(&Refusal::new(Kind::Failed, "the model's thread ended; the server is stopping"));
+        self.queue.refuse_all(&Refusal::new(
+            RefusalKind::Failed,
+            "the model's thread ended; the server is stopping",
+        ));
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(());
         }
     }
 }
 
-/// Computes the score of one token. The first pass compiles a GPU's kernels, for which no request should wait, and
-/// gives the thread the GPU's context, which it needs to drop a model.
+/// Computes the score of one token. The first pass compiles a GPU's kernels, so that no request waits for them,
+/// and gives the thread the GPU's context, which it needs to drop a model.
 fn begin(model: &Model) {
     if let Err(error) = model.scores(&[&[0]]) {
         tracing::warn!("the first pass of {} failed: {error:#}", model.name);
@@ -60,7 +62,7 @@ fn begin(model: &Model) {
 }
 
 /// Computes a batch. If it fails, each sequence is computed on its own, so that one cannot harm the others.
-fn compute(batch: &[Job], metrics: &Metrics) {
+fn compute(batch: &[QueuedSequence], metrics: &Metrics) {
     let requests = requests(batch);
     requests.iter().for_each(|request| request.begin());
     let begun = Instant::now();
@@ -89,7 +91,7 @@ fn compute(batch: &[Job], metrics: &Metrics) {
     }
 }
 
-fn pass(batch: &[Job], metrics: &Metrics) -> Result<Vec<f32>> {
+fn pass(batch: &[QueuedSequence], metrics: &Metrics) -> Result<Vec<f32>> {
     let Some(first) = batch.first() else { return Ok(Vec::new()) };
     let sequences: Vec<&[u32]> = batch.iter().map(|job| &job.ids[..]).collect();
     let begun = Instant::now();
@@ -99,23 +101,23 @@ fn pass(batch: &[Job], metrics: &Metrics) -> Result<Vec<f32>> {
     Ok(shared.scores)
 }
 
-fn give(job: &Job, score: f32) {
+fn give(job: &QueuedSequence, score: f32) {
     match score.is_finite() {
         true => job.request.score(job.place, score),
         false => {
             let message = format!("the score is {score}: the model's weights are broken");
-            job.request.refuse(&Refusal::new(Kind::Failed, message));
+            job.request.refuse(&Refusal::new(RefusalKind::Failed, message));
         }
     }
 }
 
-fn fail(job: &Job, error: &anyhow::Error) {
+fn fail(job: &QueuedSequence, error: &anyhow::Error) {
     tracing::error!("a sequence of {} tokens has no score: {error:#}", job.ids.len());
-    job.request.refuse(&Refusal::new(Kind::Failed, format!("the model failed: {error:#}")));
+    job.request.refuse(&Refusal::new(RefusalKind::Failed, format!("the model failed: {error:#}")));
 }
 
 /// Returns the distinct requests of a batch.
-fn requests(batch: &[Job]) -> Vec<Arc<Waiting>> {
+fn requests(batch: &[QueuedSequence]) -> Vec<Arc<Waiting>> {
     let mut known = HashSet::new();
     let requests = batch.iter().map(|job| &job.request);
     requests.filter(|request| known.insert(Arc::as_ptr(request))).cloned().collect()

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::answer::{Answer, Named};
-use super::ask::Ask;
-use super::refusal::{Kind, Refusal};
+use super::answer::{Named, ScoreAnswer};
+use super::ask::ScoreRequest;
+use super::refusal::{Refusal, RefusalKind};
 use super::vllm::Ranking;
 use super::{openrlhf, sglang, tei, vllm};
 
 /// A family of clients, which defines the format of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub enum ClientFamily {
     OpenRlhf,
     Vllm,
     Sglang,
@@ -63,13 +63,13 @@ pub const PATHS: [(&str, Route); 14] = [
 /// A request: its contents, and the format of its answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    pub ask: Ask,
-    pub form: Form,
+    pub ask: ScoreRequest,
+    pub form: AnswerFormat,
 }
 
 /// The formats of answers.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Form {
+pub enum AnswerFormat {
     OpenRlhf,
     VllmClasses,
     VllmPooled { is_base64: bool },
@@ -82,7 +82,7 @@ pub enum Form {
     TeiRanked(Option<Vec<String>>),
 }
 
-impl Family {
+impl ClientFamily {
     /// Returns the family of a request, from its path and the names of its fields.
     pub fn of(route: Route, body: &Value, dialect: Dialect) -> Self {
         let has = |name: &str| body.get(name).is_some();
@@ -118,73 +118,77 @@ impl Request {
     ///
     /// # Errors
     /// Fails if the body is not a request of the route.
-    pub fn read(route: Route, family: Family, body: &Value) -> Result<Self, Refusal> {
+    pub fn read(route: Route, family: ClientFamily, body: &Value) -> Result<Self, Refusal> {
         let (ask, form) = match (route, family) {
-            (Route::GetReward, _) => (openrlhf::read(body)?, Form::OpenRlhf),
-            (Route::Classify | Route::V1Classify | Route::Predict, Family::Tei) => {
+            (Route::GetReward, _) => (openrlhf::read(body)?, AnswerFormat::OpenRlhf),
+            (Route::Classify | Route::V1Classify | Route::Predict, ClientFamily::Tei) => {
                 let (ask, single) = tei::read_predict(body)?;
-                (ask, Form::TeiPredictions { single })
+                (ask, AnswerFormat::TeiPredictions { single })
             }
-            (Route::Rerank | Route::V1Rerank, Family::Tei) => {
+            (Route::Rerank | Route::V1Rerank, ClientFamily::Tei) => {
                 let (ask, texts) = tei::read_rerank(body)?;
-                (ask, Form::TeiRanked(texts))
+                (ask, AnswerFormat::TeiRanked(texts))
             }
-            (Route::Classify, Family::Sglang) => {
+            (Route::Classify, ClientFamily::Sglang) => {
                 let (ask, single) = sglang::read_classify(body)?;
-                (ask, Form::SglangClasses { single })
+                (ask, AnswerFormat::SglangClasses { single })
             }
-            (Route::V1Classify, Family::Sglang) => {
+            (Route::V1Classify, ClientFamily::Sglang) => {
                 let ask = vllm::read_inputs(body)?;
                 let raw = body.get("use_activation") != Some(&Value::Bool(true));
-                (Ask { raw, ..ask }, Form::VllmClasses)
+                (ScoreRequest { raw, ..ask }, AnswerFormat::VllmClasses)
             }
-            (Route::V1Rerank, Family::Sglang) => {
+            (Route::V1Rerank, ClientFamily::Sglang) => {
                 let (ask, ranking) = sglang::read_ranking(body)?;
-                (ask, Form::SglangRanked(ranking))
+                (ask, AnswerFormat::SglangRanked(ranking))
             }
-            (Route::V1Score, Family::Sglang) => {
+            (Route::V1Score, ClientFamily::Sglang) => {
                 let message = "label_token_ids: token probabilities need a language model; this is a reward \
                                model: use /v1/classify or /v1/embeddings";
-                return Err(Refusal::new(Kind::Invalid, message));
+                return Err(Refusal::new(RefusalKind::Invalid, message));
             }
             (Route::Pooling, _) => {
                 let is_base64 = vllm::is_base64(body)?;
-                (vllm::read_inputs(body)?, Form::VllmPooled { is_base64 })
+                (vllm::read_inputs(body)?, AnswerFormat::VllmPooled { is_base64 })
             }
-            (Route::Classify | Route::V1Classify, _) => (vllm::read_inputs(body)?, Form::VllmClasses),
-            (Route::Score | Route::V1Score, _) => (vllm::read_pairs(body)?, Form::VllmScores),
+            (Route::Classify | Route::V1Classify, _) => (vllm::read_inputs(body)?, AnswerFormat::VllmClasses),
+            (Route::Score | Route::V1Score, _) => (vllm::read_pairs(body)?, AnswerFormat::VllmScores),
             (Route::Rerank | Route::V1Rerank, _) => {
                 let (ask, ranking) = vllm::read_rerank(body)?;
-                (ask, Form::VllmRanked(ranking))
+                (ask, AnswerFormat::VllmRanked(ranking))
             }
             (Route::Embeddings, _) => {
                 let is_base64 = vllm::is_base64(body)?;
-                (sglang::read_embeddings(body)?, Form::Embeddings { is_base64 })
+                (sglang::read_embeddings(body)?, AnswerFormat::Embeddings { is_base64 })
             }
-            (Route::Predict, _) => return Err(Refusal::new(Kind::Malformed, "not a request of /predict")),
+            (Route::Predict, _) => {
+                return Err(Refusal::new(RefusalKind::Malformed, "not a request of /predict"));
+            }
         };
         match ask.inputs.is_empty() {
-            true => Err(Refusal::new(Kind::Empty, "the request has nothing to score")),
+            true => Err(Refusal::new(RefusalKind::Empty, "the request has nothing to score")),
             false => Ok(Self { ask, form }),
         }
     }
 }
 
-impl Form {
+impl AnswerFormat {
     /// Returns the family of clients that read the format.
-    pub fn family(&self) -> Family {
+    pub fn family(&self) -> ClientFamily {
         match self {
-            Self::OpenRlhf => Family::OpenRlhf,
+            Self::OpenRlhf => ClientFamily::OpenRlhf,
             Self::VllmClasses | Self::VllmPooled { .. } | Self::VllmScores | Self::VllmRanked(_) => {
-                Family::Vllm
+                ClientFamily::Vllm
             }
-            Self::SglangClasses { .. } | Self::SglangRanked(_) | Self::Embeddings { .. } => Family::Sglang,
-            Self::TeiPredictions { .. } | Self::TeiRanked(_) => Family::Tei,
+            Self::SglangClasses { .. } | Self::SglangRanked(_) | Self::Embeddings { .. } => {
+                ClientFamily::Sglang
+            }
+            Self::TeiPredictions { .. } | Self::TeiRanked(_) => ClientFamily::Tei,
         }
     }
 
     /// Writes an answer.
-    pub fn write(&self, answer: &Answer, named: &Named<'_>) -> Value {
+    pub fn write(&self, answer: &ScoreAnswer, named: &Named<'_>) -> Value {
         match self {
             Self::OpenRlhf => openrlhf::write(&answer.scores),
             Self::VllmClasses => vllm::write_classes(answer, named),

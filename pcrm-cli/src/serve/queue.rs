@@ -9,11 +9,11 @@ use pcrm_core::data::encode::common_prefix;
 use tokio::sync::oneshot;
 
 use super::model::Model;
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 use super::retired::Retired;
 
 /// A sequence waiting for its score.
-pub struct Job {
+pub struct QueuedSequence {
     pub model: Arc<Model>,
     pub ids: Arc<[u32]>,
     /// The index of the sequence in its request.
@@ -117,7 +117,7 @@ pub struct Queue {
 
 #[derive(Default)]
 struct Jobs {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<QueuedSequence>,
     closed: bool,
     retired: Retired,
 }
@@ -130,10 +130,10 @@ impl Queue {
     ///
     /// # Errors
     /// Fails if the queue is closed.
-    pub fn push(&self, jobs: Vec<Job>) -> Result<(), Refusal> {
+    pub fn push(&self, jobs: Vec<QueuedSequence>) -> Result<(), Refusal> {
         let mut held = held(&self.jobs);
         if held.closed {
-            return Err(Refusal::new(Kind::Stopping, "the server is stopping"));
+            return Err(Refusal::new(RefusalKind::Stopping, "the server is stopping"));
         }
         held.waiting.extend(jobs);
         self.arrived.notify_one();
@@ -166,14 +166,14 @@ impl Queue {
 
     /// Waits for the next batch: sequences of one model in order of arrival, without those whose client is
     /// gone. Returns `None` once the queue is closed and empty. Drops retired models.
-    pub fn next(&self, limits: BatchLimits) -> Option<Vec<Job>> {
+    pub fn next(&self, limits: BatchLimits) -> Option<Vec<QueuedSequence>> {
         /// The time after which an idle thread looks again whether a retired model is unused.
         const LOOK: Duration = Duration::from_millis(50);
         let mut jobs = held(&self.jobs);
         loop {
             let unused = jobs.retired.unused();
             if !unused.is_empty() {
-                // Freeing a model takes time, in which requests may be queued.
+                // Freeing a model takes time; requests may be queued meanwhile.
                 drop(jobs);
                 drop(unused);
                 jobs = held(&self.jobs);
@@ -201,8 +201,8 @@ impl Queue {
 }
 
 impl Jobs {
-    fn batch(&mut self, limits: BatchLimits) -> Vec<Job> {
-        let mut batch: Vec<Job> = Vec::new();
+    fn batch(&mut self, limits: BatchLimits) -> Vec<QueuedSequence> {
+        let mut batch: Vec<QueuedSequence> = Vec::new();
         let (mut seen, mut tokens) = (BTreeSet::new(), 0);
         let mut others = Vec::new();
         while batch.len() < limits.sequences {

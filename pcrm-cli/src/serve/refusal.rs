@@ -3,7 +3,7 @@
 /// The refusal of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    pub kind: Kind,
+    pub kind: RefusalKind,
     pub message: String,
     /// The field of the body at fault.
     pub field: Option<String>,
@@ -11,7 +11,7 @@ pub struct Refusal {
 
 /// The kinds of refusals. Each protocol maps them to statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum RefusalKind {
     /// The body is not JSON, or lacks a field.
     Malformed,
     /// A field has a wrong type or value, or a text is too long.
@@ -41,23 +41,27 @@ pub enum Kind {
 }
 
 impl Refusal {
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), field: None }
     }
 
     /// Returns the refusal of a field with a wrong type or value.
     pub fn field(field: &str, message: impl std::fmt::Display) -> Self {
-        Self { kind: Kind::Invalid, message: format!("{field}: {message}"), field: Some(field.to_owned()) }
+        Self {
+            kind: RefusalKind::Invalid,
+            message: format!("{field}: {message}"),
+            field: Some(field.to_owned()),
+        }
     }
 
     /// Returns the refusal for a missing field.
     pub fn missing(field: &str, expected: &str) -> Self {
         let message = format!("{field}: the field is missing; expected {expected}");
-        Self { kind: Kind::Malformed, message, field: Some(field.to_owned()) }
+        Self { kind: RefusalKind::Malformed, message, field: Some(field.to_owned()) }
     }
 }
 
-impl Kind {
+impl RefusalKind {
     /// Returns the name of the kind in metrics and in TEI's `error_type`.
     pub fn name(self) -> &'static str {
         match self {

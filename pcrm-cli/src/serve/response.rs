@@ -10,8 +10,8 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::app::{Answered, App};
-use super::protocol::Family;
-use super::refusal::{Kind, Refusal};
+use super::protocol::ClientFamily;
+use super::refusal::{Refusal, RefusalKind};
 
 /// Writes scores with TEI's headers.
 pub fn scored(app: &App, answered: &Answered, begun: Instant) -> Response {
@@ -39,21 +39,21 @@ pub fn scored(app: &App, answered: &Answered, begun: Instant) -> Response {
 }
 
 /// Writes a refusal in the format of a family.
-pub fn refused(app: &App, family: Family, refusal: &Refusal) -> Response {
+pub fn refused(app: &App, family: ClientFamily, refusal: &Refusal) -> Response {
     app.metrics.refused(refusal.kind.name());
     let (status, body) = family.refuse(refusal);
     let mut response = as_json(status, &body);
     match refusal.kind {
-        Kind::Overloaded | Kind::Stopping => {
+        RefusalKind::Overloaded | RefusalKind::Stopping => {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         // The body, or the rest of it, is not read, so the connection may end: a client must not use it again.
-        Kind::Slow
-        | Kind::TooLarge
-        | Kind::MediaType
-        | Kind::NotFound
-        | Kind::Method
-        | Kind::Unauthorised => {
+        RefusalKind::Slow
+        | RefusalKind::TooLarge
+        | RefusalKind::MediaType
+        | RefusalKind::NotFound
+        | RefusalKind::Method
+        | RefusalKind::Unauthorised => {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}

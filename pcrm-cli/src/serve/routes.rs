@@ -18,8 +18,8 @@ use super::exposition::Exposition;
 use super::metrics::Metrics;
 use super::model::Model;
 use super::openapi;
-use super::protocol::{Family, PATHS, Route};
-use super::refusal::{Kind, Refusal};
+use super::protocol::{ClientFamily, PATHS, Route};
+use super::refusal::{Refusal, RefusalKind};
 use super::response::{as_json, finished, refused, scored, text};
 use super::vocabulary::{self, Conversion};
 
@@ -59,7 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
             &at,
             "other",
             Instant::now(),
-            refused(&at, Family::Vllm, &Refusal::new(Kind::NotFound, message)),
+            refused(&at, ClientFamily::Vllm, &Refusal::new(RefusalKind::NotFound, message)),
         )
     };
     let at = Arc::clone(&app);
@@ -93,7 +93,7 @@ async fn score(app: Arc<App>, path: &'static str, route: Route, request: Request
     let mut open = Open::new(&app.metrics);
     let outcome = match app.tokens.check(request.headers()) {
         Ok(()) => app.answer(route, request).await,
-        Err(refusal) => Err((Family::of(route, &Value::Null, app.rules.dialect), refusal)),
+        Err(refusal) => Err((ClientFamily::of(route, &Value::Null, app.rules.dialect), refusal)),
     };
     open.done = true;
     let response = match outcome {
@@ -120,7 +120,7 @@ async fn convert(app: Arc<App>, path: &'static str, conversion: Conversion, requ
 
 async fn other_method(app: Arc<App>, path: &'static str) -> Response {
     let message = "the path requires another method; see /openapi.json";
-    let mut response = refused(&app, Family::Vllm, &Refusal::new(Kind::Method, message));
+    let mut response = refused(&app, ClientFamily::Vllm, &Refusal::new(RefusalKind::Method, message));
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
     finished(&app, path, Instant::now(), response)
 }
@@ -146,14 +146,14 @@ fn written(app: &App, body: Result<Value, Refusal>) -> Response {
     match body {
         Ok(Value::Null) => text(200, "text/plain", String::new()),
         Ok(body) => as_json(200, &body),
-        Err(refusal) => refused(app, Family::Tei, &refusal),
+        Err(refusal) => refused(app, ClientFamily::Tei, &refusal),
     }
 }
 
 fn health(app: &App) -> Result<Value, Refusal> {
     match app.stopping.load(Ordering::Relaxed) {
         false => Ok(Value::Null),
-        true => Err(Refusal::new(Kind::Stopping, "the server is stopping")),
+        true => Err(Refusal::new(RefusalKind::Stopping, "the server is stopping")),
     }
 }
 
@@ -210,7 +210,7 @@ fn info(app: &App) -> Value {
 async fn metrics(app: Arc<App>, request: Request) -> Response {
     let begun = Instant::now();
     let response = match app.tokens.check(request.headers()) {
-        Err(refusal) => refused(&app, Family::Tei, &refusal),
+        Err(refusal) => refused(&app, ClientFamily::Tei, &refusal),
         Ok(()) => {
             let about: Vec<(&str, &str)> =
                 app.about.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -228,14 +228,14 @@ async fn reload(app: Arc<App>, request: Request) -> Response {
         Ok(()) if app.tokens.is_empty() => {
             let message = "reloading over HTTP requires a token on the server (--api-key); send SIGHUP to \
                            the process instead";
-            Err(Refusal::new(Kind::Unauthorised, message))
+            Err(Refusal::new(RefusalKind::Unauthorised, message))
         }
         Ok(()) => reloaded(&app, request).await,
         Err(refusal) => Err(refusal),
     };
     let response = match outcome {
         Ok(body) => as_json(200, &body),
-        Err(refusal) => refused(&app, Family::Tei, &refusal),
+        Err(refusal) => refused(&app, ClientFamily::Tei, &refusal),
     };
     finished(&app, "/reload", begun, response)
 }
@@ -244,8 +244,9 @@ async fn reloaded(app: &Arc<App>, request: Request) -> Result<Value, Refusal> {
     let held = app.body(request).await?;
     let body: Value = match held.bytes.is_empty() {
         true => Value::Null,
-        false => serde_json::from_slice(&held.bytes)
-            .map_err(|error| Refusal::new(Kind::Malformed, format!("the body is not JSON: {error}")))?,
+        false => serde_json::from_slice(&held.bytes).map_err(|error| {
+            Refusal::new(RefusalKind::Malformed, format!("the body is not JSON: {error}"))
+        })?,
     };
     let names: Vec<String> = match body.get("model").and_then(Value::as_str) {
         Some(name) => vec![app.models.find(Some(name))?.name.clone()],
@@ -262,7 +263,7 @@ async fn reloaded(app: &Arc<App>, request: Request) -> Result<Value, Refusal> {
             }
             Err(error) => {
                 app.metrics.reload(&name, "failure");
-                return Err(Refusal::new(Kind::Failed, format!("{error:#}")));
+                return Err(Refusal::new(RefusalKind::Failed, format!("{error:#}")));
             }
         }
     }

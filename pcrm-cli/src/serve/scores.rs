@@ -63,7 +63,7 @@ impl Range {
         Some(Self { low, mean: Some(mean), high, deviation: None, source })
     }
 
-    /// Returns the center from which drift is measured.
+    /// Returns the center for measuring drift.
     pub fn middle(&self) -> f64 {
         self.mean.unwrap_or((self.low + self.high) / 2.0)
     }
@@ -80,14 +80,14 @@ pub struct Recent(Mutex<VecDeque<f32>>);
 
 /// A summary of scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Summary {
+pub struct ScoreSummary {
     pub count: usize,
     pub mean: f64,
     /// The standard deviation of the scores.
     pub deviation: f64,
     /// The share of scores outside the range of training, if that is known.
     pub outside: Option<f64>,
-    /// The distance of the mean from that of training, in [units](Range::unit), if that is known.
+    /// The distance of the mean from the mean in training, in [units](Range::unit), if that is known.
     pub drift: Option<f64>,
 }
 
@@ -103,7 +103,7 @@ impl Recent {
     }
 
     /// Summarises the latest scores; returns `None` before the first.
-    pub fn summary(&self, range: Option<&Range>) -> Option<Summary> {
+    pub fn summary(&self, range: Option<&Range>) -> Option<ScoreSummary> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_empty() {
             return None;
@@ -116,7 +116,7 @@ impl Recent {
             range.map(|range| kept.iter().filter(|score| is_outside(range, **score)).count() as f64 / count);
         let drift =
             range.filter(|range| range.unit() > 0.0).map(|range| (mean - range.middle()) / range.unit());
-        Some(Summary { count: kept.len(), mean, deviation: square.sqrt(), outside, drift })
+        Some(ScoreSummary { count: kept.len(), mean, deviation: square.sqrt(), outside, drift })
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
         recent.add(std::iter::repeat_n(3.0, Recent::KEPT / 2));
         let summary = recent.summary(Some(&Range::given(-2.0, 2.0))).unwrap();
         let expected =
-            Summary { count: 4096, mean: 2.0, deviation: 1.0, outside: Some(0.5), drift: Some(1.0) };
+            ScoreSummary { count: 4096, mean: 2.0, deviation: 1.0, outside: Some(0.5), drift: Some(1.0) };
         assert_eq!(summary, expected);
     }
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Named};
-use super::ask::{Ask, Input, TooLong, messages, texts_or_ids};
+use super::answer::{Named, ScoreAnswer};
+use super::ask::{Input, ScoreRequest, TooLong, messages, texts_or_ids};
 use super::fields::{BodyFields, text, wrong};
 use super::number::{base64, number};
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 use super::vllm::{Ranking, read_rerank, usage};
 
 /// Reads SGLang's own `/classify`: `text` or `input_ids`. Also returns true for a single input, whose answer
@@ -14,7 +14,7 @@ use super::vllm::{Ranking, read_rerank, usage};
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_classify(body: &Value) -> Result<(Ask, bool), Refusal> {
+pub fn read_classify(body: &Value) -> Result<(ScoreRequest, bool), Refusal> {
     let fields = BodyFields::of(body)?;
     let (inputs, single) = match (fields.get("text"), fields.get("input_ids")) {
         (Some(texts), None) => (texts_or_ids("text", texts, false)?, texts.is_string()),
@@ -38,7 +38,7 @@ pub fn read_classify(body: &Value) -> Result<(Ask, bool), Refusal> {
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_embeddings(body: &Value) -> Result<Ask, Refusal> {
+pub fn read_embeddings(body: &Value) -> Result<ScoreRequest, Refusal> {
     let fields = BodyFields::of(body)?;
     fields.unserved(&["dimensions"])?;
     let inputs = match fields.get("messages") {
@@ -52,18 +52,18 @@ pub fn read_embeddings(body: &Value) -> Result<Ask, Refusal> {
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_ranking(body: &Value) -> Result<(Ask, Ranking), Refusal> {
+pub fn read_ranking(body: &Value) -> Result<(ScoreRequest, Ranking), Refusal> {
     let (ask, ranking) = read_rerank(body)?;
-    Ok((Ask { raw: true, ..ask }, ranking))
+    Ok((ScoreRequest { raw: true, ..ask }, ranking))
 }
 
-fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
+fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<ScoreRequest, Refusal> {
     let model = fields.get("model").map(|value| text("model", value)).transpose()?.map(str::to_owned);
-    Ok(Ask { model, inputs, too_long: TooLong::Refuse, raw: true })
+    Ok(ScoreRequest { model, inputs, too_long: TooLong::Refuse, raw: true })
 }
 
 /// Writes the answer of SGLang's own `/classify`.
-pub fn write_classes(answer: &Answer, named: &Named<'_>, single: bool) -> Value {
+pub fn write_classes(answer: &ScoreAnswer, named: &Named<'_>, single: bool) -> Value {
     let one = |(at, (score, tokens)): (usize, (&f32, &usize))| {
         let id = if single { named.id.to_owned() } else { format!("{}-{at}", named.id) };
         let meta = json!({
@@ -76,7 +76,7 @@ pub fn write_classes(answer: &Answer, named: &Named<'_>, single: bool) -> Value 
 }
 
 /// Writes the answer of `/v1/embeddings`: vectors of one number.
-pub fn write_embeddings(answer: &Answer, named: &Named<'_>, is_base64: bool) -> Value {
+pub fn write_embeddings(answer: &ScoreAnswer, named: &Named<'_>, is_base64: bool) -> Value {
     let one = |(at, score): (usize, &f32)| {
         let embedding = if is_base64 { base64(&[*score]).into() } else { json!([number(*score)]) };
         json!({"object": "embedding", "index": at, "embedding": embedding})
@@ -86,7 +86,7 @@ pub fn write_embeddings(answer: &Answer, named: &Named<'_>, is_base64: bool) -> 
 }
 
 /// Writes the answer of SGLang's `/v1/rerank`.
-pub fn write_ranked(answer: &Answer, named: &Named<'_>, ranking: &Ranking) -> Value {
+pub fn write_ranked(answer: &ScoreAnswer, named: &Named<'_>, ranking: &Ranking) -> Value {
     let most = if ranking.top == 0 { answer.scores.len() } else { ranking.top };
     let one = |at: &usize| {
         json!({
@@ -101,7 +101,7 @@ pub fn write_ranked(answer: &Answer, named: &Named<'_>, ranking: &Ranking) -> Va
 pub fn refuse(refusal: &Refusal) -> (u16, Value) {
     let status = refusal.kind.status();
     let kind = match refusal.kind {
-        Kind::Failed | Kind::Stopping => "InternalServerError",
+        RefusalKind::Failed | RefusalKind::Stopping => "InternalServerError",
         _ => "BadRequestError",
     };
     let fields = json!({

@@ -3,17 +3,17 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Named};
-use super::ask::{Ask, Input, Side, TooLong};
+use super::answer::{Named, ScoreAnswer};
+use super::ask::{Input, ScoreRequest, Side, TooLong};
 use super::fields::{BodyFields, text, texts, wrong};
 use super::number::number;
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// Reads `/predict`: a text, a pair, or a batch of texts and pairs. Also returns true for a single input.
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
+pub fn read_predict(body: &Value) -> Result<(ScoreRequest, bool), Refusal> {
     const EXPECTED: &str = "a text, a pair of texts, or a list of [text] and [text, text]";
     let fields = BodyFields::of(body)?;
     let inputs = fields.required("inputs", EXPECTED)?;
@@ -31,7 +31,7 @@ pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
     };
     let (inputs, single) = match inputs {
         Value::Array(all) if all.is_empty() => {
-            return Err(Refusal::new(Kind::Empty, "inputs: it is an empty list"));
+            return Err(Refusal::new(RefusalKind::Empty, "inputs: it is an empty list"));
         }
         Value::Array(all) if all[0].is_array() => {
             let each = all.iter().enumerate().map(|(at, value)| one(&format!("inputs[{at}]"), value));
@@ -46,12 +46,12 @@ pub fn read_predict(body: &Value) -> Result<(Ask, bool), Refusal> {
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_rerank(body: &Value) -> Result<(Ask, Option<Vec<String>>), Refusal> {
+pub fn read_rerank(body: &Value) -> Result<(ScoreRequest, Option<Vec<String>>), Refusal> {
     let fields = BodyFields::of(body)?;
     let query = text("query", fields.required("query", "a text")?)?;
     let answers = texts("texts", fields.required("texts", "a list of texts")?)?;
     if answers.is_empty() {
-        return Err(Refusal::new(Kind::Empty, "texts: it is an empty list"));
+        return Err(Refusal::new(RefusalKind::Empty, "texts: it is an empty list"));
     }
     let pair = |answer: &&str| Input::Pair { prompt: query.to_owned(), answer: (*answer).to_owned() };
     let inputs = answers.iter().map(pair).collect();
@@ -60,25 +60,25 @@ pub fn read_rerank(body: &Value) -> Result<(Ask, Option<Vec<String>>), Refusal> 
     Ok((ask(fields, inputs)?, returned))
 }
 
-fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
+fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<ScoreRequest, Refusal> {
     let side = Side::read(fields, "truncation_direction", Side::Right)?;
     let too_long = match fields.flag("truncate")?.unwrap_or(false) {
         true => TooLong::Cut { side, to: None },
         false => TooLong::Refuse,
     };
     let model = fields.get("model").map(|value| text("model", value)).transpose()?.map(str::to_owned);
-    Ok(Ask { model, inputs, too_long, raw: fields.flag("raw_scores")?.unwrap_or(false) })
+    Ok(ScoreRequest { model, inputs, too_long, raw: fields.flag("raw_scores")?.unwrap_or(false) })
 }
 
 /// Writes the answer of `/predict`.
-pub fn write_predictions(answer: &Answer, named: &Named<'_>, single: bool) -> Value {
+pub fn write_predictions(answer: &ScoreAnswer, named: &Named<'_>, single: bool) -> Value {
     let one = |score: &f32| json!([{"score": number(*score), "label": named.label}]);
     let mut all: Vec<Value> = answer.scores.iter().map(one).collect();
     if single { all.pop().unwrap_or(Value::Null) } else { Value::Array(all) }
 }
 
 /// Writes the answer of `/rerank`: the texts in descending order of scores.
-pub fn write_ranked(answer: &Answer, texts: Option<&[String]>) -> Value {
+pub fn write_ranked(answer: &ScoreAnswer, texts: Option<&[String]>) -> Value {
     let one = |at: usize| {
         let mut fields = json!({"index": at, "score": number(answer.scores[at])});
         if let Some(text) = texts.and_then(|texts| texts.get(at)) {
@@ -92,8 +92,8 @@ pub fn write_ranked(answer: &Answer, texts: Option<&[String]>) -> Value {
 /// Writes a refusal.
 pub fn refuse(refusal: &Refusal) -> (u16, Value) {
     let status = match refusal.kind {
-        Kind::Malformed | Kind::Invalid => 422,
-        Kind::Failed => 424,
+        RefusalKind::Malformed | RefusalKind::Invalid => 422,
+        RefusalKind::Failed => 424,
         kind => kind.status(),
     };
     (status, json!({"error": refusal.message, "error_type": refusal.kind.name()}))

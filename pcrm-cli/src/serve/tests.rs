@@ -15,12 +15,12 @@ use tower::ServiceExt;
 
 use super::app::App;
 use super::ending::Ending;
-use super::model::{Close, Facts, Folder, Model, Scorer};
+use super::model::{Close, Facts, Folder, Model, ServedScorer};
 use super::models::{Load, Models};
 use super::owner;
 use super::protocol::Dialect;
-use super::queue::{BatchLimits, Job, Queue, Waiting};
-use super::refusal::Kind;
+use super::queue::{BatchLimits, Queue, QueuedSequence, Waiting};
+use super::refusal::RefusalKind;
 use super::{Rules, routes};
 
 /// A scorer that returns the id of the last token.
@@ -29,12 +29,12 @@ pub struct Fake {
     fails: bool,
 }
 
-/// The last token on which the scorer fails, and those on which it returns no number and panics.
+/// The last tokens that make the scorer fail, return no number, and panic.
 const FAILS: u32 = 7;
 const NO_NUMBER: u32 = 8;
 const PANICS: u32 = 9;
 
-impl Scorer for Fake {
+impl ServedScorer for Fake {
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
         let last = |ids: &&[u32]| ids.last().copied().unwrap_or_default() + if self.fails { 0 } else { 1000 };
         anyhow::ensure!(!sequences.iter().any(|ids| last(ids) == FAILS), "no memory");
@@ -53,7 +53,7 @@ fn model(name: &str, fails: bool) -> Model {
     model_of(name, Box::new(Fake { fails }))
 }
 
-fn model_of(name: &str, scorer: Box<dyn Scorer>) -> Model {
+fn model_of(name: &str, scorer: Box<dyn ServedScorer>) -> Model {
     let config = json!({
         "model_type": "llama", "vocab_size": 384, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
         "num_attention_heads": 1, "max_position_embeddings": 64
@@ -142,7 +142,9 @@ fn batches_are_of_one_model_and_within_their_tokens() {
     let mut push = |model: &Arc<Model>, ids: Vec<u32>| {
         let (request, client) = Waiting::new(1);
         clients.push(Some(client));
-        queue.push(vec![Job { model: Arc::clone(model), ids: ids.into(), place: 0, request }]).unwrap();
+        queue
+            .push(vec![QueuedSequence { model: Arc::clone(model), ids: ids.into(), place: 0, request }])
+            .unwrap();
     };
     let prompt: Vec<u32> = (0..200).map(|at| at % 50).collect();
     let with = |last: u32| [prompt.as_slice(), &[last; 20]].concat();
@@ -153,7 +155,7 @@ fn batches_are_of_one_model_and_within_their_tokens() {
     push(&first, with(3));
     push(&second, vec![1, 3]);
     clients[5] = None;
-    let taken = |batch: Option<Vec<Job>>| -> Vec<(String, u32)> {
+    let taken = |batch: Option<Vec<QueuedSequence>>| -> Vec<(String, u32)> {
         let jobs = batch.into_iter().flatten();
         jobs.map(|job| (job.model.name.clone(), *job.ids.last().unwrap())).collect()
     };
@@ -165,8 +167,8 @@ fn batches_are_of_one_model_and_within_their_tokens() {
     queue.close();
     assert!(queue.next(LIMITS).is_none());
     let (request, _client) = Waiting::new(1);
-    let job = Job { model: first, ids: vec![1].into(), place: 0, request };
-    assert_eq!(queue.push(vec![job]).unwrap_err().kind, Kind::Stopping);
+    let job = QueuedSequence { model: first, ids: vec![1].into(), place: 0, request };
+    assert_eq!(queue.push(vec![job]).unwrap_err().kind, RefusalKind::Stopping);
 }
 
 /// Protects: a batch waits for more sequences only as long as more can come: not when it has all that it may have,
@@ -178,7 +180,12 @@ fn a_full_batch_does_not_wait() {
     let push = |last: u32| {
         let (request, client) = Waiting::new(1);
         queue
-            .push(vec![Job { model: Arc::clone(&model), ids: vec![last].into(), place: 0, request }])
+            .push(vec![QueuedSequence {
+                model: Arc::clone(&model),
+                ids: vec![last].into(),
+                place: 0,
+                request,
+            }])
             .unwrap();
         client
     };
@@ -208,7 +215,7 @@ impl Traced {
     }
 }
 
-impl Scorer for Traced {
+impl ServedScorer for Traced {
     fn scores(&self, sequences: &[&[u32]]) -> anyhow::Result<SharedScores> {
         self.report("computes");
         Fake { fails: true }.scores(sequences)
@@ -244,7 +251,7 @@ fn a_replaced_model_is_dropped_where_it_computes() {
         assert!(early.is_err(), "{early:?} while a request uses the model");
         let (request, client) = Waiting::new(1);
         let client = client_stays.then_some(client);
-        queue.push(vec![Job { model, ids: vec![5, 33].into(), place: 0, request }]).unwrap();
+        queue.push(vec![QueuedSequence { model, ids: vec![5, 33].into(), place: 0, request }]).unwrap();
         if let Some(client) = client {
             hear("computes");
             assert_eq!(client.blocking_recv().unwrap().unwrap().scores, [33.0]);

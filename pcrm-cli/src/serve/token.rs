@@ -4,16 +4,16 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use pcrm_core::digest;
 
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// The tokens that give access; without any, everyone has access.
 #[derive(Debug, Clone, Default)]
-pub struct Tokens {
+pub struct AccessTokens {
     /// Digests have equal lengths, and comparing them takes a time that reveals nothing of the token.
     digests: Vec<String>,
 }
 
-impl Tokens {
+impl AccessTokens {
     pub fn new(tokens: &[String]) -> Self {
         Self { digests: tokens.iter().map(|token| digest::text(token)).collect() }
     }
@@ -30,7 +30,7 @@ impl Tokens {
         if self.is_empty() {
             return Ok(());
         }
-        let refusal = |message: &str| Err(Refusal::new(Kind::Unauthorised, message));
+        let refusal = |message: &str| Err(Refusal::new(RefusalKind::Unauthorised, message));
         let Some(header) = headers.get(AUTHORIZATION) else {
             return refusal("no token; expected the header `Authorization: Bearer TOKEN`");
         };

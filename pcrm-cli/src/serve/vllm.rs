@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Named};
-use super::ask::{Ask, Input, Side, TooLong, messages, texts_or_ids};
+use super::answer::{Named, ScoreAnswer};
+use super::ask::{Input, ScoreRequest, Side, TooLong, messages, texts_or_ids};
 use super::fields::{BodyFields, text, texts, wrong};
 use super::number::{base64, number};
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Refusal, RefusalKind};
 
 /// BodyFields that would change scores and are not supported by this server.
 const UNSERVED: &[&str] =
@@ -18,7 +18,7 @@ const UNSERVED: &[&str] =
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_inputs(body: &Value) -> Result<Ask, Refusal> {
+pub fn read_inputs(body: &Value) -> Result<ScoreRequest, Refusal> {
     let fields = BodyFields::of(body)?;
     let inputs = match fields.get("messages") {
         Some(turns) => {
@@ -41,7 +41,7 @@ pub fn read_inputs(body: &Value) -> Result<Ask, Refusal> {
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_pairs(body: &Value) -> Result<Ask, Refusal> {
+pub fn read_pairs(body: &Value) -> Result<ScoreRequest, Refusal> {
     const NAMES: [[&str; 2]; 4] =
         [["text_1", "text_2"], ["queries", "documents"], ["queries", "items"], ["data_1", "data_2"]];
     let fields = BodyFields::of(body)?;
@@ -75,7 +75,7 @@ pub struct Ranking {
 ///
 /// # Errors
 /// Fails if the body is not such a request.
-pub fn read_rerank(body: &Value) -> Result<(Ask, Ranking), Refusal> {
+pub fn read_rerank(body: &Value) -> Result<(ScoreRequest, Ranking), Refusal> {
     let fields = BodyFields::of(body)?;
     let query = text("query", fields.required("query", "a text")?)?;
     let documents = documents("documents", fields.required("documents", "a list of texts")?)?;
@@ -106,9 +106,9 @@ fn documents(name: &str, value: &Value) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
+fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<ScoreRequest, Refusal> {
     fields.unserved(UNSERVED)?;
-    // vLLM's current name, and that of earlier releases.
+    // vLLM's current name, and the name in earlier releases.
     let activation = match fields.flag("use_activation")? {
         Some(activation) => Some(activation),
         None => fields.flag("activation")?,
@@ -127,7 +127,7 @@ fn ask(fields: BodyFields<'_>, inputs: Vec<Input>) -> Result<Ask, Refusal> {
             TooLong::Cut { side, to }
         }
     };
-    Ok(Ask {
+    Ok(ScoreRequest {
         model: fields.text("model")?.map(str::to_owned),
         inputs,
         too_long,
@@ -151,7 +151,7 @@ pub fn is_base64(body: &Value) -> Result<bool, Refusal> {
 }
 
 /// Counts the tokens of a request in OpenAI's format.
-pub fn usage(answer: &Answer) -> Value {
+pub fn usage(answer: &ScoreAnswer) -> Value {
     let tokens: usize = answer.tokens.iter().sum();
     json!({
         "prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": null
@@ -159,14 +159,18 @@ pub fn usage(answer: &Answer) -> Value {
 }
 
 /// Writes the answer of `/classify`.
-pub fn write_classes(answer: &Answer, named: &Named<'_>) -> Value {
-    let one = |(at, score): (usize, &f32)| json!({"index": at, "label": named.label, "probs": [number(*score)], "num_classes": 1});
+pub fn write_classes(answer: &ScoreAnswer, named: &Named<'_>) -> Value {
+    let one = |(at, score): (usize, &f32)| {
+        json!({
+            "index": at, "label": named.label, "probs": [number(*score)], "num_classes": 1
+        })
+    };
     let data: Vec<Value> = answer.scores.iter().enumerate().map(one).collect();
     list(&format!("classify-{}", named.id), data, answer, named)
 }
 
 /// Writes the answer of `/pooling`.
-pub fn write_pooled(answer: &Answer, named: &Named<'_>, is_base64: bool) -> Value {
+pub fn write_pooled(answer: &ScoreAnswer, named: &Named<'_>, is_base64: bool) -> Value {
     let one = |(at, score): (usize, &f32)| {
         let data = if is_base64 { base64(&[*score]).into() } else { json!([number(*score)]) };
         json!({"index": at, "object": "pooling", "data": data})
@@ -176,13 +180,13 @@ pub fn write_pooled(answer: &Answer, named: &Named<'_>, is_base64: bool) -> Valu
 }
 
 /// Writes the answer of `/score`.
-pub fn write_scores(answer: &Answer, named: &Named<'_>) -> Value {
+pub fn write_scores(answer: &ScoreAnswer, named: &Named<'_>) -> Value {
     let one = |(at, score): (usize, &f32)| json!({"index": at, "object": "score", "score": number(*score)});
     let data: Vec<Value> = answer.scores.iter().enumerate().map(one).collect();
     list(&format!("score-{}", named.id), data, answer, named)
 }
 
-fn list(id: &str, data: Vec<Value>, answer: &Answer, named: &Named<'_>) -> Value {
+fn list(id: &str, data: Vec<Value>, answer: &ScoreAnswer, named: &Named<'_>) -> Value {
     json!({
         "id": id, "object": "list", "created": named.created, "model": named.model, "data": data,
         "usage": usage(answer)
@@ -190,7 +194,7 @@ fn list(id: &str, data: Vec<Value>, answer: &Answer, named: &Named<'_>) -> Value
 }
 
 /// Writes the answer of `/rerank`: the documents in descending order of scores.
-pub fn write_ranked(answer: &Answer, named: &Named<'_>, ranking: &Ranking) -> Value {
+pub fn write_ranked(answer: &ScoreAnswer, named: &Named<'_>, ranking: &Ranking) -> Value {
     let most = if ranking.top == 0 { answer.scores.len() } else { ranking.top };
     let one = |at: &usize| {
         json!({
@@ -206,11 +210,11 @@ pub fn write_ranked(answer: &Answer, named: &Named<'_>, ranking: &Ranking) -> Va
 pub fn refuse(refusal: &Refusal) -> (u16, Value) {
     let status = refusal.kind.status();
     let kind = match refusal.kind {
-        Kind::Unauthorised => "Unauthorized",
-        Kind::NotFound | Kind::NoModel => "NotFoundError",
-        Kind::Overloaded => "RateLimitError",
-        Kind::Failed => "InternalServerError",
-        Kind::Stopping => "ServiceUnavailableError",
+        RefusalKind::Unauthorised => "Unauthorized",
+        RefusalKind::NotFound | RefusalKind::NoModel => "NotFoundError",
+        RefusalKind::Overloaded => "RateLimitError",
+        RefusalKind::Failed => "InternalServerError",
+        RefusalKind::Stopping => "ServiceUnavailableError",
         _ => "BadRequestError",
     };
     let error = json!({"message": refusal.message, "type": kind, "param": refusal.field, "code": status});

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::ask::messages;
 use super::fields::{BodyFields, text, texts, token_ids, wrong};
 use super::model::Model;
-use super::protocol::Family;
-use super::refusal::{Kind, Refusal};
+use super::protocol::ClientFamily;
+use super::refusal::{Refusal, RefusalKind};
 
 /// A route between texts and tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub const PATHS: [(&str, Conversion); 3] = [
 
 impl Conversion {
     /// Returns the family of a request, from its path and the names of its fields.
-    pub fn family(self, body: &Value) -> Family {
+    pub fn family(self, body: &Value) -> ClientFamily {
         match self {
-            Self::Tokenize if body.get("inputs").is_some() => Family::Tei,
-            Self::Tokenize | Self::Detokenize => Family::Vllm,
-            Self::Decode => Family::Tei,
+            Self::Tokenize if body.get("inputs").is_some() => ClientFamily::Tei,
+            Self::Tokenize | Self::Detokenize => ClientFamily::Vllm,
+            Self::Decode => ClientFamily::Tei,
         }
     }
 
@@ -41,7 +41,7 @@ impl Conversion {
     pub fn answer(self, model: &Model, body: &Value, most: usize) -> Result<Value, Refusal> {
         let fields = BodyFields::of(body)?;
         match (self, self.family(body)) {
-            (Self::Tokenize, Family::Tei) => {
+            (Self::Tokenize, ClientFamily::Tei) => {
                 let special = fields.flag("add_special_tokens")?.unwrap_or(true);
                 let inputs = texts("inputs", fields.required("inputs", "a text or a list of texts")?)?;
                 few("inputs", inputs.len(), most)?;
@@ -116,7 +116,7 @@ fn ids(name: &str, value: &Value) -> Result<Vec<u32>, Refusal> {
 
 fn few(name: &str, given: usize, most: usize) -> Result<(), Refusal> {
     match given {
-        0 => Err(Refusal::new(Kind::Empty, format!("{name}: it is an empty list"))),
+        0 => Err(Refusal::new(RefusalKind::Empty, format!("{name}: it is an empty list"))),
         given if given > most => {
             Err(Refusal::field(name, format_args!("it has {given} texts; expected at most {most}")))
         }

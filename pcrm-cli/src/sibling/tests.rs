@@ -56,3 +56,18 @@ fn commands_that_need_another_backend_go() {
     // The file can be read again, and its options are not on the command line of the sibling.
     assert_eq!(parsed(&line).again(), line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
 }
+
+/// Protects: a sibling takes over from a program of its own version alone; programs that it starts run, and so do those
+/// that a user starts.
+#[test]
+fn versions_of_siblings_agree() {
+    let own = format!("{VERSION} 7");
+    assert!(fits(None, 7).is_ok() && fits(Some(&own), 7).is_ok());
+    let said = fits(Some("0.0.1 7"), 7).unwrap_err().to_string();
+    assert!(
+        said.contains(VERSION) && said.contains("of version 0.0.1; expected both of one build"),
+        "{said}"
+    );
+    #[cfg(unix)]
+    assert!(fits(Some("0.0.1 7"), 8).is_ok());
+}

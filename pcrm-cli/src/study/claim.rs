@@ -1,4 +1,4 @@
-//! The record by which a folder belongs to one study, with the digests of the files that its runs read.
+//! The record that assigns a folder to one study, with the digests of the files that its runs read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use pcrm_eval::study::curve::{self, Point};
-use pcrm_eval::study::measures::{Scored, measures, win_rate};
+use pcrm_eval::study::curve::{self, PolicyPoint};
+use pcrm_eval::study::measures::{ScoredPair, measures, win_rate};
 use pcrm_eval::study::plan::{follow_of, model_of, slug};
 use pcrm_eval::study::recipe::{Arm, Follow, Verb, world_and_pairs};
-use pcrm_eval::study::results::{Sample, WorldFound};
+use pcrm_eval::study::results::{ScoredSample, WorldFound};
 use pcrm_eval::study::{Cell, Recipe, StudyPlan};
 use pcrm_eval::worlds::{Carried, Likeness, World};
 use pcrm_rl::online::CHANGES;
@@ -78,7 +78,7 @@ impl Collector<'_> {
     }
 
     /// Returns answers of every arm in the first world with the first seed.
-    pub fn samples(&self) -> Result<Vec<Sample>> {
+    pub fn samples(&self) -> Result<Vec<ScoredSample>> {
         let mut samples = Vec::new();
         let Some(first) = self.plan.jobs.first() else { return Ok(samples) };
         let folder = format!("{}/seed-{}", slug(&first.world), first.seed);
@@ -116,7 +116,7 @@ impl Collector<'_> {
                         .as_f64()
                         .or_else(|| line["score"].as_f64().filter(|_| arm.is_policy()));
                     let (from, arm) = (from.clone(), name.clone());
-                    samples.push(Sample { from, arm, prompt, answer: text("completion"), truth });
+                    samples.push(ScoredSample { from, arm, prompt, answer: text("completion"), truth });
                 }
             }
         }
@@ -162,10 +162,10 @@ impl Collector<'_> {
                 *margin += (score("chosen_score")? - score("rejected_score")?) / names.len() as f64;
             }
         }
-        let scored: Vec<Scored> = pairs
+        let scored: Vec<ScoredPair> = pairs
             .iter()
             .zip(margins)
-            .map(|((prompt, true_margin, probability), margin)| Scored {
+            .map(|((prompt, true_margin, probability), margin)| ScoredPair {
                 prompt: *prompt,
                 margin,
                 true_margin: *true_margin,
@@ -207,7 +207,7 @@ impl Collector<'_> {
         for line in lines(&place.join("metrics.jsonl"))? {
             let of = |key: &str| line[key].as_f64();
             let Some(kl) = of("eval_objective/kl") else { continue };
-            points.push(Point {
+            points.push(PolicyPoint {
                 step: line["step"].as_u64().unwrap_or_default(),
                 kl,
                 proxy: of("eval_reward").with_context(|| format!("{name}: no eval_reward"))?,

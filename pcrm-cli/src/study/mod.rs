@@ -13,6 +13,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Command;
+use pcrm_core::data::slice::Slice;
 use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::sweep_own;
 use pcrm_eval::study::recipe::Size;
@@ -27,7 +28,7 @@ use crate::usage::usage;
 use claim::Claim;
 use models::HubModels;
 use runner::Runner;
-pub use write::Written;
+pub use write::StudyReport;
 
 /// The user's choices about a study; the defaults are the recipe's full size, seeds and worlds, and one job per
 /// core.
@@ -57,8 +58,8 @@ pub struct Chosen {
 
 /// A completed study.
 pub struct Played {
-    /// Its report.
-    pub written: Written,
+    /// The files of the report.
+    pub written: StudyReport,
     /// The number of failed runs.
     pub failed: usize,
 }
@@ -73,7 +74,7 @@ impl Chosen {
         let mut recipe = usage(recipes::read(name))?;
         usage(recipe.choose_worlds(&worlds).map_err(|message| anyhow!("--worlds: {message}")))?;
         if let Some(mut data) = data {
-            // The typed files replace those of the recipe, with the recipe's shares.
+            // The typed files replace the recipe's, and its shares stay.
             if let Some(of_recipe) = &recipe.data {
                 (data.held_out, data.calibration) = (of_recipe.held_out, of_recipe.calibration);
             }
@@ -147,7 +148,14 @@ impl Chosen {
 /// Checks that the files exist, and the model too unless it is one of the Hub.
 fn are_there(data: &OwnData) -> Result<()> {
     for file in &data.files {
-        ensure!(Path::new(file).exists(), "--data {file}: no such file or folder");
+        let (place, _) = Slice::of(Path::new(file)).context("--data")?;
+        let hint = match hub::is_data_set(file) {
+            true => {
+                "; a study reads local files, such as those that `pcrm data convert` writes of Hub data sets"
+            }
+            false => "",
+        };
+        ensure!(place.exists(), "--data {file}: no such file or folder{hint}");
     }
     let model = &data.model;
     ensure!(

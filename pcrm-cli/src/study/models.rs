@@ -1,4 +1,4 @@
-//! The models of the Hub that a study starts from: every run reads the commit with which the study began.
+//! The models of the Hub that a study starts from: every run reads the commit that the study began with.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,8 @@ use crate::hub::{self, CachedPath, Weights};
 use crate::progress::say;
 use crate::revision::RevisionArgs;
 
-/// The word before a commit in the record of a study, which tells it from the digest of a local folder.
+/// The word before a commit in the record of a study, which distinguishes it from the digest of a local
+/// folder.
 const COMMIT: &str = "commit ";
 
 /// The commits of models, by what the options of a run name: the repository and the revision.
@@ -70,7 +71,7 @@ fn named(options: &Table) -> Option<(String, String)> {
     is_remote.then(|| (model.to_owned(), revision.to_owned()))
 }
 
-/// Returns the option under which a study records a model.
+/// Returns the option that records a model in a study.
 fn option((model, revision): &(String, String)) -> String {
     match revision == RevisionArgs::MAIN {
         true => format!("--model {model}"),

@@ -58,7 +58,7 @@ impl State {
 /// The mark of a completed job.
 #[derive(Debug, Serialize, Deserialize)]
 struct Mark {
-    /// Its options.
+    /// The options of the job.
     options: Table,
     /// The duration of its last run, in seconds.
     seconds: f64,
@@ -171,7 +171,7 @@ impl<'a> Runner<'a> {
                     continue;
                 }
                 self.ended(&process, status.success())?;
-                self.tell(&process, began, before);
+                self.report(&process, began, before);
                 if self.is_through(process.job) {
                     report(&self.state)?;
                 }
@@ -248,7 +248,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn tell(&self, process: &Process, began: Instant, before: usize) {
+    fn report(&self, process: &Process, began: Instant, before: usize) {
         let (job, all) = (&self.plan.jobs[process.job], self.plan.jobs.len());
         let done = self.state.count();
         let each = began.elapsed().as_secs_f64() / (done - before).max(1) as f64;
@@ -275,7 +275,7 @@ fn mark_of(output: &Path, job: &Job) -> PathBuf {
     output.join(JOBS).join(format!("{}.done.json", job.name))
 }
 
-/// Returns the first option in which two tables differ.
+/// Returns the first option that differs between two tables.
 fn differs(before: &Table, now: &Table) -> Option<String> {
     let keys = before.keys().chain(now.keys());
     keys.into_iter().find(|key| before.get(*key) != now.get(*key)).cloned()

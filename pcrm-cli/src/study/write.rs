@@ -30,7 +30,7 @@ pub struct Study<'a> {
 }
 
 /// The report of a study.
-pub struct Written {
+pub struct StudyReport {
     /// The report as Markdown.
     pub text: String,
     /// The two or three opening sentences.
@@ -41,7 +41,7 @@ pub struct Written {
 
 impl Study<'_> {
     /// Collects the completed runs and writes the three files.
-    pub fn write(&self, output: &Path, state: &State) -> Result<Written> {
+    pub fn write(&self, output: &Path, state: &State) -> Result<StudyReport> {
         let collector = Collector { recipe: self.recipe, plan: self.plan, state, output };
         let mut failed = state.failed.clone();
         failed.sort_by_key(|(name, _)| self.plan.jobs.iter().position(|job| job.name == *name));
@@ -64,6 +64,6 @@ impl Study<'_> {
         let page = page::document(&results, &outcome);
         let learned = learned(&results, &outcome);
         report::write(&output.join(report::FILE), Ok(page.clone()));
-        Ok(Written { text, learned, page })
+        Ok(StudyReport { text, learned, page })
     }
 }

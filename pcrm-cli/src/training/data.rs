@@ -10,8 +10,8 @@ use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::digest;
 use pcrm_core::text::Tokenizer;
 
-use super::Source;
-use crate::card::Form;
+use super::DataOptions;
+use crate::card::DataForm;
 use crate::dataset::Reading;
 use crate::report::data;
 use crate::warnings::Warnings;
@@ -29,7 +29,7 @@ pub struct Encoded {
     /// The reports of the files.
     pub sources: Vec<data::Source>,
     /// The form of the texts.
-    pub form: Form,
+    pub form: DataForm,
     /// Warnings about the data, repeated with the run's results.
     pub warnings: Warnings,
 }
@@ -39,7 +39,7 @@ pub struct Encoded {
 /// # Errors
 /// Fails if a file cannot be read, no pair is usable, or the split leaves one side without pairs.
 pub fn encoded(
-    source: &Source<'_>,
+    source: &DataOptions<'_>,
     reading: &Reading,
     ties: Ties,
     tokenizer: &Tokenizer,
@@ -57,7 +57,7 @@ pub fn encoded(
             Ok((rows, sets, data::Source { role: role.to_owned(), read, encoded }))
         };
     let (rows, encoded, read_first) = read(source.data, "training")?;
-    let form = Form::of(&rows, &encoded);
+    let form = DataForm::of(&rows, &encoded);
     let mut sources = vec![read_first];
     let (train, eval) = match source.eval_split {
         Some(share) => {

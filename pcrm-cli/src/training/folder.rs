@@ -82,7 +82,7 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct RunFolder {
     dir: PathBuf,
-    /// `None` in a process for which another process of the run writes.
+    /// `None` in a process that leaves writing to another process of the run.
     lock: Option<FolderLock>,
     resumes: bool,
 }
@@ -129,7 +129,7 @@ impl RunFolder {
         }
         if !resume {
             discard_fitted(dir)?;
-            // The manifest is last: it tells that the others are a run's.
+            // The manifest is last: it marks the others as a run's.
             let files = WRITTEN.iter().chain(&[manifest::FILE]).map(|name| dir.join(name));
             files.filter(|file| file.is_file()).try_for_each(|file| remove(&file))?;
         }

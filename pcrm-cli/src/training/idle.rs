@@ -7,7 +7,7 @@ use super::{StepArgs, TrainingArgs};
 
 impl TrainingArgs {
     /// Refuses options of the loss, the steps, the adapters, the processes and the first weights that differ from
-    /// their defaults; `by` is the option with which nothing is trained.
+    /// their defaults; `by` is the option that prevents training.
     ///
     /// # Errors
     /// Fails with the name of the first such option.

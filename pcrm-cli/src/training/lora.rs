@@ -50,8 +50,8 @@ impl LoraArgs {
         vec![("lora-r", self.lora_r.is_some()), ("quantize", self.base.is_given())]
     }
 
-    /// Returns the method by which the frozen base is quantised.
-    /// By default an adapter that is trained further keeps that of its training so far.
+    /// Returns the quantisation of the frozen base. By default an adapter that is trained further keeps the
+    /// one of its training so far.
     pub fn quantise(&self, model: &Path) -> Option<Quantisation> {
         self.base.given_or(|| manifest::quantisation(model))
     }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use pcrm_core::data::preference::Ties;
 use pcrm_rl::batch::ScoreAt;
-use pcrm_rl::loss::{Form, LossConfig, Ranking, TieModel, WrongShare};
+use pcrm_rl::loss::{LossConfig, Ranking, RankingForm, TieModel, WrongShare};
 use pcrm_rl::objective::reward::RewardConfig;
 
 use super::idle::usual;
@@ -135,7 +135,7 @@ impl LossArgs {
         })
     }
 
-    fn form(&self) -> Result<Form> {
+    fn form(&self) -> Result<RankingForm> {
         let takes_share = matches!(self.loss, FormChoice::Smoothed | FormChoice::Robust);
         ensure!(
             takes_share || self.label_smoothing.is_none(),
@@ -149,10 +149,10 @@ impl LossArgs {
             )
         };
         Ok(match self.loss {
-            FormChoice::Bt => Form::Bt,
-            FormChoice::Smoothed => Form::Smoothed { label_smoothing: share()? },
-            FormChoice::Robust => Form::Robust { label_smoothing: share()? },
-            FormChoice::Floor => Form::Floor { floor: self.floor.unwrap_or(-0.5) },
+            FormChoice::Bt => RankingForm::Bt,
+            FormChoice::Smoothed => RankingForm::Smoothed { label_smoothing: share()? },
+            FormChoice::Robust => RankingForm::Robust { label_smoothing: share()? },
+            FormChoice::Floor => RankingForm::Floor { floor: self.floor.unwrap_or(-0.5) },
         })
     }
 

@@ -32,7 +32,7 @@ pub use self::data::{Encoded, encoded, held_out};
 pub use self::lora::LoraArgs;
 pub use self::loss::LossArgs;
 pub use self::routers::RouterArgs;
-pub use self::source::{Fetched, Source};
+pub use self::source::{DataOptions, Fetched};
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -56,7 +56,8 @@ pub struct TrainingArgs {
     pub model: PathBuf,
     /// Train on these preference files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub
     /// data sets (org/name, org/name:split)
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append,
+          display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Evaluate on these files, folders or Hub data sets
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
@@ -124,7 +125,7 @@ pub struct StepArgs {
     /// instead of 8; or adafactor, which keeps moments of rows and columns only
     #[arg(long, value_name = "RULE", default_value_t = Rule::AdamW)]
     optimizer: Rule,
-    /// Keep the moments of adamw or adamw-8bit in memory of the device; or of the host, from where every step
+    /// Keep the moments of adamw or adamw-8bit in device memory, or in host memory, from which every step
     /// copies them to the GPU and back, with the same result
     #[arg(long, value_name = "PLACE", default_value_t = StatePlace::Device)]
     optimizer_states: StatePlace,
@@ -172,8 +173,8 @@ impl TrainingArgs {
     }
 
     /// Returns the options that define what a run reads.
-    pub fn source(&self) -> Source<'_> {
-        Source {
+    pub fn source(&self) -> DataOptions<'_> {
+        DataOptions {
             model: &self.model,
             random_init: self.random_init,
             data: &self.data,

@@ -11,7 +11,7 @@ use serde_json::Value;
 /// The name of the moment in a run's fingerprint.
 const NAME: &str = "template-time";
 
-/// Fixes the moment: that of the run to resume, or that of the clock; all processes of a run take that of the first.
+/// Fixes the moment: the resumed run's, or the present one; all processes of a run take the first process's.
 ///
 /// # Errors
 /// Fails if the record of the run to resume is damaged, or if a process is gone.

@@ -21,7 +21,7 @@ use crate::training::unread::Unread;
 use crate::usage::usage;
 
 /// The options that define what a run reads, borrowed from a command's own.
-pub struct Source<'a> {
+pub struct DataOptions<'a> {
     pub model: &'a PathBuf,
     pub random_init: bool,
     pub data: &'a [PathBuf],
@@ -44,7 +44,7 @@ pub struct Fetched {
     pub eval_data: Vec<PathBuf>,
 }
 
-impl Source<'_> {
+impl DataOptions<'_> {
     /// Refuses a type of weights together with adapters, quantised weights without, and a coefficient below 0.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl Source<'_> {
             ("dtype", json!(machine.dtype.to_string())),
             ("data", json!(digests(self.data)?)),
             ("eval-data", json!(digests(self.eval_data)?)),
-            ("model", json!(digest::model(self.model)?)),
+            ("model", json!(digest::with_base(self.model)?)),
             ("random-init", json!(self.random_init)),
             ("lora", json!(self.lora)),
             ("quantize", json!(self.quantise)),

@@ -30,13 +30,13 @@ pub struct Ends {
     pub high: f64,
     /// The confidence level.
     pub level: f64,
-    /// The method by which it was computed.
+    /// The method of computation.
     pub method: Method,
     /// The number of draws.
     pub n: usize,
 }
 
-/// The method by which an interval is computed.
+/// A method of computing an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -67,8 +67,8 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// Prepares `number` draws of pairs, given each pair's prompt as a number from 0; `level` is that of the
-    /// intervals.
+    /// Prepares `number` draws of pairs, given each pair's prompt as a number from 0; `level` is the
+    /// confidence level of intervals.
     pub fn new(prompts: &[usize], number: usize, seed: u64, level: f64) -> Self {
         let mut members = vec![Vec::new(); prompts.iter().max().map_or(0, |most| most + 1)];
         prompts.iter().enumerate().for_each(|(at, prompt)| members[*prompt].push(at));

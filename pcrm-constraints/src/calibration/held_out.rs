@@ -14,7 +14,7 @@ pub struct HeldOut {
     pub curve: f64,
     /// Under the constant fitted to the other folds.
     pub constant: f64,
-    /// Under the bounds before calibration, for which nothing is fitted.
+    /// Under the bounds before calibration, without fitting.
     pub given: f64,
     /// Under ½ for every pair: −ln 2.
     pub coin: f64,

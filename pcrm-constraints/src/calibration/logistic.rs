@@ -2,7 +2,7 @@
 //!
 //! L(β1, d) = Σ kᵢ [wᵢ ln σ(zᵢ) + (1 − wᵢ) ln(1 − σ(zᵢ))], zᵢ = (β1·vᵢ + d)/2, is concave; wᵢ may be any
 //! share in \[0, 1\] and kᵢ is the count of an observation. Newton's method with step halving maximises L.
-//! Under β1 ≥ 0 and d ≥ [`LEAST`] the maximum is that of L itself, or on one of the two borders of that
+//! Under β1 ≥ 0 and d ≥ [`LEAST`] the maximum is the unconstrained one, or on one of the two borders of that
 //! quadrant, which are both tried.
 
 /// The smallest fitted d, and so the smallest fitted bound.
@@ -23,14 +23,14 @@ pub struct Sample<'a> {
 
 /// Δ* = β1·v + d.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Line {
+pub struct LinearBound {
     /// β1.
     pub slope: f64,
     /// d, the Δ* at v = 0.
     pub end: f64,
 }
 
-impl Line {
+impl LinearBound {
     /// Computes Δ* at v.
     pub fn at(&self, v: f64) -> f64 {
         self.slope * v + self.end

@@ -27,10 +27,10 @@ use serde::{Deserialize, Serialize};
 use self::bins::Bin;
 use self::draws::{Draws, Interval};
 use self::held_out::HeldOut;
-use self::logistic::{LEAST, Line, Sample, constant, sigmoid};
-pub use self::verdict::Verdict;
+use self::logistic::{LEAST, LinearBound, Sample, constant, sigmoid};
+pub use self::verdict::Conclusion;
 
-/// The number of s in \[0, 1\] at which the band is given, ends included.
+/// The number of points of the band over s in \[0, 1\], ends included.
 const GRID: usize = 101;
 
 /// A pair as evidence.
@@ -58,8 +58,7 @@ pub enum Beta2 {
     Fitted,
 }
 
-/// The candidates for β2: from the paper's, with a steep rise near s = 0, to one with which Δ* is nearly
-/// linear.
+/// The candidates for β2: from the paper's, with a steep rise near s = 0, to one that makes Δ* nearly linear.
 pub const BETA2: [f64; 6] = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0];
 
 /// The settings of a calibration.
@@ -99,16 +98,16 @@ pub struct Calibration {
     /// Log-likelihoods on held-out prompts.
     pub held_out: HeldOut,
     /// σ(Δ*(s)/2) of the curve with its interval, for s from 0 to 1.
-    pub band: Vec<Point>,
+    pub band: Vec<CurvePoint>,
     /// Pairs by similarity.
     pub bins: Vec<Bin>,
     /// The conclusion.
-    pub verdict: Verdict,
+    pub verdict: Conclusion,
 }
 
 /// A probability at a similarity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub struct CurvePoint {
     /// The similarity.
     pub s: f64,
     /// The probability.
@@ -174,8 +173,8 @@ impl Calibration {
         let (beta2, v) = (candidates.beta2[best], &candidates.v[best]);
         let fitted = |counts: &[f64]| {
             let sample = Sample { v, wins: &wins, counts };
-            let free = Line::free(&sample);
-            (free, Line::bounded(&sample, free), sample.mean_win())
+            let free = LinearBound::free(&sample);
+            (free, LinearBound::bounded(&sample, free), sample.mean_win())
         };
         let (free, curve, mean) = fitted(&once);
         let drawn = draws.map(fitted);
@@ -185,21 +184,21 @@ impl Calibration {
         let held_out = held_out::measure(observations, &candidates, &draws)?;
         let band = |at: usize| {
             let s = at as f64 / (GRID - 1) as f64;
-            let p = |line: &Line| sigmoid(line.at(abscissa(s, beta2)) / 2.0);
+            let p = |line: &LinearBound| sigmoid(line.at(abscissa(s, beta2)) / 2.0);
             let drawn = drawn.iter().map(|(_, curve, _)| p(curve)).collect();
-            Ok(Point { s, p: draws.interval(p(&curve), drawn)? })
+            Ok(CurvePoint { s, p: draws.interval(p(&curve), drawn)? })
         };
         let band = (0..GRID).map(band).collect::<Result<_>>()?;
         let verdict = match (slope, &held_out) {
-            _ if mean <= 0.5 => Verdict::Chance,
-            (slope, _) if slope.is_below(0.0) => Verdict::Reversed,
-            (slope, _) if !slope.is_above(0.0) => Verdict::Flat,
-            (_, held_out) if held_out.curve <= held_out.constant => Verdict::NoGain,
-            _ => Verdict::Informative,
+            _ if mean <= 0.5 => Conclusion::Chance,
+            (slope, _) if slope.is_below(0.0) => Conclusion::Reversed,
+            (slope, _) if !slope.is_above(0.0) => Conclusion::Flat,
+            (_, held_out) if held_out.curve <= held_out.constant => Conclusion::NoGain,
+            _ => Conclusion::Informative,
         };
         let constant = constant(&Sample { v, wins: &wins, counts: &once }).max(LEAST);
         let bound = |s: f64| match verdict {
-            Verdict::Informative => curve.at(abscissa(s, beta2)),
+            Conclusion::Informative => curve.at(abscissa(s, beta2)),
             _ => constant,
         };
         Ok(Self {
@@ -244,10 +243,10 @@ impl Candidates {
 
     /// Returns the index of the β2 with the greatest likelihood, and its curve; the first if several are
     /// equal.
-    fn best(&self, wins: &[f64], counts: &[f64]) -> (usize, Line) {
+    fn best(&self, wins: &[f64], counts: &[f64]) -> (usize, LinearBound) {
         let curve = |v: &Vec<f64>| {
             let sample = Sample { v, wins, counts };
-            let line = Line::bounded(&sample, Line::free(&sample));
+            let line = LinearBound::bounded(&sample, LinearBound::free(&sample));
             (line, line.likelihood(&sample))
         };
         let mut best = (0, curve(&self.v[0]));
@@ -266,7 +265,7 @@ pub fn bound_probability(bound: f64) -> f64 {
     sigmoid(bound / 2.0)
 }
 
-/// Computes v(s) = 1/(s + β2) − 1/(1 + β2), with which Δ*(s) = β1·v + Δ*(1).
+/// Computes v(s) = 1/(s + β2) − 1/(1 + β2), so that Δ*(s) = β1·v + Δ*(1).
 fn abscissa(s: f64, beta2: f64) -> f64 {
     1.0 / (s + beta2) - 1.0 / (1.0 + beta2)
 }

@@ -50,8 +50,8 @@ fn fits_equal_scipy() {
         let v: Vec<f64> = list("s").iter().map(|s| abscissa(*s, beta2)).collect();
         let (wins, counts) = (list("wins"), list("counts"));
         let sample = Sample { v: &v, wins: &wins, counts: &counts };
-        let free = Line::free(&sample);
-        let bounded = Line::bounded(&sample, free);
+        let free = LinearBound::free(&sample);
+        let bounded = LinearBound::bounded(&sample, free);
         for (found, expected) in [(free, list("free")), (bounded, list("bounded"))] {
             let off = (found.slope - expected[0]).abs().max((found.end - expected[1]).abs());
             assert!(off < 1e-6, "{}: {found:?}, expected {expected:?}", case["name"]);
@@ -66,7 +66,7 @@ fn fits_equal_scipy() {
 #[test]
 fn a_known_curve_is_recovered() {
     let found = Calibration::of(&simulated(6000, 2, chance), &settings(400)).unwrap();
-    assert_eq!(found.verdict, Verdict::Informative, "{}", found.sentence());
+    assert_eq!(found.verdict, Conclusion::Informative, "{}", found.sentence());
     assert_eq!((found.pairs, found.prompts), (6000, 2000));
     assert!((found.beta1 - KNOWN.0).abs() < 0.2, "{}", found.beta1);
     assert!((found.beta3() - (KNOWN.1 - KNOWN.0 / 1.1)).abs() < 0.3, "{}", found.beta3());
@@ -87,7 +87,7 @@ fn beta2_is_fitted_where_asked() {
     let seen = simulated(6000, 2, chance);
     let found = Calibration::of(&seen, &Settings { beta2: Beta2::Fitted, ..settings(100) }).unwrap();
     assert!([0.03, 0.1, 0.3].contains(&found.beta2), "{}", found.beta2);
-    assert_eq!(found.verdict, Verdict::Informative);
+    assert_eq!(found.verdict, Conclusion::Informative);
     let papers = Calibration::of(&seen, &Settings { beta2: Beta2::Given(0.001), ..settings(100) }).unwrap();
     assert!(found.held_out.curve > papers.held_out.curve, "{:?} {:?}", found.held_out, papers.held_out);
     assert_eq!(found.held_out.constant, papers.held_out.constant);
@@ -102,7 +102,7 @@ fn the_band_covers_the_truth_as_often_as_it_says() {
     for world in 0..WORLDS {
         let found = Calibration::of(&simulated(450, 100 + world, chance), &settings(200)).unwrap();
         for (covered, at) in covered.iter_mut().zip([20, 50, 80]) {
-            let Point { s, p } = found.band[at];
+            let CurvePoint { s, p } = found.band[at];
             *covered += u64::from(holds(p, chance(s)));
         }
     }
@@ -116,7 +116,7 @@ fn the_band_covers_the_truth_as_often_as_it_says() {
 /// end; the constant then follows from the wins.
 #[test]
 fn what_says_nothing_is_not_used() {
-    let verdicts: Vec<Verdict> = (0..80)
+    let verdicts: Vec<Conclusion> = (0..80)
         .map(|world| {
             let found = Calibration::of(&simulated(300, 500 + world, |_| 0.7), &settings(200)).unwrap();
             let won = found.mean_win.value;
@@ -124,8 +124,8 @@ fn what_says_nothing_is_not_used() {
             found.verdict
         })
         .collect();
-    let used = verdicts.iter().filter(|verdict| **verdict == Verdict::Informative).count();
-    let flat = verdicts.iter().filter(|verdict| **verdict == Verdict::Flat).count();
+    let used = verdicts.iter().filter(|verdict| **verdict == Conclusion::Informative).count();
+    let flat = verdicts.iter().filter(|verdict| **verdict == Conclusion::Flat).count();
     assert!(used <= 6 && flat >= 68, "{used} used, {flat} flat");
 }
 
@@ -133,7 +133,7 @@ fn what_says_nothing_is_not_used() {
 #[test]
 fn the_other_way_round_is_said() {
     let found = Calibration::of(&simulated(3000, 3, |s| 0.55 + 0.4 * s * s), &settings(200)).unwrap();
-    assert_eq!(found.verdict, Verdict::Reversed, "{:?}", found.slope);
+    assert_eq!(found.verdict, Conclusion::Reversed, "{:?}", found.slope);
     assert_eq!(found.beta1, 0.0);
     assert!(found.sentence().contains("the other way round"), "{}", found.sentence());
 }
@@ -142,7 +142,7 @@ fn the_other_way_round_is_said() {
 #[test]
 fn chance_is_told_from_evidence() {
     let found = Calibration::of(&simulated(900, 4, |s| 0.6 - 0.3 * s), &settings(100)).unwrap();
-    assert_eq!(found.verdict, Verdict::Chance);
+    assert_eq!(found.verdict, Conclusion::Chance);
     assert!(found.sentence().contains("no better than a coin"), "{}", found.sentence());
 }
 

@@ -8,7 +8,7 @@ use super::draws::Ends;
 /// The conclusion from the evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Conclusion {
     /// Confidence grows as similarity falls: the curve is used.
     Informative,
     /// The interval of β1 contains 0: the constant is used.
@@ -26,7 +26,7 @@ impl Calibration {
     pub fn sentence(&self) -> String {
         let verdict = self.follows();
         let Some(Ends { low, high, .. }) = self.mean_win.ends else { return verdict };
-        if low > 0.5 || self.verdict == Verdict::Chance {
+        if low > 0.5 || self.verdict == Conclusion::Chance {
             return verdict;
         }
         format!(
@@ -47,26 +47,26 @@ impl Calibration {
         };
         let fixed = format!("fixed with bound {:.3} is fitted instead", self.constant);
         match self.verdict {
-            Verdict::Informative => format!(
+            Conclusion::Informative => format!(
                 "preferences are clearer between less similar answers ({slope}, beta2 {}): the curve is \
                  fitted",
                 self.beta2
             ),
-            Verdict::Flat => format!(
+            Conclusion::Flat => format!(
                 "this similarity carries no usable information about the strength of preferences in these \
                  data ({slope}{}): {fixed}",
                 if self.slope.ends.is_some() { ", which includes 0" } else { "" }
             ),
-            Verdict::Reversed => format!(
+            Conclusion::Reversed => format!(
                 "here the relation is the other way round: preferences are clearer between more similar \
                  answers ({slope}), which a bound that loosens with difference cannot express: {fixed}"
             ),
-            Verdict::NoGain => format!(
+            Conclusion::NoGain => format!(
                 "the curve is no better than a constant on held-out prompts ({:.4} against {:.4} nats per \
                  pair): {fixed}",
                 self.held_out.curve, self.held_out.constant
             ),
-            Verdict::Chance => format!(
+            Conclusion::Chance => format!(
                 "the judges prefer the preferred answer of {:.1} % of {} pairs, no better than a coin: \
                  nothing can be fitted to them; use better judges (more training, another model) or more \
                  pairs",

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::likelihood::slope_and_information;
 use super::linear;
-use super::table::Table;
+use super::table::FitData;
 use super::tree::{Split, Tree};
 
 /// f(x) = intercept + Σ treeᵢ(x).
@@ -46,7 +46,7 @@ impl Boosted {
 
     /// Fits `trees` trees to these rows.
     pub(super) fn fit(
-        table: &Table,
+        table: &FitData,
         names: &[&str],
         directions: &[Direction],
         rows: &[usize],

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use pcrm_core::data::prompt_id::PromptId;
 use rayon::prelude::*;
 
-use super::evidence::{Evidence, Gain, GainMethod, LogLikelihood, Seen};
+use super::evidence::{Evidence, FeatureStats, Gain, GainMethod, LogLikelihood};
 use super::likelihood::loss;
 use super::linear::constant;
-use super::model::{Model, Shape};
-use super::table::{Table, moments};
+use super::model::{FitSpec, Model};
+use super::table::{FitData, moments};
 
 /// Fits a model for every fold to the pairs of the other folds alone: its scaling, its strength (chosen by
 /// held-out likelihood, with each of the other folds held out in turn) and its parameters.
-pub(super) fn models(shape: &Shape<'_>, table: &Table, folds: usize) -> Vec<Model> {
+pub(super) fn models(shape: &FitSpec<'_>, table: &FitData, folds: usize) -> Vec<Model> {
     // Choosing for fold a with b held out and for b with a held out fits the same pairs, so each two folds
     // are fitted once.
     let twos: Vec<[usize; 2]> = (0..folds).flat_map(|a| (0..a).map(move |b| [a, b])).collect();
@@ -40,7 +40,7 @@ pub(super) fn models(shape: &Shape<'_>, table: &Table, folds: usize) -> Vec<Mode
 }
 
 /// Computes how well each fold's model predicts its fold, with a summary of the wins and features.
-pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Evidence {
+pub(super) fn evidence(shape: &FitSpec<'_>, table: &FitData, models: &[Model]) -> Evidence {
     let count = table.wins.len() as f64;
     let constants: Vec<f64> =
         (0..models.len()).map(|fold| constant(table, &table.rows(|other| other != fold))).collect();
@@ -67,7 +67,7 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Ev
         let mut sorted = column.clone();
         sorted.sort_by(f64::total_cmp);
         let at = |percent: usize| sorted[percent * (sorted.len() - 1) / 100];
-        Seen { feature: (*name).to_owned(), mean, std, p1: at(1), p99: at(99) }
+        FeatureStats { feature: (*name).to_owned(), mean, std, p1: at(1), p99: at(99) }
     };
     Evidence {
         pairs: table.wins.len() as u64,
@@ -87,7 +87,7 @@ pub(super) fn evidence(shape: &Shape<'_>, table: &Table, models: &[Model]) -> Ev
 }
 
 /// Fits without both folds and returns the losses on each of them; `None` if no pairs remain to fit to.
-fn try_without(shape: &Shape<'_>, table: &Table, two: [usize; 2]) -> Option<[Vec<f64>; 2]> {
+fn try_without(shape: &FitSpec<'_>, table: &FitData, two: [usize; 2]) -> Option<[Vec<f64>; 2]> {
     let rows = table.rows(|of| !two.contains(&of));
     let held_out = two.map(|fold| table.rows(|of| of == fold));
     (!rows.is_empty()).then(|| shape.losses(table, &rows, [&held_out[0], &held_out[1]]))

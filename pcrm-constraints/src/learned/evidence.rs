@@ -18,7 +18,7 @@ pub struct Evidence {
     /// The value of the features: the excess of `learned` over `constant`.
     pub gain: Gain,
     /// The statistics of the features, in order.
-    pub features: Vec<Seen>,
+    pub features: Vec<FeatureStats>,
 }
 
 /// Mean log-likelihoods per pair, in nats.
@@ -65,16 +65,16 @@ pub enum GainMethod {
 /// The statistics of a feature over all pairs, for display; models keep their own.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Seen {
+pub struct FeatureStats {
     /// The feature's name.
     pub feature: String,
-    /// Its mean.
+    /// The mean over the pairs.
     pub mean: f64,
-    /// Its standard deviation.
+    /// The standard deviation over the pairs.
     pub std: f64,
-    /// Its first percentile.
+    /// The first percentile.
     pub p1: f64,
-    /// Its 99th percentile.
+    /// The 99th percentile.
     pub p99: f64,
 }
 

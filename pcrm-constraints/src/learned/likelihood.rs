@@ -1,4 +1,4 @@
-//! The likelihood of wins under a bound, by which f is fitted.
+//! The likelihood of wins under a bound, the objective that f is fitted to.
 //!
 //! With Δ*/2 = softplus(f) the loss of PCRM draws P(chosen ≻ rejected) to
 //! P(f) = σ(softplus(f)) = (1 + eᶠ)/(2 + eᶠ), which is between ½ and 1. A win w in \[0, 1\] has

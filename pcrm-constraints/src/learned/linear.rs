@@ -4,8 +4,8 @@ use pcrm_core::constraint::Direction;
 use serde::Serialize;
 
 use super::likelihood::{inverse, loss, slope_and_information};
-use super::minimise::{Objective, Point, minimise};
-use super::table::{Table, moments};
+use super::minimise::{Derivatives, Objective, minimise};
+use super::table::{FitData, moments};
 
 /// f(x) = intercept + Σ weightⱼ·(xⱼ − meanⱼ)/stdⱼ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,7 +23,7 @@ pub struct Linear {
 pub struct Input {
     /// The feature's name.
     pub feature: String,
-    /// Its mean over the fitted pairs.
+    /// The mean over the fitted pairs.
     pub mean: f64,
     /// Its standard deviation over the fitted pairs, or 1 if it is constant.
     pub std: f64,
@@ -50,7 +50,12 @@ impl Linear {
     ///
     /// with weightⱼ ≥ 0 if Δ* must increase with a feature, and ≤ 0 if it must decrease. The middle term, a
     /// pair of mean features that is won half the time, keeps the intercept finite when all pairs are won.
-    pub(super) fn path(table: &Table, names: &[&str], directions: &[Direction], rows: &[usize]) -> Vec<Self> {
+    pub(super) fn path(
+        table: &FitData,
+        names: &[&str],
+        directions: &[Direction],
+        rows: &[usize],
+    ) -> Vec<Self> {
         let inputs = |weights: &[f64], moments: &[(f64, f64)]| {
             let input = |((name, &weight), &(mean, std)): ((&&str, &f64), &(f64, f64))| Input {
                 feature: (*name).to_owned(),
@@ -91,7 +96,7 @@ impl Linear {
 }
 
 /// Returns f of a model without features: the same P for every pair, fitted to these rows.
-pub(super) fn constant(table: &Table, rows: &[usize]) -> f64 {
+pub(super) fn constant(table: &FitData, rows: &[usize]) -> f64 {
     Likelihood::new(table, rows, &[]).constant()
 }
 
@@ -103,7 +108,7 @@ struct Likelihood {
 }
 
 impl Likelihood {
-    fn new(table: &Table, rows: &[usize], moments: &[(f64, f64)]) -> Self {
+    fn new(table: &FitData, rows: &[usize], moments: &[(f64, f64)]) -> Self {
         let mut x = Vec::with_capacity(rows.len() * (1 + moments.len()));
         for &row in rows {
             x.push(1.0);
@@ -133,7 +138,7 @@ impl Objective for Likelihood {
         total / (self.wins.len() as f64 + 1.0) + self.penalty / 2.0 * dot(weights, weights)
     }
 
-    fn at(&self, parameters: &[f64]) -> Point {
+    fn at(&self, parameters: &[f64]) -> Derivatives {
         let size = parameters.len();
         let mut gradient = vec![0.0; size];
         let mut curvature = vec![vec![0.0; size]; size];
@@ -158,7 +163,7 @@ impl Objective for Likelihood {
             curvature[j].iter_mut().for_each(|entry| *entry /= count);
             curvature[j][j] += penalty;
         }
-        Point { gradient, curvature }
+        Derivatives { gradient, curvature }
     }
 }
 
@@ -181,10 +186,10 @@ mod tests {
         value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
     }
 
-    fn table() -> Table {
+    fn table() -> FitData {
         let golden = golden();
         let wins = list(&golden["wins"]);
-        Table {
+        FitData {
             columns: golden["columns"].as_array().unwrap().iter().map(list).collect(),
             prompts: vec![PromptId::of_text("prompt"); wins.len()],
             folds: vec![0; wins.len()],

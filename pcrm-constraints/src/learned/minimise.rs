@@ -8,11 +8,11 @@ pub(super) trait Objective {
     /// Returns its value.
     fn value(&self, x: &[f64]) -> f64;
     /// Returns its gradient and a positive semi-definite approximation of its second derivatives.
-    fn at(&self, x: &[f64]) -> Point;
+    fn at(&self, x: &[f64]) -> Derivatives;
 }
 
 /// The derivatives of an objective at one point.
-pub(super) struct Point {
+pub(super) struct Derivatives {
     pub gradient: Vec<f64>,
     /// The curvature's lower triangle; nothing else is read.
     pub curvature: Vec<Vec<f64>>,
@@ -35,7 +35,7 @@ pub(super) fn minimise(
     let mut x = start;
     let mut value = objective.value(&x);
     for _ in 0..STEPS {
-        let Point { gradient, curvature } = objective.at(&x);
+        let Derivatives { gradient, curvature } = objective.at(&x);
         let pushed =
             |j: usize| (x[j] <= lower[j] && gradient[j] > 0.0) || (x[j] >= upper[j] && gradient[j] < 0.0);
         let free: Vec<usize> = (0..x.len()).filter(|&j| !pushed(j)).collect();

@@ -21,14 +21,14 @@ use pcrm_core::registry::ConstraintPlugin;
 use pcrm_core::{Error, Result};
 
 pub use boosted::Boosted;
-pub use evidence::{Evidence, Gain, LogLikelihood, Seen};
+pub use evidence::{Evidence, FeatureStats, Gain, LogLikelihood};
 pub use features::Feature;
 pub use linear::{Input, Linear};
-pub use model::{Form, Model};
+pub use model::{Model, ModelForm};
 pub use tree::{Split, Tree};
 
-use self::model::Shape;
-use self::table::Table;
+use self::model::FitSpec;
+use self::table::FitData;
 
 /// Δ* = 2·softplus(f(x)), where x are features of the pair: the loss of PCRM (arXiv 2404.00978, §4.1) is
 /// smallest at Δ*/2, so the bound draws P(chosen ≻ rejected) to σ(softplus(f)), which is at least ½.
@@ -53,7 +53,7 @@ pub struct Learned {
     /// The requested directions; after fitting, those of every feature.
     monotone: BTreeMap<String, Direction>,
     folds: usize,
-    form: Form,
+    form: ModelForm,
     fit: Option<Fit>,
 }
 
@@ -93,11 +93,11 @@ impl Learned {
         }
     }
 
-    fn shape<'a>(&self, features: &'a [Feature]) -> Shape<'a> {
+    fn shape<'a>(&self, features: &'a [Feature]) -> FitSpec<'a> {
         let direction = |feature: &Feature| {
             self.monotone.get(feature.name()).copied().unwrap_or_else(|| feature.usual_direction())
         };
-        Shape {
+        FitSpec {
             form: self.form,
             names: features.iter().map(Feature::name).collect(),
             directions: features.iter().map(direction).collect(),
@@ -153,7 +153,7 @@ impl Constraint for Learned {
     fn fitted(&self, pairs: &[PairView<'_>], wins: &[f32], priors: &Priors) -> Result<Box<dyn Constraint>> {
         let features = self.features_for(pairs)?;
         let shape = self.shape(&features);
-        let table = Table::new(&features, pairs, wins, self.folds, priors)?;
+        let table = FitData::new(&features, pairs, wins, self.folds, priors)?;
         let models = crossfit::models(&shape, &table, self.folds);
         let evidence = crossfit::evidence(&shape, &table, &models);
         let monotone =
@@ -169,10 +169,10 @@ impl Constraint for Learned {
 
     fn formula(&self) -> Option<&'static str> {
         Some(match self.form {
-            Form::Linear => {
+            ModelForm::Linear => {
                 "Δ* = 2 softplus(f), f = intercept + sum of weight × (feature - mean)/std, by fold"
             }
-            Form::Boosted => "Δ* = 2 softplus(f), f = intercept + sum of trees of the features, by fold",
+            ModelForm::Boosted => "Δ* = 2 softplus(f), f = intercept + sum of trees of the features, by fold",
         })
     }
 
@@ -192,7 +192,7 @@ impl Constraint for Learned {
         let means: Vec<f64> = seen.iter().map(|seen| seen.mean).collect();
         let models = fit.models.len() as f64;
         let effect = |at: usize| {
-            let Seen { feature, mean, std, p1, p99 } = seen[at].clone();
+            let FeatureStats { feature, mean, std, p1, p99 } = seen[at].clone();
             let point = |step: usize| {
                 let value = p1 + (p99 - p1) * step as f64 / (POINTS - 1) as f64;
                 let mut x = means.clone();

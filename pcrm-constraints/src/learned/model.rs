@@ -8,14 +8,14 @@ use serde_json::Value;
 use super::boosted::{Boosted, TREES};
 use super::likelihood::{loss, softplus};
 use super::linear::{Input, Linear, PENALTIES};
-use super::table::Table;
+use super::table::FitData;
 use super::tree::Tree;
 use crate::number::Number;
 
 /// The form of f.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Form {
+pub enum ModelForm {
     /// Linear in standardised features.
     #[default]
     Linear,
@@ -35,23 +35,23 @@ pub enum Model {
 
 /// The specification of a fit: the form, and the features' names and directions, in order.
 #[derive(Debug, Clone)]
-pub(super) struct Shape<'a> {
-    pub form: Form,
+pub(super) struct FitSpec<'a> {
+    pub form: ModelForm,
     pub names: Vec<&'a str>,
     pub directions: Vec<Direction>,
 }
 
-impl Shape<'_> {
+impl FitSpec<'_> {
     /// Fits to `rows` at each strength, from weak to strong, and returns the losses on each list of held-out
     /// rows.
     pub fn losses<const N: usize>(
         &self,
-        table: &Table,
+        table: &FitData,
         rows: &[usize],
         held_out: [&[usize]; N],
     ) -> [Vec<f64>; N] {
         match self.form {
-            Form::Linear => {
+            ModelForm::Linear => {
                 let path = Linear::path(table, &self.names, &self.directions, rows);
                 held_out.map(|rows| {
                     let of_row =
@@ -59,7 +59,7 @@ impl Shape<'_> {
                     path.iter().map(|model| rows.iter().map(|&row| of_row(model, row)).sum()).collect()
                 })
             }
-            Form::Boosted => {
+            ModelForm::Boosted => {
                 let model = Boosted::fit(table, &self.names, &self.directions, rows, TREES);
                 held_out.map(|rows| {
                     let mut losses = vec![0.0; TREES + 1];
@@ -79,13 +79,13 @@ impl Shape<'_> {
     }
 
     /// Fits to `rows` at this strength.
-    pub fn fit(&self, table: &Table, rows: &[usize], strength: usize) -> Model {
+    pub fn fit(&self, table: &FitData, rows: &[usize], strength: usize) -> Model {
         match self.form {
-            Form::Linear => {
+            ModelForm::Linear => {
                 let mut path = Linear::path(table, &self.names, &self.directions, rows);
                 Model::Linear(path.swap_remove(strength.min(PENALTIES.len() - 1)))
             }
-            Form::Boosted => {
+            ModelForm::Boosted => {
                 Model::Boosted(Boosted::fit(table, &self.names, &self.directions, rows, strength))
             }
         }
@@ -98,8 +98,8 @@ impl Shape<'_> {
     /// direction.
     pub fn model(&self, value: &Value) -> Result<Model> {
         match self.form {
-            Form::Linear => self.linear(value).map(Model::Linear),
-            Form::Boosted => self.boosted(value).map(Model::Boosted),
+            ModelForm::Linear => self.linear(value).map(Model::Linear),
+            ModelForm::Boosted => self.boosted(value).map(Model::Boosted),
         }
     }
 

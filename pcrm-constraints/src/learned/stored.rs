@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::evidence::Evidence;
 use super::features::{Feature, USUAL};
-use super::model::Form;
+use super::model::ModelForm;
 use super::{Fit, Learned};
 use crate::number::Number;
 
@@ -122,7 +122,7 @@ struct LearnedFields {
     #[serde(default)]
     folds: Number,
     #[serde(default)]
-    form: Form,
+    form: ModelForm,
     models: Option<Value>,
     evidence: Option<Value>,
 }

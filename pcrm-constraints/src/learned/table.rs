@@ -11,7 +11,7 @@ use super::features::Feature;
 
 /// The data of a fit.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct FitData {
     /// The columns: per feature, its value for every pair.
     pub columns: Vec<Vec<f64>>,
     /// The shares of judges not trained on the pair that prefer its preferred answer.
@@ -22,7 +22,7 @@ pub(super) struct Table {
     pub folds: Vec<usize>,
 }
 
-impl Table {
+impl FitData {
     /// Computes the features of these pairs and assigns pairs to `folds` folds by prompt.
     ///
     /// # Errors

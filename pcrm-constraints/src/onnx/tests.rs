@@ -1,5 +1,5 @@
-//! Compares vectors with those of sentence-transformers, and checks refusals. Tests that run a graph need
-//! ONNX Runtime; without it they print a note and are skipped.
+//! Compares vectors with sentence-transformers', and checks refusals. Tests that run a graph need ONNX
+//! Runtime; without it they print a note and are skipped.
 
 use std::fs;
 

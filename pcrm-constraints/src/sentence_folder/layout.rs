@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::FolderOptions;
 use crate::pooling::Pooling;
 
-/// File names of the transformer's own settings, in the order in which sentence-transformers looks for them.
+/// File names of the transformer's own settings, in sentence-transformers' order of lookup.
 const TRANSFORMER_SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -24,7 +24,7 @@ const TRANSFORMER_SETTINGS: [&str; 7] = [
 ];
 
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct FolderLayout {
     pub root: PathBuf,
     pub transformer: PathBuf,
     pub pooling: Option<Pooling>,
@@ -35,7 +35,7 @@ pub(super) struct Layout {
     prompt: String,
 }
 
-impl Layout {
+impl FolderLayout {
     pub fn read(options: &FolderOptions) -> Result<Self> {
         let root = options.path.clone();
         if !root.is_dir() {

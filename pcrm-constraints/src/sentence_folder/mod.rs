@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use self::layout::Layout;
+use self::layout::FolderLayout;
 use crate::pooling::{Pooling, normalize};
 
 /// A folder and overrides of its settings; the configuration of every encoder that reads such folders.
@@ -39,7 +39,7 @@ pub struct FolderOptions {
 /// An opened folder.
 #[derive(Debug)]
 pub struct SentenceFolder {
-    layout: Layout,
+    layout: FolderLayout,
     tokenizer: TruncatedTokenizer,
     tokenizer_files: Vec<(String, [u8; 32])>,
 }
@@ -52,7 +52,7 @@ impl SentenceFolder {
     /// (the error names it), without a tokenizer, and without a token limit. A missing pooling configuration
     /// fails only in [`SentenceFolder::pooling`], because a graph may pool by itself.
     pub fn open(options: &FolderOptions) -> Result<Self> {
-        let layout = Layout::read(options)?;
+        let layout = FolderLayout::read(options)?;
         let tokenizer = Tokenizer::from_dir(&layout.transformer)?;
         let tokenizer_files =
             tokenizer.files().map(|(name, bytes)| (name.to_owned(), Sha256::digest(bytes).into())).collect();

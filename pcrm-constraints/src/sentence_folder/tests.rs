@@ -80,7 +80,11 @@ fn old_layouts_are_read() {
     ] {
         assert_eq!(open(&[("1_Pooling/config.json", flags(flag))]).pooling().unwrap(), pooling);
     }
-    let module = |path: &str, class: &str| json!({"path": path, "type": format!("sentence_transformers.models.{class}")});
+    let module = |path: &str, class: &str| {
+        json!({
+            "path": path, "type": format!("sentence_transformers.models.{class}")
+        })
+    };
     let listed = json!([module("", "Transformer"), module("1_Pooling", "Pooling")]);
     let folder = open(&[
         ("modules.json", listed),
@@ -126,7 +130,11 @@ fn a_folder_without_pooling_gets_advice() {
 /// Protects: unsupported modules and poolings, which would give other vectors, are refused by name.
 #[test]
 fn what_is_not_served_is_named() {
-    let module = |path: &str, class: &str| json!({"path": path, "type": format!("sentence_transformers.models.{class}")});
+    let module = |path: &str, class: &str| {
+        json!({
+            "path": path, "type": format!("sentence_transformers.models.{class}")
+        })
+    };
     let dense =
         json!([module("", "Transformer"), module("1_Pooling", "Pooling"), module("2_Dense", "Dense")]);
     let error = refusal(&[("modules.json", dense)]);

@@ -62,7 +62,7 @@ fn most_likely(logits: &Tensor) -> Result<Vec<u32>> {
     })
 }
 
-/// Finds the span, and in it the token, at which the cumulative probability exceeds the row's number.
+/// Finds the span, and in it the token, where the cumulative probability first exceeds the row's number.
 fn drawn(logits: &Tensor, totals: &Tensor, uniforms: &[f64]) -> Result<Vec<u32>> {
     let shape = logits.shape();
     let (rows, vocabulary) = (shape[0], shape[1]);

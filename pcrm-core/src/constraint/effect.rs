@@ -25,7 +25,7 @@ pub struct Effect {
     pub mean: f64,
     /// Its standard deviation over the fitted pairs.
     pub std: f64,
-    /// Its weight, if the model has weights.
+    /// The weight of the feature, if the model has weights.
     pub weight: Option<Weight>,
     /// Its values from the 1st to the 99th percentile with Δ* at each, the other features at their means.
     pub points: Vec<(f64, f64)>,

@@ -6,7 +6,8 @@
 // y = x / sqrt(mean(x²) + eps) · w, one block per row; inverse[row] = 1 / sqrt(..). With an addend, x + addend
 // is normalised instead and written to sum.
 template <typename T>
-__device__ void rms_norm(const T *x, const T *addend, const T *weight, T *sum, T *y, float *inverse, int width, float eps) {
+__device__ void rms_norm(const T *x, const T *addend, const T *weight, T *sum, T *y, float *inverse, int width,
+                         float eps) {
     const int P = Pack<T>::size;
     i64 row = (i64)blockIdx.x * width;
     float squares = 0.f, a[P], b[P];
@@ -38,7 +39,8 @@ __device__ void rms_norm(const T *x, const T *addend, const T *weight, T *sum, T
 // another gradient of x arrives; d_weight = Σ g·n, a part [gridDim, width] from every block. The shared memory
 // holds width floats.
 template <typename T>
-__device__ void rms_norm_backward(const T *x, const T *weight, const T *g, const float *inverse, const T *d_sum, T *d_x, float *d_weight, int rows, int width) {
+__device__ void rms_norm_backward(const T *x, const T *weight, const T *g, const float *inverse, const T *d_sum,
+                                  T *d_x, float *d_weight, int rows, int width) {
     const int P = Pack<T>::size;
     extern __shared__ float own[];
     float a[P], b[P], c[P];
@@ -83,7 +85,8 @@ __device__ void rms_norm_backward(const T *x, const T *weight, const T *g, const
 // [rows, half]. turn is 1, or −1 for the inverse, which is the gradient. A row of x begins every `stride`
 // elements; y is contiguous.
 template <typename T>
-__device__ void rotary(const T *x, const T *cos, const T *sin, T *y, i64 rows, int heads, int half, i64 stride, float turn) {
+__device__ void rotary(const T *x, const T *cos, const T *sin, T *y, i64 rows, int heads, int half, i64 stride,
+                       float turn) {
     const int P = Pack<T>::size;
     int packs = half / P;
     i64 count = rows * heads * packs;

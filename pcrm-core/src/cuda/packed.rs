@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// Protects: a slot has room for every part, of which the last may be shorter and others have fewer vectors.
+    /// Protects: a slot has room for every part; the last may be shorter, and some have fewer vectors.
     #[test]
     fn a_slot_fits_all_parts() {
         let parts = [vec![(DType::F32, 2)], vec![(DType::F32, 5), (DType::U8, 3)], vec![(DType::F32, 1)]];

@@ -28,7 +28,7 @@ pub(super) const HISTORY: &str = "history";
 
 /// The columns that make up the prompt of a record.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct PromptColumns<'a> {
     record: &'a Record,
     /// The column of the prompt.
     pub prompt: Option<&'static str>,
@@ -46,7 +46,7 @@ pub(super) fn is_turns(value: &Value) -> bool {
     value.as_array().is_some_and(|turns| !turns.is_empty() && turns.iter().all(turn))
 }
 
-impl<'a> Asked<'a> {
+impl<'a> PromptColumns<'a> {
     /// Finds the columns.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl<'a> Asked<'a> {
         Ok(found(LISTS.into_iter().find(turns).or(alone).or(null)))
     }
 
-    /// Returns the columns from which the prompt is read.
+    /// Returns the columns that the prompt is read from.
     pub(super) fn columns(&self) -> impl Iterator<Item = &'static str> {
         let beside = (self.prompt == Some("instruction")).then_some("input");
         let history = (self.prompt != Some(HISTORY)).then_some(HISTORY);

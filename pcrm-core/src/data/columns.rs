@@ -8,7 +8,7 @@ use super::load::Record;
 use super::schema::Schema;
 use crate::error::{Error, Result};
 
-/// The columns that schemas know, to which columns of other names may be mapped.
+/// The columns that schemas know; columns of other names may be mapped to them.
 pub const KNOWN: [&str; 25] = [
     "prompt",
     "chosen",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::asked::{Asked, beside};
+use super::asked::{PromptColumns, beside};
 use super::conversation::Content;
 use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{
@@ -146,7 +146,7 @@ fn read_completion(schema: Schema, record: &Record, origin: &Origin) -> Result<C
         let [chosen, _] = answers_of(&read_pair(schema, record, origin.clone())?);
         return Ok(chosen);
     }
-    let asked = Asked::of(record).map_err(|message| (ProblemKind::Malformed, message))?;
+    let asked = PromptColumns::of(record).map_err(|message| (ProblemKind::Malformed, message))?;
     let (prompt, completion) = match schema {
         Schema::Messages => (None, Content::Messages(asked.conversation()?)),
         Schema::Text => (None, content_at(record, "text")?),

@@ -14,7 +14,7 @@ pub struct Message {
     /// The message as plain text.
     pub content: String,
     /// The message's other keys, for the chat template. A `content` here (null, or a list of text parts) is
-    /// the original from which [`Message::content`] was taken.
+    /// the original of [`Message::content`].
     pub extra: Map<String, Value>,
 }
 

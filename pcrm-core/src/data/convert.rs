@@ -18,13 +18,13 @@ pub enum Loss {
     Column(String),
     /// A key of messages that the new schema cannot hold.
     MessageKey(String),
-    /// Texts converted to user and assistant turns, to which a chat template will apply.
+    /// Texts converted to user and assistant turns, so that a chat template will apply.
     TextsAsTurns,
-    /// Turns converted to texts without roles, to which no chat template will apply.
+    /// Turns converted to texts without roles, so that no chat template will apply.
     TurnsAsTexts,
     /// The mark of the end of the prompt.
     PromptEnd,
-    /// The set to which the pair belonged.
+    /// The set that the pair belonged to.
     Grouping,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Loss {
     }
 }
 
-/// The schemas in which pairs can be written.
+/// The schemas that pairs can be written in.
 pub const TARGETS: [Schema; 8] = [
     Schema::StandardExplicit,
     Schema::StandardImplicit,

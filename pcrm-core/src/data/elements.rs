@@ -10,7 +10,7 @@ use super::lines::Line;
 use super::scan::Scan;
 use crate::error::{Error, Result};
 
-/// The keys under which an object may hold its records.
+/// The keys of an object that may hold its records.
 pub(super) const LIST_KEYS: &[&str] = &["data", "rows", "records", "examples", "instances", "items", "train"];
 
 /// The elements of an array. As with [`Lines`](super::lines::Lines), an [`Error::Line`] is about one element,
@@ -32,7 +32,7 @@ enum State {
     Ended,
 }
 
-/// Where the records of a text begin, as far as its beginning tells.
+/// The layout of the records of a text, judged by its beginning.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Begins {
     /// The text is neither an array nor an object with a list.

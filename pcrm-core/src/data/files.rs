@@ -16,14 +16,14 @@ pub const ENDINGS: &[&str] = &[".jsonl", ".ndjson", ".json", ".parquet", ".arrow
 /// Files other than data that the `datasets` library writes.
 const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", STATE, SPLITS];
 
-/// The file in which `save_to_disk` lists a data set's files.
+/// The file of `save_to_disk` that lists a data set's files.
 const STATE: &str = "state.json";
 
-/// The file in which `save_to_disk` lists the folders of splits.
+/// The file of `save_to_disk` that lists the folders of splits.
 const SPLITS: &str = "dataset_dict.json";
 
-/// Words in the names of files and folders by which `datasets` and `pcrm data split` distinguish splits, with the
-/// splits; the words of a split are together.
+/// Words in the names of files and folders that `datasets` and `pcrm data split` use for splits, with the splits;
+/// the words of a split are together.
 const SPLIT_WORDS: [(&str, &str); 12] = [
     ("train", "train"),
     ("training", "train"),

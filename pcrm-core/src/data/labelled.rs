@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::asked::{Asked, beside};
+use super::asked::{PromptColumns, beside};
 use super::completions::{Completion, answers_of, checked};
 use super::conversation::Content;
 use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
@@ -116,7 +116,7 @@ fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec
             .collect());
     }
     let malformed = |message| (ProblemKind::Malformed, message);
-    let asked = Asked::of(record).map_err(malformed)?;
+    let asked = PromptColumns::of(record).map_err(malformed)?;
     let (prompt, completion) = match answer_key(record) {
         Some(key) => beside(asked.content(&[])?, content_at(record, key)?)?,
         None => last_answer(&asked)?,
@@ -127,7 +127,7 @@ fn read_labelled(schema: Schema, record: &Record, origin: &Origin) -> Result<Vec
 }
 
 /// Splits the last turn of a conversation, the answer, from the turns before it.
-fn last_answer(asked: &Asked<'_>) -> Result<(Option<Content>, Content), Refusal> {
+fn last_answer(asked: &PromptColumns<'_>) -> Result<(Option<Content>, Content), Refusal> {
     let mut turns = asked.conversation()?;
     match turns.pop() {
         Some(last) if last.role == "assistant" && !turns.is_empty() => {

@@ -119,7 +119,8 @@ fn summaries(record: &Record) -> Option<Result<Record, String>> {
         return Some(Err("\"summaries\" has no two texts; expected two objects with \"text\"".to_owned()));
     };
     let answer = |text: &str| format!(" {}", text.trim_start());
-    let columns = json!({"prompt": prompt, "response_0": answer(first), "response_1": answer(second), "preference": choice});
+    let (first, second) = (answer(first), answer(second));
+    let columns = json!({"prompt": prompt, "response_0": first, "response_1": second, "preference": choice});
     Some(Ok(replaced(record, &["info", "summaries", "choice"], columns)))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use self::seen::Seen;
+use self::seen::RecordNotes;
 use super::columns::Columns;
 use super::files::data_files;
 use super::not_finite::NotFinite;
@@ -101,7 +101,7 @@ pub(super) fn load<R: Reader>(
     reader: &mut R,
 ) -> Result<(Vec<R::Row>, Report)> {
     let (mut kept, mut report) = (Vec::new(), Report::default());
-    let mut seen = Seen::default();
+    let mut seen = RecordNotes::default();
     let (limit, mut cut) = (options.limit.unwrap_or(usize::MAX), false);
     for path in data_files(paths)? {
         if kept.len() >= limit {
@@ -216,7 +216,7 @@ fn read_one<R: Reader>(
     (number, record): (u64, Result<Read<'_>>),
     file: &Arc<Path>,
     schema: &mut Option<Schema>,
-    seen: &mut Seen,
+    seen: &mut RecordNotes,
     options: &ReadOptions,
     reader: &mut R,
     out: &mut Vec<ReadRow<R::Row>>,

@@ -13,7 +13,7 @@ pub(super) struct NotFinite {
     pub value: String,
 }
 
-/// Replaces each such number by null and returns the columns of the record in which it is the value.
+/// Replaces each such number by null and returns the columns of the record that had one as their value.
 pub(super) fn nulled(text: &str) -> (String, Vec<NotFinite>) {
     let bytes = text.as_bytes();
     let (mut out, mut found) = (String::with_capacity(text.len()), Vec::new());

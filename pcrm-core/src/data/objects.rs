@@ -12,7 +12,7 @@ const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// The layout of the objects in a text that begins with `{`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum ObjectLayout {
     /// One object per line.
     OnLines,
     /// Objects over several lines, or several on one line.
@@ -23,16 +23,16 @@ pub(super) enum Layout {
 
 /// Detects the layout from the first object of a text that begins with `head`; `is_all` is true if `head` is
 /// the whole text.
-pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
+pub(super) fn layout(head: &[u8], is_all: bool) -> ObjectLayout {
     let first = head.iter().position(|byte| !byte.is_ascii_whitespace());
-    let Some(first) = first.filter(|at| head[*at] == b'{') else { return Layout::OnLines };
+    let Some(first) = first.filter(|at| head[*at] == b'{') else { return ObjectLayout::OnLines };
     let (mut scan, mut spread) = (Scan::default(), false);
     for (at, byte) in head.iter().enumerate().skip(first) {
         scan.feed(*byte);
         if *byte == b'\n' {
             // Strings hold no line breaks, so a line that ends inside a string is broken.
             if scan.in_string {
-                return Layout::OnLines;
+                return ObjectLayout::OnLines;
             }
             spread = true;
         }
@@ -43,17 +43,17 @@ pub(super) fn layout(head: &[u8], is_all: bool) -> Layout {
         let next = behind.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
         let whole = || serde_json::from_slice::<serde::de::IgnoredAny>(&head[first..=at]).is_ok();
         return match next {
-            Some(b',') if whole() => Layout::Commas,
-            Some(b'{') if whole() => Layout::Spread,
-            _ if spread && whole() => Layout::Spread,
-            _ => Layout::OnLines,
+            Some(b',') if whole() => ObjectLayout::Commas,
+            Some(b'{') if whole() => ObjectLayout::Spread,
+            _ if spread && whole() => ObjectLayout::Spread,
+            _ => ObjectLayout::OnLines,
         };
     }
     // The object is longer than the head, or its line is broken and others follow.
     let is_object =
         |line: &[u8]| serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line).is_ok();
     let broken = || head.split(|byte| *byte == b'\n').skip(1).any(is_object);
-    if spread && !is_all && !broken() { Layout::Spread } else { Layout::OnLines }
+    if spread && !is_all && !broken() { ObjectLayout::Spread } else { ObjectLayout::OnLines }
 }
 
 /// The objects of a text, split at their brackets. An [`Error::Line`] is about one object, and any other error

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 pub struct Origin {
     /// The file.
     pub file: Arc<Path>,
-    /// The line on which the record begins, from 1, for messages.
+    /// The first line of the record, from 1, for messages.
     pub line: u64,
     /// The number of the record in its file, from 1; malformed records count.
     pub record: u64,

@@ -36,10 +36,10 @@ pub struct SourceSet {
 
 /// Reads preferences from files and folders of JSON lines, JSON or Parquet. Every set has a comparison.
 ///
-/// Each file's schema is that of its first usable record. Malformed records, ties (equal scores, or a label that
-/// says so), identical answers and empty answers are left out, or refused under [`Strictness::Refuse`]. Ties
-/// in a set with other comparisons are left out and never refused. [`Ties::Keep`] keeps all ties. The report
-/// counts comparisons as pairs.
+/// A file's first usable record determines its schema. Malformed records, ties (equal scores, or a label that
+/// says so), identical answers and empty answers are left out, or refused under [`Strictness::Refuse`]. Ties in
+/// a set with other comparisons are left out and never refused. [`Ties::Keep`] keeps all ties. The report counts
+/// comparisons as pairs.
 ///
 /// # Errors
 /// Fails if a file cannot be read or has no records, if no record is usable, and under [`Strictness::Refuse`]

@@ -24,8 +24,8 @@ impl PromptId {
         Self::of_turns(&text_turns(prompt))
     }
 
-    /// Returns the identity of a set's prompt. If nothing marks the end of the prompt, it is the text with
-    /// which all answers begin; a set without any prompt differs from every other set.
+    /// Returns the identity of a set's prompt. If nothing marks the end of the prompt, it is the common
+    /// beginning of all answers; a set without any prompt differs from every other set.
     pub fn of(set: &AnswerSet) -> Self {
         Self::of_answers(set.prompt.as_ref(), &set.answers.iter().collect::<Vec<_>>())
     }
@@ -106,7 +106,7 @@ impl PairId {
         }
     }
 
-    /// Returns the identities of a set's comparisons, in order; the prompt is that of the whole set.
+    /// Returns the identities of a set's comparisons, in order, which share the set's prompt.
     pub fn of_set(set: &AnswerSet) -> Vec<Self> {
         let prompt = PromptId::of(set);
         let answers: Vec<u128> = set.answers.iter().map(hash_of).collect();
@@ -244,18 +244,18 @@ mod tests {
             json!({"conversations": [{"from": "human", "value": "q one"}], "chosen": {"from": "gpt", "value": "a"},
                 "rejected": {"from": "gpt", "value": "b"}}),
             json!({"prompt": "q one", "responses": ["b", "a"], "scores": [1, 2]}),
-            json!({"message_tree_id": "1", "prompt": {"message_id": "1", "text": "q one", "role": "prompter", "replies": [
-                {"message_id": "2", "text": "a", "role": "assistant", "rank": 0, "replies": []},
-                {"message_id": "3", "text": "b", "role": "assistant", "rank": 1, "replies": []}]}}),
+            json!({"message_tree_id": "1", "prompt": {
+                "message_id": "1", "text": "q one", "role": "prompter", "replies": [
+                    {"message_id": "2", "text": "a", "role": "assistant", "rank": 0, "replies": []},
+                    {"message_id": "3", "text": "b", "role": "assistant", "rank": 1, "replies": []}]}}),
         ] {
             assert_eq!(id(record.clone()), expected, "{record}");
         }
         let other = |record: Value| assert_ne!(id(record.clone()).prompt, expected.prompt, "{record}");
         other(json!({"prompt": "q two", "chosen": "a", "rejected": "b"}));
         other(json!({"system": "s", "prompt": "q one", "chosen": "a", "rejected": "b"}));
-        other(
-            json!({"prompt": [turn("user", "p"), turn("assistant", "x"), question], "chosen": [good], "rejected": [bad]}),
-        );
+        let longer = json!([turn("user", "p"), turn("assistant", "x"), question]);
+        other(json!({"prompt": longer, "chosen": [good], "rejected": [bad]}));
         let turned = id(json!({"prompt": "q one", "chosen": "b", "rejected": "a"}));
         assert!(turned != expected && turned.reversed() == expected);
     }

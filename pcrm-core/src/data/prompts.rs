@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::asked::{Asked, to_answer};
+use super::asked::{PromptColumns, to_answer};
 use super::columns::Columns;
 use super::completions::answers_of;
 use super::conversation::Content;
@@ -56,7 +56,7 @@ impl Reader for Prompts {
 fn read_prompt(found: Found<'_>, named: &Columns) -> Result<Prompt, Refusal> {
     let Found { schema, record, source, origin } = found;
     let malformed = |message| (ProblemKind::Malformed, message);
-    let asked = Asked::of(record).map_err(malformed)?;
+    let asked = PromptColumns::of(record).map_err(malformed)?;
     let prompt = match schema {
         Schema::Prompts => asked.content(&["instruction"])?,
         schema if schema.is_pair() && !schema.is_many() => {

@@ -14,7 +14,7 @@ use super::conversation::kind_of;
 use super::elements::{Begins, Elements, LIST_KEYS, list_begins};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::not_finite::{self, NotFinite};
-use super::objects::{Layout, Objects, layout};
+use super::objects::{ObjectLayout, Objects, layout};
 use super::parquet_rows::ParquetRows;
 use super::slice::Slice;
 use super::table_rows::TableRows;
@@ -163,9 +163,9 @@ fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Resul
     let layout = layout(&head, head.len() < HEAD);
     let reader = Box::new(Cursor::new(head).chain(reader));
     match layout {
-        Layout::OnLines => Ok(Form::OneALine(Lines::of(path.to_path_buf(), reader, limit))),
-        Layout::Spread => Ok(Form::Spread(Objects::of(path.to_path_buf(), reader, limit))),
-        Layout::Commas => Err(Error::file(
+        ObjectLayout::OnLines => Ok(Form::OneALine(Lines::of(path.to_path_buf(), reader, limit))),
+        ObjectLayout::Spread => Ok(Form::Spread(Objects::of(path.to_path_buf(), reader, limit))),
+        ObjectLayout::Commas => Err(Error::file(
             path,
             "a comma after the first object and no bracket before it; expected JSON lines without commas, or \
              one array in [ ]",

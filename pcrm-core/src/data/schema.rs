@@ -110,7 +110,7 @@ impl Schema {
         Self::Prompts,
     ];
 
-    /// Returns the name by which users choose the schema, which is also its serialised form.
+    /// Returns the schema's name on the command line and in serialised form.
     pub fn name(self) -> &'static str {
         match self {
             Self::StandardExplicit => "standard_explicit",

@@ -4,6 +4,7 @@
 //! Records are counted from 0, and malformed records count. Percentages are rounded to the nearest record, and
 //! halves to the even one, as in `datasets`.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ impl Slice {
     /// Splits a path into the file's path and the slice after it; `None` if there is no slice.
     ///
     /// # Errors
-    /// Fails if the path ends in brackets that are not a slice.
+    /// Fails if the path ends in brackets that are not a slice, or in a slice that holds no record of any file.
     pub fn split(path: &str) -> Result<Option<(&str, Self)>> {
         let Some((before, text)) = path.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')) else {
             return Ok(None);
@@ -84,12 +85,27 @@ impl Slice {
             .split_once(':')
             .and_then(|(begin, end)| Some(Self { begin: Bound::parse(begin)?, end: Bound::parse(end)? }));
         match bounds.filter(|_| !before.is_empty()) {
-            Some(slice) => Ok(Some((before, slice))),
+            Some(slice) => match slice.emptiness() {
+                Some(why) => Err(Error::file(before, format!("the slice {slice} is empty: {why}"))),
+                None => Ok(Some((before, slice))),
+            },
             None => Err(Error::file(
                 path,
                 format!("[{text}] is not a slice; expected one such as [:500], [500:], [-100:] or [10%:20%]"),
             )),
         }
+    }
+
+    /// Returns the reason why the slice is empty in every file; `None` if that depends on the number of records.
+    fn emptiness(self) -> Option<&'static str> {
+        let (begin, end) = match (self.begin.unwrap_or(Bound::Records(0)), self.end?) {
+            (Bound::Records(begin), Bound::Records(end)) => (begin, end),
+            (Bound::PerCent(begin), Bound::PerCent(end)) => (begin, end),
+            (Bound::Records(begin), Bound::PerCent(0)) => (begin, 0),
+            _ => return None,
+        };
+        // One end counted from the beginning and the other from the end may be in any order.
+        ((begin < 0) == (end < 0)).then(|| why_empty(begin, end)).flatten()
     }
 
     /// Returns the file's path and the slice after it. If the whole path exists, it is a file without a
@@ -118,16 +134,13 @@ impl Slice {
         let most = count.unwrap_or(u64::MAX >> 1);
         let begin = self.begin.map_or(0, |bound| bound.of(most));
         let end = self.end.map_or(most, |bound| bound.of(most));
-        if begin >= end {
-            let of = count.map_or_else(String::new, |count| format!(" of {count} records"));
-            let why = match begin > end {
-                true => "its start is behind its end",
-                false if count == Some(begin) => "it starts behind the last record",
-                false => "its start is at its end",
-            };
-            return Err(Error::file(path, format!("the slice {self}{of} is empty: {why}")));
+        let behind = begin == end && count == Some(begin);
+        let why = if behind { Some("it starts behind the last record") } else { why_empty(begin, end) };
+        let of = || count.map_or_else(String::new, |count| format!(" of {count} records"));
+        match why {
+            Some(why) => Err(Error::file(path, format!("the slice {self}{} is empty: {why}", of()))),
+            None => Ok(begin..end),
         }
-        Ok(begin..end)
     }
 
     /// Applies the slice to the concatenation of several files, and returns a slice of each file that has
@@ -152,6 +165,15 @@ impl Slice {
             start += count;
         }
         Ok(found)
+    }
+}
+
+/// Returns the reason why no record is from `begin` to before `end`, if there is none.
+fn why_empty<T: Ord>(begin: T, end: T) -> Option<&'static str> {
+    match begin.cmp(&end) {
+        Ordering::Less => None,
+        Ordering::Equal => Some("its start is at its end"),
+        Ordering::Greater => Some("its start is behind its end"),
     }
 }
 
@@ -196,7 +218,8 @@ mod tests {
             ("a[10%:30%]", 25, Some(2..8)),
             ("a[:]", 4, Some(0..4)),
             ("a[4:]", 4, None),
-            ("a[3:2]", 4, None),
+            ("a[3:-2]", 4, None),
+            ("a[-3:3]", 4, Some(1..3)),
         ] {
             assert_eq!(ranges(text, count), expected, "{text} of {count}");
         }
@@ -207,18 +230,34 @@ mod tests {
         }
     }
 
-    /// Protects: an empty slice is called empty, with the number of records only where it was counted.
+    /// Protects: a slice that is empty in every file is refused without a file, and no other one.
+    #[test]
+    fn some_slices_are_empty_in_every_file() {
+        for (text, expected) in [
+            ("a[5:2]", "a: the slice [5:2] is empty: its start is behind its end"),
+            ("a[2:2]", "a: the slice [2:2] is empty: its start is at its end"),
+            ("a[:0]", "a: the slice [:0] is empty: its start is at its end"),
+            ("a[3:0%]", "a: the slice [3:0%] is empty: its start is behind its end"),
+            ("a[-1:-3]", "a: the slice [-1:-3] is empty: its start is behind its end"),
+            ("a[50%:25%]", "a: the slice [50%:25%] is empty: its start is behind its end"),
+            ("a[-5%:-5%]", "a: the slice [-5%:-5%] is empty: its start is at its end"),
+        ] {
+            assert_eq!(Slice::split(text).unwrap_err().to_string(), expected);
+        }
+        for text in ["a[5:-2]", "a[-1:3]", "a[:-5]", "a[-5:]", "a[5:10%]", "a[90%:5]", "a[-9%:5%]", "a[:]"] {
+            assert!(Slice::split(text).is_ok(), "{text}");
+        }
+    }
+
+    /// Protects: an empty slice is called empty, with the number of records.
     #[test]
     fn empty_slices_are_called_empty() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.jsonl");
         fs::write(&file, "{\"a\": 1}\n".repeat(4)).unwrap();
         for (text, expected) in [
-            ("a[5:2]", "the slice [5:2] is empty: its start is behind its end"),
-            ("a[2:2]", "the slice [2:2] is empty: its start is at its end"),
-            ("a[:0]", "the slice [:0] is empty: its start is at its end"),
             ("a[-1:1]", "the slice [-1:1] of 4 records is empty: its start is behind its end"),
-            ("a[50%:25%]", "the slice [50%:25%] of 4 records is empty: its start is behind its end"),
+            ("a[2:-2]", "the slice [2:-2] of 4 records is empty: its start is at its end"),
             ("a[5:100%]", "the slice [5:100%] of 4 records is empty: it starts behind the last record"),
         ] {
             let (_, slice) = Slice::split(text).unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::asked::{Asked, beside};
+use super::asked::{PromptColumns, beside};
 use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
 use super::preference::{
     AnswerSet, Content, Origin, PairFindings, ProblemKind, Report, content_at, read_pair,
@@ -110,7 +110,7 @@ fn read_row(schema: Schema, record: &Record, origin: Origin) -> Result<Row, Refu
         return Ok(Row::Pair(read_pair(schema, record, origin)?));
     }
     let malformed = |message| (ProblemKind::Malformed, message);
-    let asked = Asked::of(record).map_err(malformed)?;
+    let asked = PromptColumns::of(record).map_err(malformed)?;
     let (prompt, text) = match schema {
         Schema::Messages => (None, Content::Messages(asked.conversation()?)),
         Schema::PromptCompletion | Schema::ConversationalPromptCompletion => {

@@ -1,4 +1,4 @@
-//! Pairs as turns, and the formats in which other projects write turns.
+//! Pairs as turns, and the formats of turns in other projects.
 
 use serde_json::{Value, json};
 

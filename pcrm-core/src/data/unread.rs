@@ -107,7 +107,7 @@ pub(super) struct Unread {
 
 #[derive(Debug, Default)]
 struct Column {
-    /// Rows in which the column holds text or turns.
+    /// Rows whose column holds text or turns.
     texts: Tally,
     /// Texts that contain a space.
     prose: usize,
@@ -242,7 +242,7 @@ fn is_bare(schema: Schema, record: &Record) -> bool {
     let (chosen, rejected) = match schema {
         Schema::StandardImplicit | Schema::ConversationalImplicit => ("chosen", "rejected"),
         Schema::Labelled => {
-            let asked = super::asked::Asked::of(record).is_ok_and(|asked| asked.prompt.is_some());
+            let asked = super::asked::PromptColumns::of(record).is_ok_and(|asked| asked.prompt.is_some());
             match super::schema::LabelKeys::of(record) {
                 Some(keys) if !asked => keys.answers,
                 _ => return false,

@@ -116,7 +116,7 @@ fn absent(path: &Path) -> Result<()> {
 }
 
 /// Locks the opened lines of `path`. Returns `None` if they were finished or removed since they were opened, so that
-/// the file is no longer the one of their name.
+/// their name belongs to another file or to none.
 fn locked(path: &Path, file: File) -> Result<Option<File>> {
     let lines = beside(path, "part");
     match file.try_lock() {

@@ -10,8 +10,8 @@ use crate::tensor::Tensor;
 /// The vectors of one part: their types and lengths. All parts have vectors of the same types.
 pub type Vectors = Vec<(DType, usize)>;
 
-/// Takes the number of a part and its vectors on the device, and may change these in place. They are those of
-/// the part during the call only.
+/// Takes the number of a part and its vectors on the device, and may change these in place. They hold the
+/// part during the call only.
 pub type Visit<'a> = &'a mut dyn FnMut(usize, &[Tensor]) -> Result<()>;
 
 /// Vectors in host memory, f32 or u8, which are on the device only while they are used.

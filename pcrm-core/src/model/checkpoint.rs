@@ -19,7 +19,7 @@ use crate::optim::StoredStates;
 /// The limit of headers; larger ones count as damage, as in the safetensors library.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// The size from which tensors are checked against free memory, because a damaged file may claim any size.
+/// Tensors of at least this size are checked against free memory, because a damaged file may claim any size.
 const LARGE: usize = 1 << 30;
 
 /// The tensors of a model folder.

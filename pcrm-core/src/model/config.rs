@@ -98,9 +98,9 @@ pub struct ModelConfig {
     pub closing: Option<u32>,
     /// The number of labels in the config; `None`: not specified.
     pub labels: Option<usize>,
-    /// The method by which the checkpoint's weights are quantised, by its config; never written.
+    /// The quantisation of the checkpoint's weights, from its config; never written.
     pub quantised: Option<Quantisation>,
-    /// The multimodal model of which this is the text part; `None`: it is a model of its own.
+    /// The multimodal model that this is the text part of; `None` for a language model.
     pub text_of: Option<&'static str>,
     /// Keys of the file that are unknown: neither read nor known to leave scores unchanged.
     pub unknown_keys: Vec<String>,

@@ -133,7 +133,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the window of each layer; `turns` tells which layers have rotary positions.
+    /// Returns the window of each layer; `turns` says which layers have rotary positions.
     pub(super) fn windows(&self, windows: Windows, turns: &[bool]) -> Result<Vec<Option<usize>>> {
         let layers = turns.len();
         let on = match windows {
@@ -194,7 +194,7 @@ impl<'a> Fields<'a> {
         Ok(slides.into_iter().map(|slides| window.filter(|_| slides)).collect())
     }
 
-    /// Returns the layers to which `layer_types` gives a window; `None` if the file does not list them.
+    /// Returns the layers with a window by `layer_types`; `None` if the file does not list them.
     fn layer_types(&self, layers: usize) -> Result<Option<Vec<bool>>> {
         if self.value("layer_types").is_null() {
             return Ok(None);

@@ -13,7 +13,7 @@ const FILE: &str = "generation_config.json";
 /// A key of `generation_config.json` that changes answers in `transformers` and is not supported.
 struct Rule {
     key: &'static str,
-    /// The number with which the rule has no effect; null, false and empty values have none either.
+    /// The number that turns the rule off, as null, false and empty values do.
     neutral: f64,
     /// True if greedy answers do not depend on it.
     is_of_sampling: bool,

@@ -82,8 +82,8 @@ pub(super) fn unread_by_config(raw: &Map<String, Value>) -> Option<String> {
     }
 }
 
-/// Returns the method in `quantization_config` by which a decoder's weights are quantised; `None` if they are
-/// plain, or if a decoder cannot be read from them.
+/// Returns the quantisation of a decoder's weights by `quantization_config`; `None` if they are plain, or if
+/// a decoder cannot be read from them.
 pub(super) fn read_by_config(raw: &Map<String, Value>) -> Option<Quantisation> {
     let is_read = by_config(raw)?.starts_with("bitsandbytes") && unread_by_config(raw).is_none();
     let config = raw.get("quantization_config").filter(|_| is_read)?;

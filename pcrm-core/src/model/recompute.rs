@@ -2,7 +2,7 @@
 //!
 //! Between the passes a part keeps only its input (arXiv 1604.06174). Kernels are deterministic on a CPU and
 //! random numbers are counter-based, so the second run has the same bits as the first, and gradients equal
-//! those of a run without checkpointing.
+//! those without checkpointing.
 
 use std::num::NonZeroUsize;
 

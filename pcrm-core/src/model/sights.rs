@@ -107,7 +107,7 @@ mod tests {
         read(family, changes).map_or_else(|error| error.to_string(), |_| String::new())
     }
 
-    /// Protects: windows of smollm3 are those of transformers: with `use_sliding_window`, in the layers that
+    /// Protects: windows of smollm3 match transformers: with `use_sliding_window`, in the layers that
     /// `layer_types` lists, else in those without positions.
     #[test]
     fn windows_of_smollm3_are_in_layers_without_positions() -> Result<()> {

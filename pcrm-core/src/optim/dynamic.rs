@@ -86,11 +86,11 @@ impl Map {
     }
 }
 
-/// Returns both maps for a device, f32 `[4, 256]`: the values and the bounds of the signed map, and those of the
-/// unsigned one. The last bound is infinite, so that every code has one.
+/// Returns both maps for a device, f32 `[4, 256]`: values and bounds of the signed map, then of the unsigned
+/// one. The last bound is infinite, so that every code has one.
 ///
 /// # Errors
-/// Never: the size is that of the shape.
+/// Never fails: the size fits the shape.
 pub fn maps() -> Result<HostTensor> {
     let rows = |map: &Map| [&map.values[..], &map.bounds[..], &[f32::INFINITY]].concat();
     let all = [rows(&SIGNED), rows(&UNSIGNED)].concat();

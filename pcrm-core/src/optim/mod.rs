@@ -39,7 +39,7 @@ use crate::kernels::{AdamWStep, AdamWUpdate, Slots};
 use crate::params::{Gradients, Params};
 use crate::tensor::Tensor;
 
-/// The constants of AdamW; the defaults are those of `transformers.TrainingArguments`.
+/// The constants of AdamW; the defaults follow `transformers.TrainingArguments`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdamWConfig {
@@ -111,8 +111,8 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Returns the factor by which gradients of this global norm are multiplied so that it becomes at most
-/// `max_norm` (`torch.nn.utils.clip_grad_norm_`).
+/// Returns the factor that scales gradients of this global norm to at most `max_norm`
+/// (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     (max_norm / (norm + 1e-6)).min(1.0)
 }
@@ -220,7 +220,7 @@ impl Optimiser {
     }
 }
 
-/// Returns an error unless the gradients are those of exactly these parameters.
+/// Returns an error unless there is a gradient of each of these parameters and no other.
 fn check<'a>(names: impl Iterator<Item = &'a String>, gradients: &Gradients) -> Result<()> {
     let names: Vec<&String> = names.collect();
     let is_own = |name: &str| names.binary_search_by(|own| own.as_str().cmp(name)).is_ok();

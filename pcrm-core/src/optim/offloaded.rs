@@ -15,8 +15,8 @@ use crate::tensor::Tensor;
 /// it, and small beside the memory of a GPU, which has a few pieces at once.
 pub(super) const PIECE: usize = 1 << 22;
 
-/// Returns the bytes of f32 moments in host memory that are on a GPU at once; `largest` is the number of elements of the
-/// largest parameter.
+/// Returns the bytes of f32 moments in host memory that are on a GPU at once; `largest` is the number of elements of
+/// the largest parameter.
 pub fn passing_bytes(largest: u64) -> u64 {
     SLOTS as u64 * 8 * largest.min(PIECE as u64)
 }
@@ -79,7 +79,7 @@ impl OffloadedMoments {
         memory.each(&mut |part, vectors| update(parts[part].slot, parts[part].range.clone(), vectors))
     }
 
-    /// Returns the parts of a parameter with the position at which each begins in the parameter's vector.
+    /// Returns the parts of a parameter with their first positions in the parameter's vector.
     fn of(&self, slot: usize, vector: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
         let parts = self.parts.iter().enumerate().filter(move |(_, part)| part.slot == slot);
         parts.scan(0, move |end, (at, part)| {
@@ -135,7 +135,7 @@ fn bytes((dtype, length): &(DType, usize)) -> u64 {
     element * *length as u64
 }
 
-/// Gradients by parameter, of which the last one is flattened once for all its pieces.
+/// Gradients by parameter; the last one used is flattened once for all its pieces.
 #[derive(Debug, Default)]
 pub(super) struct FlatGradient(Option<(usize, Tensor)>);
 

@@ -9,7 +9,7 @@ use crate::collective::{Collective, Exchange};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
-/// The usual bytes of a bucket: those of PyTorch's `DistributedDataParallel`.
+/// The usual bytes of a bucket, as in PyTorch's `DistributedDataParallel`.
 pub const BUCKET_BYTES: usize = 25 << 20;
 
 /// Sends the gradients of this process's nodes of the tree of lanes, one node after the other. Gradients
@@ -33,7 +33,7 @@ pub struct Sending<'a> {
     exchanges: Vec<Vec<Box<dyn Exchange>>>,
 }
 
-/// A gradient that has been sent: exchanges of which some may still be under way.
+/// A gradient that has been sent; some of its exchanges may still be under way.
 #[derive(Debug)]
 pub struct Sent {
     lanes: usize,

@@ -33,7 +33,7 @@ pub struct SlicedAdamW {
     step: u64,
 }
 
-/// A part of this process's slice in which all or no parameters decay.
+/// A part of this process's slice whose parameters all decay, or do not.
 #[derive(Debug)]
 struct Run {
     range: Range<usize>,
@@ -120,8 +120,8 @@ impl SlicedAdamW {
         Ok(param)
     }
 
-    /// Returns the sender of the gradient of a step over `0..lanes`, of which every process has an equal
-    /// range. `nodes` holds the largest nodes of the tree of lanes within each process's range, by rank.
+    /// Returns the sender of the gradient of a step over `0..lanes`; every process has an equal range of
+    /// lanes. `nodes` holds the largest nodes of the tree of lanes within each process's range, by rank.
     ///
     /// # Errors
     /// Fails if there is no parameter.
@@ -185,7 +185,7 @@ impl SlicedAdamW {
         self.layout.each(&whole, |name, value| self.params.get(name)?.assign(&value))
     }
 
-    /// Gathers the whole vector of which `part` returns those of this process's runs.
+    /// Gathers the whole vector; `part` returns the elements of this process's runs.
     fn gathered(&self, part: impl Fn(usize) -> Result<Tensor>) -> Result<Tensor> {
         let parts = (0..self.runs.len()).map(part).collect::<Result<Vec<_>>>()?;
         self.collective.all_gather(&Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)?)

@@ -32,7 +32,8 @@ const VALUES: [f32; 16] = [
     1.0,
 ];
 
-/// Returns the two values of every byte, by those of 4-bit codes: first the high half's, then the low half's.
+/// Returns the two values of every byte, given the values of 4-bit codes: first the high half's, then the low
+/// half's.
 pub fn pairs(values: &[f32; 16]) -> Vec<f32> {
     (0..256).flat_map(|byte| [values[byte >> 4], values[byte & 15]]).collect()
 }

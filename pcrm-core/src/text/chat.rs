@@ -225,7 +225,7 @@ fn refused(error: minijinja::Error) -> Error {
     Error::Tokenizer(format!("the chat template fails: {}", in_short(&error.to_string())))
 }
 
-/// Shortens a message in which a template or a library quotes its input.
+/// Shortens a message of a template or a library that quotes its input.
 fn in_short(message: &str) -> String {
     const LONGEST: usize = 1000;
     match message.char_indices().nth(LONGEST) {

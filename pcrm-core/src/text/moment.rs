@@ -1,4 +1,4 @@
-//! The moment that chat templates see as now: that of the clock, or one that a run has fixed.
+//! The moment that chat templates see as now: the present one, or one that a run has fixed.
 //!
 //! A run fixes its moment before it renders anything, so that a resumed run and all processes of a run render the
 //! same texts. The moment holds for the whole process.

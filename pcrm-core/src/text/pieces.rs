@@ -8,7 +8,7 @@ use crate::error::Result;
 pub struct Piece {
     /// The tokens.
     pub ids: Vec<u32>,
-    /// Their text.
+    /// The text of the tokens.
     pub text: String,
 }
 

@@ -46,14 +46,14 @@ struct Inner {
     pad: Option<SpecialToken>,
     /// True if the post-processor begins every text with the BOS.
     prepends_bos: bool,
-    /// The side on which texts are truncated.
+    /// The side that texts are truncated on.
     truncates: TruncationDirection,
     /// The class of transformers whose rules apply.
     class: &'static str,
     /// A text that the class treats in an unsupported way.
     refused: Option<String>,
     vocab_size: usize,
-    /// The factor by which the normalizer lengthens texts.
+    /// Growth of a text under the normalizer, as a factor.
     growth: Growth,
     /// The number of texts tokenised so far.
     #[cfg(test)]
@@ -228,7 +228,7 @@ impl Tokenizer {
     }
 }
 
-/// Returns the error for a text on which the library panicked.
+/// Returns the error for a text that made the library panic.
 fn panicked(message: String) -> Error {
     let message = message.replace("retry-limit-in-match over", "its regular expression takes too many steps");
     Error::Text(format!("the tokenizer cannot encode this text: {message}"))

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// feeds and tabs, DEL, and the marks, embeddings, overrides and isolates of bidirectional text (Unicode
 /// Standard Annex 9).
 ///
-/// The escapes are those of JSON (`\u001b`), so JSON keeps its meaning.
+/// The escapes are JSON's (`\u001b`), so JSON keeps its meaning.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let Some(first) = text.find(is_obeyed) else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len() + 16);

@@ -9,16 +9,16 @@ use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::refuse;
 
-/// The standard deviation by which advantages are divided.
+/// The divisor of advantages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScaleRewards {
-    /// That of the answers to the same prompt.
+    /// The standard deviation of the rewards of a prompt's answers.
     #[default]
     Group,
-    /// That of all answers of the batch (arXiv 2508.08221).
+    /// The standard deviation of all rewards of the batch (arXiv 2508.08221).
     Batch,
-    /// None (Dr. GRPO, arXiv 2503.20783).
+    /// No division (Dr. GRPO, arXiv 2503.20783).
     None,
 }
 
@@ -38,7 +38,7 @@ pub enum MultiObjective {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GroupAdvantages {
-    /// Standard deviation by which advantages are divided.
+    /// Divisor of advantages.
     pub scale_rewards: ScaleRewards,
     /// Order of summing and normalising several rewards.
     pub multi_objective_aggregation: MultiObjective,

@@ -1,4 +1,4 @@
-//! The folder in which a checkpoint is written, before it has its final name.
+//! The folder that a checkpoint is written to before it has its final name.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use pcrm_core::disk::leads_to;
 use super::PREFIX;
 use crate::error::Result;
 
-/// A temporary folder in that of a run. Dropping it removes it, unless it was renamed.
+/// A temporary folder within a run's folder. Dropping it removes it, unless it was renamed.
 #[derive(Debug)]
 pub(super) struct Draft {
     run: PathBuf,

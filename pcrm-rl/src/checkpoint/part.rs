@@ -14,9 +14,9 @@ use crate::learner::{Learner, Trainable};
 pub type Moments = BTreeMap<String, HostTensor>;
 
 /// A model and its optimiser, as a checkpoint keeps them.
-pub trait Part {
+pub trait CheckpointPart {
     /// Returns the optimiser's moments, for the process that writes them; the other processes of the run call
-    /// [`Part::contribute`].
+    /// [`CheckpointPart::contribute`].
     ///
     /// # Errors
     /// Fails as the backend does, or if a process is gone.
@@ -26,7 +26,7 @@ pub trait Part {
     /// moments.
     ///
     /// # Errors
-    /// Fails as [`Part::moments`] does.
+    /// Fails as [`CheckpointPart::moments`] does.
     fn contribute(&self) -> Result<()> {
         self.moments().map(drop)
     }
@@ -44,7 +44,7 @@ pub trait Part {
     fn read(&mut self, dir: &Path, step: u64) -> Result<()>;
 }
 
-impl<M: Trainable> Part for Learner<M> {
+impl<M: Trainable> CheckpointPart for Learner<M> {
     fn moments(&self) -> Result<Moments> {
         self.moments()
     }

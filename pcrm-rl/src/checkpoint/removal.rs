@@ -8,9 +8,9 @@ use pcrm_core::Error;
 use super::{PREFIX, folder, steps};
 use crate::error::Result;
 
-/// What the names of checkpoints begin with while they are removed, and after a killed process began to.
+/// Prefix of the names of checkpoints that are being removed, or whose removal was interrupted.
 const REMOVED: &str = ".old-";
-/// What the name of a whole checkpoint begins with until another one has taken its name.
+/// Prefix of the name of a whole checkpoint until another one has taken its name.
 const REPLACED: &str = ".replaced-";
 
 /// Removes all but the newest `keep` checkpoints and the best one, and leftovers of interrupted writes.
@@ -84,8 +84,8 @@ pub fn recover(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes leftovers of interrupted writes, of which [`recover`] keeps what is needed. Only the process that holds
-/// the run's folder may call this.
+/// Puts replaced checkpoints back ([`recover`]), then removes leftovers of interrupted writes. Only the process
+/// that holds the run's folder may call this.
 ///
 /// # Errors
 /// Fails if the disk fails.

@@ -102,7 +102,7 @@ impl Mover<'_> {
     }
 }
 
-impl Part for Mover<'_> {
+impl CheckpointPart for Mover<'_> {
     fn moments(&self) -> Result<Moments> {
         if self.moves_first {
             self.go()?;

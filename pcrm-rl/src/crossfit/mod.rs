@@ -38,7 +38,7 @@ const JUDGE: &str = "pcrm-judge-";
 /// The minimum age of an unlocked judge's folder before it is removed.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// The setting in which judges are trained.
+/// The setting for training judges.
 pub struct Crossfit<'a> {
     /// Backend.
     pub backend: &'a dyn Backend,

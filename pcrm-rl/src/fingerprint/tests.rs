@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::loss::{Form, LossConfig, TieModel, WrongShare};
+use crate::loss::{LossConfig, RankingForm, TieModel, WrongShare};
 use crate::objective::reward::RewardConfig;
 use crate::order::BatchSize;
 
@@ -24,7 +24,7 @@ fn constant() -> TrainerConfig {
 /// Protects: every option has its own key, named as on the command line.
 #[test]
 fn options_are_named_as_they_are_typed() {
-    let form = Form::Robust { label_smoothing: WrongShare::Given(0.2) };
+    let form = RankingForm::Robust { label_smoothing: WrongShare::Given(0.2) };
     let loss = LossConfig { ties: TieModel::Davidson { nu: 1.5 }, form, ..LossConfig::default() };
     let reward = RewardConfig { loss, ..RewardConfig::default() };
     let print = of(&TrainerConfig { max_steps: Some(7), ..TrainerConfig::default() }, &reward);
@@ -115,7 +115,7 @@ fn options_that_a_run_did_not_know_had_their_defaults() {
     let (now, defaults) = (print(&constant()), print(&TrainerConfig::default()));
     let resumed = Resumed { before: &before, now: &now, defaults: &defaults, depends_on_length: None };
     assert_eq!(resumed.refusal(&constant()), None);
-    let form = Form::Robust { label_smoothing: WrongShare::Given(0.1) };
+    let form = RankingForm::Robust { label_smoothing: WrongShare::Given(0.1) };
     let robust = LossConfig { form, ..LossConfig::default() };
     let now = of(&constant(), &RewardConfig { loss: robust, ..RewardConfig::default() });
     let resumed = Resumed { before: &before, now: &now, defaults: &defaults, depends_on_length: None };
@@ -136,10 +136,10 @@ fn losses_before_they_had_names_are_read() {
     };
     let given = WrongShare::Given;
     for (before, form) in [
-        (older(0.0, 0.0, None), Form::Bt),
-        (older(0.2, 0.0, None), Form::Robust { label_smoothing: given(0.2) }),
-        (older(0.0, 0.1, None), Form::Smoothed { label_smoothing: given(0.1) }),
-        (older(0.0, 0.0, Some(-0.5)), Form::Floor { floor: -0.5 }),
+        (older(0.0, 0.0, None), RankingForm::Bt),
+        (older(0.2, 0.0, None), RankingForm::Robust { label_smoothing: given(0.2) }),
+        (older(0.0, 0.1, None), RankingForm::Smoothed { label_smoothing: given(0.1) }),
+        (older(0.0, 0.0, Some(-0.5)), RankingForm::Floor { floor: -0.5 }),
     ] {
         let loss = LossConfig { form, ..LossConfig::default() };
         assert_eq!(before, of(&constant(), &RewardConfig { loss, ..RewardConfig::default() }), "{form:?}");

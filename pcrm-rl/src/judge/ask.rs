@@ -75,10 +75,13 @@ pub fn ask(
         Ok(())
     });
     let all = questions.len();
+    let counted = |message: String| format!("{message}; {done} of {all} verdicts are complete");
     match judged {
         Err(Error::Judge { name, message }) => {
-            let message = format!("{message}; {done} of {all} verdicts are complete");
-            return Err(Error::Judge { name, message });
+            return Err(Error::Judge { name, message: counted(message) });
+        }
+        Err(Error::Unfinished { name, message }) => {
+            return Err(Error::Unfinished { name, message: counted(message) });
         }
         Err(Error::Interrupted(_)) => {
             return Err(Error::Interrupted(format!("stopped; {done} of {all} verdicts are complete")));

@@ -5,8 +5,8 @@
 //! `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the first answer; `null` means
 //! no verdict.
 //!
-//! Verdicts are kept under the command, the folder in which it runs and the digests of the files that it
-//! names, so that an edited program judges again.
+//! Verdicts are kept under the command, its working folder and the digests of the files that it names, so
+//! that an edited program judges again.
 
 mod words;
 
@@ -57,7 +57,7 @@ struct CommandJudge {
 }
 
 impl Config {
-    /// Returns the command, the folder in which it runs, and the digest of every file that it names.
+    /// Returns the command, its working folder, and the digest of every file that it names.
     fn program(&self) -> Result<Value> {
         let here = std::env::current_dir().map_err(pcrm_core::Error::io(Path::new(".")))?;
         let mut files = Map::new();
@@ -128,7 +128,10 @@ impl Judge for CommandJudge {
             let wait = Duration::from_secs_f64(self.config.timeout);
             let text = match child.exchange(&line(at, question).to_string(), wait) {
                 Ok(text) => text,
-                Err(failure) => return refuse(failure.message()),
+                Err(failure) => {
+                    let message = format!("{}: {}", question.prompt.origin, failure.message());
+                    return Err(Error::unfinished(&self.name, message));
+                }
             };
             let value: Value = serde_json::from_str(&text).unwrap_or_default();
             if value["id"].as_u64() != Some(at as u64) || value.get("verdict").is_none() {

@@ -42,7 +42,7 @@ pub use plugin::{JudgePlugin, OpenJudge, OpenRewards, Opening, parse};
 pub use template::{Template, built_in as built_in_templates};
 pub use verdict::{FIRST, Preference, SECOND, TIE};
 
-/// A prompt with two answers, in the order in which the judge sees them.
+/// A prompt with two answers, in the order shown to the judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// Prompt, with the other columns of its record.
@@ -92,8 +92,8 @@ pub trait Judge: Send {
         false
     }
 
-    /// Returns everything that determines the reply to a question, as the key under which it is kept; `None`
-    /// if replies are free and not kept.
+    /// Returns everything that determines the reply to a question, the key for keeping it; `None` if replies
+    /// are free and not kept.
     ///
     /// # Errors
     /// Fails if the question cannot be rendered.

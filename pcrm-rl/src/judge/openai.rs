@@ -111,7 +111,7 @@ impl OpenAi {
     }
 
     /// Sends a question. Returns `Ok(None)` if stopped or the budget is spent.
-    fn send(&self, body: &Value, stop: &AtomicBool, failed: &AtomicBool) -> Result<Option<Reply>, String> {
+    fn send(&self, body: &Value, stop: &AtomicBool, failed: &AtomicBool) -> Result<Option<Reply>, Failed> {
         // A token has at least one byte.
         let most = Usage { calls: 1, input: body.to_string().len() as u64, output: self.config.max_tokens };
         if !self.purse.hold(most) {
@@ -141,7 +141,7 @@ impl OpenAi {
                 text: None,
                 usage,
             })),
-            Err(failure) => Err(failure.to_string()),
+            Err(failure) => Err(failure),
         }
     }
 }
@@ -198,8 +198,8 @@ impl Judge for OpenAi {
                     // The receiver may be gone; it reports its own error.
                     Ok(Some(reply)) => drop(to.send((at, reply))),
                     Ok(None) => return,
-                    Err(message) => {
-                        fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+                    Err(failure) => {
+                        fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                         failed.store(true, Ordering::Relaxed);
                     }
                 }
@@ -223,14 +223,18 @@ impl Judge for OpenAi {
             taken
         });
         taken?;
-        if let Some(message) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(Error::judge(&this.name, format!("{}: {message}", this.config.base_url)));
+        if let Some(failure) = fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let message = format!("{}: {failure}", this.config.base_url);
+            return Err(match failure {
+                Failed::Refused { .. } => Error::judge(&this.name, message),
+                Failed::Tried { .. } | Failed::Stopped => Error::unfinished(&this.name, message),
+            });
         }
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted("stopped".to_owned()));
         }
         match this.purse.ended() {
-            Some(limit) => Err(Error::judge(&this.name, format!("{limit} is spent"))),
+            Some(limit) => Err(Error::unfinished(&this.name, format!("{limit} is spent"))),
             None => Ok(()),
         }
     }

@@ -1,9 +1,9 @@
 //! `replay`: verdicts recorded by `pcrm judge` or by people.
 //!
-//! The file has JSON lines with `prompt`, `first` and `second` (the answers in the order in which they were
-//! shown) and `verdict`: `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the
-//! first answer. With `symmetric`, a verdict in one order also counts for the other, as for people who saw a
-//! pair once; of verdicts in both orders, the mean counts, which is a tie if they contradict each other.
+//! The file has JSON lines with `prompt`, `first` and `second` (the answers in the order shown) and
+//! `verdict`: `"first"`, `"second"`, `"tie"`, or a number from 0 to 1, the preference for the first answer.
+//! With `symmetric`, a verdict in one order also counts for the other, as for people who saw a pair once; of
+//! verdicts in both orders, the mean counts, which is a tie if they contradict each other.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};

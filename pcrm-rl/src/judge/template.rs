@@ -2,9 +2,9 @@
 //!
 //! A template is TOML: `user`, and optionally `system`, are minijinja templates with the variables `question`
 //! (the last user turn, or the whole of a text prompt), `history` (the turns before, with `role` and
-//! `content`), `first`, `second` (the answers in the order in which they are shown) and `columns` (the other
-//! columns of the prompt's record). `verdict` is the form of the reply: `"choice"`, `"brackets"` or `{ line =
-//! "Better" }`; `first_label` (A), `second_label` (B) and `tie` (none) are its labels.
+//! `content`), `first`, `second` (the answers in the order shown) and `columns` (the other columns of the
+//! prompt's record). `verdict` is the form of the reply: `"choice"`, `"brackets"` or `{ line = "Better" }`;
+//! `first_label` (A), `second_label` (B) and `tie` (none) are its labels.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Question;
-use super::verdict::{Form, Labels, Preference};
+use super::verdict::{Labels, Preference, VerdictForm};
 
 /// The built-in templates.
 const BUILT_IN: [(&str, &str); 4] = [
@@ -32,7 +32,7 @@ pub struct Template {
     name: String,
     env: Environment<'static>,
     has_system: bool,
-    form: Form,
+    form: VerdictForm,
     labels: Labels,
 }
 
@@ -45,7 +45,7 @@ struct File {
     #[serde(default)]
     system: Option<String>,
     user: String,
-    verdict: Form,
+    verdict: VerdictForm,
     #[serde(default = "first_label")]
     first_label: String,
     #[serde(default = "second_label")]
@@ -117,7 +117,7 @@ impl Template {
         Ok(template)
     }
 
-    /// Returns the name: that of a built-in template, or the file's without its extension.
+    /// Returns the name of a built-in template, or the file's name without its extension.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -209,9 +209,9 @@ mod tests {
                 assert!(at("Hello there") < at("What is"), "{text}");
             }
             let reply = match &template.form {
-                Form::Choice => "B".to_owned(),
-                Form::Brackets => "[[B]]".to_owned(),
-                Form::Line(words) => format!("Comparison: x.\n{words}: B"),
+                VerdictForm::Choice => "B".to_owned(),
+                VerdictForm::Brackets => "[[B]]".to_owned(),
+                VerdictForm::Line(words) => format!("Comparison: x.\n{words}: B"),
             };
             assert_eq!(template.read(&reply), Ok(0.0), "{name}");
         }

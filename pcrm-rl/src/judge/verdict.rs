@@ -15,7 +15,7 @@ pub const TIE: Preference = 0.5;
 /// The form of a verdict in a reply.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Form {
+pub enum VerdictForm {
     /// The label alone: `A`.
     Choice,
     /// The label in double brackets anywhere: `[[A]]`.
@@ -35,7 +35,7 @@ pub struct Labels {
     pub tie: Option<String>,
 }
 
-impl Form {
+impl VerdictForm {
     /// Reads the verdict from a reply. Reasoning up to `</think>` is ignored.
     ///
     /// # Errors
@@ -114,25 +114,25 @@ mod tests {
     fn verdicts_are_read_strictly() {
         let labels =
             |tie: Option<&str>| Labels { first: "A".into(), second: "B".into(), tie: tie.map(str::to_owned) };
-        let line = || Form::Line("Better".to_owned());
+        let line = || VerdictForm::Line("Better".to_owned());
         for (form, tie, reply, verdict) in [
-            (Form::Choice, None, "A", Some(FIRST)),
-            (Form::Choice, None, " **b**.\n", Some(SECOND)),
-            (Form::Choice, None, "\"A\"", Some(FIRST)),
-            (Form::Choice, None, "<think>A or B? B.</think>\nA", Some(FIRST)),
-            (Form::Choice, None, "<think>A", None),
-            (Form::Brackets, None, "<think>Perhaps [[A]], but", None),
-            (Form::Brackets, None, "<think>B?</think> <think>[[A]]", None),
+            (VerdictForm::Choice, None, "A", Some(FIRST)),
+            (VerdictForm::Choice, None, " **b**.\n", Some(SECOND)),
+            (VerdictForm::Choice, None, "\"A\"", Some(FIRST)),
+            (VerdictForm::Choice, None, "<think>A or B? B.</think>\nA", Some(FIRST)),
+            (VerdictForm::Choice, None, "<think>A", None),
+            (VerdictForm::Brackets, None, "<think>Perhaps [[A]], but", None),
+            (VerdictForm::Brackets, None, "<think>B?</think> <think>[[A]]", None),
             (line(), None, "<think>\nBetter: A\n", None),
-            (Form::Choice, None, "A is better", None),
-            (Form::Choice, None, "C", None),
-            (Form::Choice, Some("C"), "C", Some(TIE)),
-            (Form::Choice, None, "", None),
-            (Form::Brackets, Some("C"), "Both are good. [[C]]", Some(TIE)),
-            (Form::Brackets, Some("C"), "[[A]] because .. so [[A]]", Some(FIRST)),
-            (Form::Brackets, Some("C"), "not [[A]] but [[B]]", None),
-            (Form::Brackets, Some("C"), "The verdict is A", None),
-            (Form::Brackets, Some("C"), "see [[1]]: [[B]]", Some(SECOND)),
+            (VerdictForm::Choice, None, "A is better", None),
+            (VerdictForm::Choice, None, "C", None),
+            (VerdictForm::Choice, Some("C"), "C", Some(TIE)),
+            (VerdictForm::Choice, None, "", None),
+            (VerdictForm::Brackets, Some("C"), "Both are good. [[C]]", Some(TIE)),
+            (VerdictForm::Brackets, Some("C"), "[[A]] because .. so [[A]]", Some(FIRST)),
+            (VerdictForm::Brackets, Some("C"), "not [[A]] but [[B]]", None),
+            (VerdictForm::Brackets, Some("C"), "The verdict is A", None),
+            (VerdictForm::Brackets, Some("C"), "see [[1]]: [[B]]", Some(SECOND)),
             (line(), None, "Comparison: A is longer.\nBetter: B", Some(SECOND)),
             (line(), None, "**Better:** \"A\"", Some(FIRST)),
             (line(), None, "better: A", Some(FIRST)),
@@ -143,9 +143,12 @@ mod tests {
             let found = form.read(&labels(tie), reply);
             assert_eq!(found.clone().ok(), verdict, "{form:?} {reply:?}: {found:?}");
         }
-        let said = Form::Brackets.read(&labels(Some("C")), "?").unwrap_err();
+        let said = VerdictForm::Brackets.read(&labels(Some("C")), "?").unwrap_err();
         assert_eq!(said, "no verdict; expected \"A\", \"B\" or \"C\" in double brackets");
         let own = Labels { first: "m".into(), second: "M".into(), tie: None };
-        assert_eq!((Form::Choice.read(&own, "m"), Form::Choice.read(&own, "M")), (Ok(FIRST), Ok(SECOND)));
+        assert_eq!(
+            (VerdictForm::Choice.read(&own, "m"), VerdictForm::Choice.read(&own, "M")),
+            (Ok(FIRST), Ok(SECOND))
+        );
     }
 }

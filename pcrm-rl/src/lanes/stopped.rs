@@ -23,9 +23,9 @@ impl Stopped {
         }
     }
 
-    /// Returns the results of all processes by rank, or the error with which process `own` ends. Failures go
-    /// before interrupts in all processes, since both are followed by other exchanges. Among failures, a
-    /// process has its own, or else that of the lowest rank.
+    /// Returns the results of all processes by rank, or the error that ends process `own`. Failures go before
+    /// interrupts in all processes, since both are followed by other exchanges. Among failures, a process has
+    /// its own, or else that of the lowest rank.
     pub fn joined<T>(all: Vec<Result<T, Self>>, own: usize) -> Result<Vec<T>> {
         let mut made = Vec::with_capacity(all.len());
         let mut first: Option<((bool, bool), usize, Self)> = None;

@@ -7,7 +7,7 @@ use pcrm_core::{Gradients, Ready};
 
 use crate::error::Result;
 
-/// Returns the order in which items are dealt to the lanes of a node, alternating between its halves.
+/// Returns the order of dealing items to the lanes of a node, which alternates between its halves.
 pub(super) fn dealing(node: &Range<usize>) -> Vec<usize> {
     let Some(halves) = halves(node) else { return node.clone().collect() };
     let [left, right] = halves.map(|half| dealing(&half));
@@ -35,8 +35,8 @@ fn within(node: &Range<usize>, own: &Range<usize>, found: &mut Vec<Range<usize>>
     }
 }
 
-/// Computes the sum over a node of the tree, which is the sum of its halves, and calls `ready` with that of
-/// every parameter as soon as it is complete, while the node's last lane is computed.
+/// Computes the sum over a node of the tree, which is the sum of its halves, and calls `ready` with every
+/// parameter's sum as soon as it is complete, while the node's last lane is computed.
 pub(super) fn subtree(
     node: &Range<usize>,
     of_lane: &mut dyn FnMut(usize, Ready<'_>) -> Result<()>,

@@ -1,4 +1,4 @@
-//! What training asks of a model, implemented for reward models and language models.
+//! The interface of models that are trained, implemented for reward models and language models.
 
 use std::path::Path;
 

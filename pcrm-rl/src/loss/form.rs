@@ -10,7 +10,7 @@ use super::ties::TieModel;
 /// The form of the ranking loss; ℓ = −ln σ, or −ln P(win) under a model of ties.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Form {
+pub enum RankingForm {
     /// ℓ(Δ), Bradley–Terry.
     #[default]
     Bt,
@@ -39,26 +39,26 @@ pub enum WrongShare {
     /// A fixed share.
     Given(f64),
     /// A share that the run estimates from its own pairs before the first step.
-    Asked(Asked),
+    Estimated(Keyword),
 }
 
 /// The keyword for an estimated share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Asked {
+pub enum Keyword {
     /// `estimate`
     Estimate,
 }
 
 impl WrongShare {
     /// A share to be estimated.
-    pub const ESTIMATE: Self = Self::Asked(Asked::Estimate);
+    pub const ESTIMATE: Self = Self::Estimated(Keyword::Estimate);
 
     /// Returns ε; NaN if it is not estimated yet, which makes training fail.
     pub(super) fn value(self) -> f64 {
         match self {
             Self::Given(share) => share,
-            Self::Asked(Asked::Estimate) => f64::NAN,
+            Self::Estimated(Keyword::Estimate) => f64::NAN,
         }
     }
 }
@@ -67,12 +67,12 @@ impl fmt::Display for WrongShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given(share) => write!(f, "{share}"),
-            Self::Asked(Asked::Estimate) => f.write_str("estimate"),
+            Self::Estimated(Keyword::Estimate) => f.write_str("estimate"),
         }
     }
 }
 
-impl Form {
+impl RankingForm {
     /// Returns the ranking loss of a preferred answer at its margin, under a model of ties.
     pub(super) fn of(self, margin: f64, ties: TieModel) -> Slope {
         let (forward, backward) = (ties.win(margin), ties.win(-margin).mirrored());

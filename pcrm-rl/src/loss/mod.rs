@@ -14,8 +14,8 @@ pub mod preference;
 pub mod ties;
 
 pub use constraint::beyond_bound;
-pub use form::{Form, WrongShare};
-pub use pair::{Comparison, LossConfig, PairLoss, Ranking};
+pub use form::{RankingForm, WrongShare};
+pub use pair::{LossConfig, PairLoss, Ranking, ScorePair};
 pub use ties::TieModel;
 
 /// The value and derivative of a function at a point.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Slope;
 use super::constraint::beyond_bound;
-use super::form::Form;
+use super::form::RankingForm;
 use super::ties::TieModel;
 
 /// The loss of a ranked set. For two answers both are Bradley–Terry.
@@ -29,14 +29,14 @@ pub struct LossConfig {
     /// The model of ties.
     pub ties: TieModel,
     /// The form of the ranking loss of a pair.
-    pub form: Form,
+    pub form: RankingForm,
     /// c: adds c·(r_w + r_l)², which keeps scores around 0 (arXiv 2312.09244); 0 for none.
     pub center_rewards: f64,
 }
 
 /// Two scores with their bound, margin and label.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Comparison {
+pub struct ScorePair {
     /// r_w, the score of the preferred answer.
     pub chosen: f64,
     /// r_l, the score of the other.
@@ -71,7 +71,7 @@ impl LossConfig {
     ///
     /// # Errors
     /// Fails on a tie without a model of ties.
-    pub fn pair(&self, comparison: &Comparison) -> Result<PairLoss> {
+    pub fn pair(&self, comparison: &ScorePair) -> Result<PairLoss> {
         let margin = comparison.chosen - comparison.rejected;
         let ranking = match comparison.tied {
             true => self.ties.tie(margin).ok_or_else(|| {
@@ -84,12 +84,12 @@ impl LossConfig {
 
     /// Computes the loss of [`LossConfig::pair`] without the ranking term, for comparisons in a set that is
     /// ranked as a whole.
-    pub fn priors(&self, comparison: &Comparison) -> PairLoss {
+    pub fn priors(&self, comparison: &ScorePair) -> PairLoss {
         self.with_priors(Slope::default(), comparison)
     }
 
-    fn with_priors(&self, ranking: Slope, comparison: &Comparison) -> PairLoss {
-        let Comparison { chosen, rejected, bound, .. } = *comparison;
+    fn with_priors(&self, ranking: Slope, comparison: &ScorePair) -> PairLoss {
+        let ScorePair { chosen, rejected, bound, .. } = *comparison;
         let constraint = beyond_bound(chosen - rejected, bound);
         let (sum, by_margin) = (chosen + rejected, ranking.slope + constraint.slope);
         let centring = 2.0 * self.center_rewards * sum;
@@ -109,12 +109,12 @@ mod tests {
     use crate::loss::form::WrongShare;
     use crate::loss::testing::check_slope;
 
-    fn smoothed(share: f64) -> Form {
-        Form::Smoothed { label_smoothing: WrongShare::Given(share) }
+    fn smoothed(share: f64) -> RankingForm {
+        RankingForm::Smoothed { label_smoothing: WrongShare::Given(share) }
     }
 
-    fn robust(share: f64) -> Form {
-        Form::Robust { label_smoothing: WrongShare::Given(share) }
+    fn robust(share: f64) -> RankingForm {
+        RankingForm::Robust { label_smoothing: WrongShare::Given(share) }
     }
 
     fn configs() -> Vec<LossConfig> {
@@ -124,7 +124,7 @@ mod tests {
             usual,
             LossConfig { form: smoothed(0.1), center_rewards: 0.02, ..usual },
             LossConfig { form: robust(0.3), ..usual },
-            LossConfig { form: Form::Floor { floor: -0.5 }, ..usual },
+            LossConfig { form: RankingForm::Floor { floor: -0.5 }, ..usual },
             LossConfig { ties, form: robust(0.1), center_rewards: 0.01, ..usual },
             LossConfig { ties: TieModel::RaoKupper { theta: 1.7 }, ..usual },
         ]
@@ -138,7 +138,7 @@ mod tests {
                 [(f64::INFINITY, 0.0, false), (2.0, 0.3, false), (2.0, 0.0, config.ties != TieModel::None)]
             {
                 let at = |chosen: f64, rejected: f64| {
-                    let comparison = Comparison { chosen, rejected, bound, margin, tied };
+                    let comparison = ScorePair { chosen, rejected, bound, margin, tied };
                     config.pair(&comparison).unwrap_or_default()
                 };
                 let points = [-4.0, -1.1, 0.05, 0.45, 6.0];
@@ -160,7 +160,7 @@ mod tests {
     fn robust_is_unbiased_and_floor_is_flat() {
         let at = |config: LossConfig, margin: f64| {
             let comparison =
-                Comparison { chosen: margin, rejected: 0.0, bound: f64::INFINITY, margin: 0.0, tied: false };
+                ScorePair { chosen: margin, rejected: 0.0, bound: f64::INFINITY, margin: 0.0, tied: false };
             config.pair(&comparison).unwrap_or_default()
         };
         let robust = LossConfig { form: robust(0.3), ..LossConfig::default() };
@@ -168,7 +168,7 @@ mod tests {
             let expected = 0.7 * at(robust, margin).total + 0.3 * at(robust, -margin).total;
             assert!((expected - at(LossConfig::default(), margin).total).abs() < 1e-12);
         }
-        let floored = LossConfig { form: Form::Floor { floor: -0.5 }, ..LossConfig::default() };
+        let floored = LossConfig { form: RankingForm::Floor { floor: -0.5 }, ..LossConfig::default() };
         assert_eq!(at(floored, -9.0).d_chosen, 0.0);
         assert_eq!(at(floored, -9.0).total, at(LossConfig::default(), -0.5).total);
         assert_eq!(at(floored, 1.0), at(LossConfig::default(), 1.0));
@@ -177,7 +177,7 @@ mod tests {
     /// Protects: a tie without a model of ties is an error and never a number.
     #[test]
     fn a_tie_needs_a_model() {
-        let tie = Comparison { chosen: 1.0, rejected: 0.0, bound: 2.0, margin: 0.0, tied: true };
+        let tie = ScorePair { chosen: 1.0, rejected: 0.0, bound: 2.0, margin: 0.0, tied: true };
         assert!(LossConfig::default().pair(&tie).is_err());
     }
 }

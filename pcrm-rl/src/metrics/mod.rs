@@ -2,8 +2,8 @@
 //!
 //! An objective records metrics of every item; metrics of micro-batches, epochs and ranks merge. `loss` is
 //! what training minimises, as in TRL: for a reward model under a constraint it is `ranking_loss` +
-//! `constraint_loss` (and the centring term), so it cannot be compared with that of another constraint.
-//! `ranking_loss` can: it is the Bradley–Terry loss. Evaluations of reward models also have `coin_loss` and
+//! `constraint_loss` (and the centring term), so it cannot be compared between constraints. `ranking_loss`
+//! can: it is the Bradley–Terry loss. Evaluations of reward models also have `coin_loss` and
 //! `coin_ranking_loss`, both losses of a guessing model (equal scores) on the same pairs under the same
 //! bounds.
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use file::{MetricsFile, read};
 pub use rollout::{Completion, ScoredAnswer};
 
-/// Sums of metrics, in the order in which they were first recorded.
+/// Sums of metrics, in the order of their first records.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Metrics(Vec<(Cow<'static, str>, Accumulator)>);
 
@@ -82,7 +82,7 @@ impl Metrics {
         self.add(name.into(), Accumulator::Difference(sums, counts));
     }
 
-    /// Adds all metrics of `other`: the result is that of recording both.
+    /// Adds all metrics of `other`, as if both had been recorded here.
     pub fn merge(&mut self, other: Self) {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
     }

@@ -5,7 +5,7 @@ use pcrm_core::constraint::Constraint;
 use super::Pass;
 use crate::error::{Error, Result};
 
-/// Returns the factor by which a constraint's bounds are looser in this pass ([`Constraint::factor`] of the
+/// Returns the factor that loosens a constraint's bounds in this pass ([`Constraint::factor`] of the
 /// completed share of all steps). Evaluations use the bounds in the data.
 pub(super) fn factor(schedule: Option<&dyn Constraint>, pass: &Pass<'_>) -> Result<Option<f64>> {
     let Some(progress) = pass.progress else { return Ok(None) };

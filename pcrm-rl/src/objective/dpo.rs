@@ -8,10 +8,10 @@ use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::LanguageModel;
 
 use super::head::{self, HeadStats};
-use super::{Forward, Objective, Pass, Tokens, bounds};
+use super::{Forward, Objective, Pass, TokenCounts, bounds};
 use crate::answers::{AnswerBatch, predicted};
 use crate::error::Result;
-use crate::loss::preference::{Answer, Evaluation, Pair, PreferenceConfig};
+use crate::loss::preference::{AnswerTokens, Pair, PairsLoss, PreferenceConfig};
 use crate::metrics::Metrics;
 use crate::options::refuse;
 use crate::pairs::Pairs;
@@ -62,8 +62,8 @@ impl Preferences {
 /// The objective of `pcrm dpo`: the mean loss over sets of answers. The loss of a set is the mean of its
 /// comparisons.
 ///
-/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient:
-/// that of each micro-batch, weighted by its sets. A prompt that answers share counts once.
+/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient;
+/// each micro-batch's is weighted by its sets. A prompt that answers share counts once.
 #[derive(Clone, Default)]
 pub struct Dpo<'a> {
     /// The loss.
@@ -73,8 +73,8 @@ pub struct Dpo<'a> {
 }
 
 impl Dpo<'_> {
-    /// Returns the numbers of tokens of a step over which −ln π is averaged, each weighted by its pair: those
-    /// of preferred answers, and these with their prompts.
+    /// Returns the numbers of tokens of a step over which −ln π is averaged, each weighted by its pair: of
+    /// preferred answers, and of preferred answers with their prompts.
     fn learned(&self, data: &Preferences, batch: &[usize]) -> [f64; 2] {
         let mut learned = [0.0; 2];
         for set in batch.iter().map(|set| &data.pairs.sets[*set]) {
@@ -141,8 +141,8 @@ impl Objective for Dpo<'_> {
             })
             .map(|of_answer| host(of_answer.to_vec()))
             .collect();
-        let answers: Vec<Answer<'_>> = (0..batch.answers.len())
-            .map(|at| Answer {
+        let answers: Vec<AnswerTokens<'_>> = (0..batch.answers.len())
+            .map(|at| AnswerTokens {
                 policy: &log_probs[batch.answers[at].clone()],
                 reference: &reference[at],
                 prompt: &log_probs[batch.prompts[at].clone()],
@@ -176,7 +176,7 @@ impl Objective for Dpo<'_> {
             of_tokens(metrics, "logits/rejected", &mean_logits, rejected);
         }
         factor.into_iter().for_each(|factor| metrics.mean("bound_factor", factor, 1.0));
-        let tokens = Tokens {
+        let tokens = TokenCounts {
             separate: batch.packed.tree.unshared_rows(),
             unique: batch.packed.ids.len(),
             longest: batch.longest,
@@ -248,7 +248,7 @@ fn placed(data: &Preferences, sets: &[usize], factor: Option<f64>) -> Vec<Pair> 
 }
 
 /// Records the metrics of pairs, with TRL's names; a pair with weight 0 is skipped.
-pub(crate) fn record(found: &Evaluation, pairs: &[Pair], metrics: &mut Metrics) {
+pub(crate) fn record(found: &PairsLoss, pairs: &[Pair], metrics: &mut Metrics) {
     for (judged, pair) in found.judged.iter().zip(pairs).filter(|(_, pair)| pair.weight > 0.0) {
         let [chosen, rejected] = judged.rewards;
         metrics.mean("rewards/chosen", chosen, 1.0);

@@ -4,7 +4,7 @@ use pcrm_core::data::encode::{EncodedAnswer, EncodedCompletion, EncodedSet};
 use pcrm_core::model::LanguageModel;
 
 use super::head::{self, HeadStats};
-use super::{Forward, Objective, Pass, Tokens};
+use super::{Forward, Objective, Pass, TokenCounts};
 use crate::answers::{AnswerBatch, predicted};
 use crate::error::Result;
 use crate::loss::preference::kto::{KtoConfig, KtoLoss};
@@ -23,7 +23,7 @@ pub struct LabelledAnswers {
     /// Answers, each as a set of one.
     pub own: Vec<EncodedSet>,
     /// The same prompts, each with an answer to the prompt before it (the last one comes before the first), so
-    /// that no answer is to its own prompt: a pair's answers get those of the pair before.
+    /// that no answer is to its own prompt. A pair's prompt gets the answers of the pair before.
     pub mismatched: Vec<EncodedSet>,
     /// True for a desirable answer.
     pub desirable: Vec<bool>,
@@ -75,7 +75,7 @@ impl LabelledAnswers {
 }
 
 /// Returns for each row a row of the prompt before its own, cyclically, and the row before it if all prompts are
-/// equal. Of the rows of a prompt, which are consecutive, each gets the one in its own place: a pair's preferred
+/// equal. The rows of a prompt are consecutive, and each gets the row at its own place: a pair's preferred
 /// answer a preferred one, as in TRL.
 fn others(items: &[EncodedCompletion]) -> Vec<usize> {
     let count = items.len();
@@ -190,7 +190,7 @@ impl Objective for Kto {
         }
         metrics.mean("loss", total / items.len() as f64, items.len() as f64);
         metrics.mean("kl", kl, items.len() as f64);
-        let tokens = Tokens {
+        let tokens = TokenCounts {
             separate: batch.packed.tree.unshared_rows(),
             unique: batch.packed.ids.len(),
             longest: batch.longest,

@@ -1,4 +1,4 @@
-//! Objectives: mean losses over items, each of which is a part of a packed batch.
+//! Objectives: mean losses over items; each item is a part of a packed batch.
 //!
 //! An [`Objective`] runs the model over a few items and returns, for every output of the model that it uses,
 //! d loss / d output. Micro-batches, backward passes and their accumulation are implemented once, here.
@@ -28,8 +28,7 @@ pub trait Objective {
     /// Options of the loss. Options missing from an older run have their `Default` values.
     type Config: Serialize + Default;
 
-    /// Returns the number of tokens of each item in a packed batch, by which batches and micro-batches are
-    /// cut.
+    /// Returns the number of tokens of each item in a packed batch, for cutting batches and micro-batches.
     fn sizes<'d>(&self, data: &'d Self::Data) -> &'d [usize];
 
     /// Returns the weight of an item in the mean of a batch: 1, or its number of target tokens.
@@ -40,7 +39,7 @@ pub trait Objective {
     /// Returns the file and line of an item.
     fn origin(&self, data: &Self::Data, item: usize) -> String;
 
-    /// Refuses data for which the loss is undefined, or that the model cannot read.
+    /// Refuses data with an undefined loss, or that the model cannot read.
     ///
     /// # Errors
     /// Fails for such data, naming file and line.
@@ -84,7 +83,7 @@ pub trait Objective {
     }
 
     /// Returns a number per item, without gradients, that the loss of every item of the step may depend on:
-    /// KTO's estimate of the divergence. [`Pass::statistics`] has those of the whole batch.
+    /// KTO's estimate of the divergence. [`Pass::statistics`] has the numbers of the whole batch.
     ///
     /// # Errors
     /// Fails if the model fails.
@@ -124,12 +123,12 @@ pub struct Forward {
     /// Outputs of the model, f32 `[n]`, each with d loss / d output.
     pub outputs: Vec<(Tensor, Vec<f64>)>,
     /// Token counts.
-    pub tokens: Tokens,
+    pub tokens: TokenCounts,
 }
 
 /// Counts of tokens of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokens {
+pub struct TokenCounts {
     /// Tokens with a separate prompt per sequence, without padding.
     pub separate: usize,
     /// Tokens with every shared prompt once, as computed.
@@ -140,7 +139,7 @@ pub struct Tokens {
     pub sequences: usize,
 }
 
-impl Tokens {
+impl TokenCounts {
     /// Returns the number of tokens with a separate prompt per sequence, padded to the longest of the batch.
     pub fn padded(&self) -> usize {
         self.sequences * self.longest
@@ -162,7 +161,7 @@ pub struct Gradient {
     /// Metrics of the batch.
     pub metrics: Metrics,
     /// Token counts.
-    pub tokens: Tokens,
+    pub tokens: TokenCounts,
 }
 
 /// Computes the weighted mean loss of these items and the gradient of every trained parameter, at most
@@ -187,8 +186,8 @@ pub fn gradient<O: Objective>(
     Ok(Gradient { gradients, metrics, tokens })
 }
 
-/// Computes the gradient of a part of a batch, and calls `ready` with that of every parameter as soon as it is
-/// complete, in the last backward pass; `pass` describes the whole batch.
+/// Computes the gradient of a part of a batch, and calls `ready` with every parameter's gradient as soon as
+/// it is complete, in the last backward pass; `pass` describes the whole batch.
 pub(crate) fn gradient_of<O: Objective>(
     backend: &dyn Backend,
     objective: &O,
@@ -196,8 +195,8 @@ pub(crate) fn gradient_of<O: Objective>(
     batch: &Batch<'_, O>,
     pass: &Pass<'_>,
     ready: Ready<'_>,
-) -> Result<(Metrics, Tokens)> {
-    let (mut metrics, mut tokens) = (Metrics::default(), Tokens::default());
+) -> Result<(Metrics, TokenCounts)> {
+    let (mut metrics, mut tokens) = (Metrics::default(), TokenCounts::default());
     let mut sums = Gradients::default();
     let parts = if objective.at_once() { vec![batch.items] } else { batch.parts(objective) };
     let last = parts.len().saturating_sub(1);

@@ -6,11 +6,11 @@ use pcrm_core::data::preference::Verdict;
 use pcrm_core::model::RewardModel;
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Objective, Pass, Tokens, bounds};
+use super::{Forward, Objective, Pass, TokenCounts, bounds};
 use crate::batch::{PairBatch, ScoreAt};
 use crate::error::Result;
 use crate::loss::plackett_luce::{MOST_WITH_TIES, choice_loss, choices};
-use crate::loss::{Comparison, Form, LossConfig, PairLoss, Ranking, TieModel, WrongShare};
+use crate::loss::{LossConfig, PairLoss, Ranking, RankingForm, ScorePair, TieModel, WrongShare};
 use crate::metrics::Metrics;
 use crate::options::{number, refuse};
 use crate::pairs::Pairs;
@@ -26,7 +26,7 @@ const CHECKED_TOKENS: usize = 8192;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RewardConfig {
-    /// Position at which scores are compared.
+    /// Position of the compared scores.
     pub score_at: ScoreAt,
     /// Ranking loss with its additional terms.
     pub loss: LossConfig,
@@ -45,7 +45,7 @@ impl RewardConfig {
         if let Some(WrongShare::Given(share)) = loss.form.wrong_share() {
             number("label-smoothing", share, (0.0..0.5).contains(&share), SHARE)?;
         }
-        if let Form::Floor { floor } = loss.form {
+        if let RankingForm::Floor { floor } = loss.form {
             number("floor", floor, floor.is_finite(), "a number")?;
         }
         number("center-rewards", loss.center_rewards, loss.center_rewards >= 0.0, "a number from 0 up")?;
@@ -66,7 +66,7 @@ impl RewardConfig {
             return refuse("score", message.into());
         }
         match loss.form {
-            Form::Bt => Ok(()),
+            RankingForm::Bt => Ok(()),
             _ => refuse(
                 "loss",
                 "expected bt: other forms are defined for pairs only, not for plackett-luce".into(),
@@ -74,7 +74,7 @@ impl RewardConfig {
         }
     }
 
-    /// Refuses data for which the loss is undefined.
+    /// Refuses data with an undefined loss.
     ///
     /// # Errors
     /// Fails if there are no pairs, if ties occur without a model of ties, or, under Plackett–Luce, with
@@ -173,7 +173,7 @@ impl Objective for Reward<'_> {
         }
         packed.record(&host, metrics);
         factor.into_iter().for_each(|factor| metrics.mean("bound_factor", factor, 1.0));
-        let tokens = Tokens {
+        let tokens = TokenCounts {
             separate: batch.tokens(),
             unique: batch.unique_tokens(),
             longest: batch.longest,
@@ -210,7 +210,7 @@ impl Objective for Reward<'_> {
 struct Sets<'a> {
     data: &'a Pairs,
     config: &'a RewardConfig,
-    /// Factor by which bounds are looser.
+    /// Factor that loosens bounds.
     factor: f64,
     /// Pairs of the batch, with their index in the data.
     pairs: Vec<(usize, &'a EncodedComparison)>,
@@ -236,7 +236,7 @@ impl Sets<'_> {
         let mut gradient = vec![0.0; scores.len()];
         for term in &self.batch.terms {
             let (index, pair) = self.pairs[term.pair];
-            let comparison = Comparison {
+            let comparison = ScorePair {
                 chosen: scores[term.chosen as usize],
                 rejected: scores[term.rejected as usize],
                 bound: self.bound(index),

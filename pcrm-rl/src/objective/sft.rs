@@ -5,7 +5,7 @@ use pcrm_core::data::encode::EncodedCompletion;
 use pcrm_core::model::{LanguageModel, TokenQuestions};
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Objective, Pass, Tokens};
+use super::{Forward, Objective, Pass, TokenCounts};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::refuse;
@@ -47,7 +47,7 @@ pub struct SftConfig {}
 /// tokens of a step (TRL's `nll`). A step's mean is over its tokens, independent of micro-batches.
 ///
 /// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient,
-/// as TRL does: that of each micro-batch, weighted by its tokens. `nll_loss` is then the loss without it.
+/// as TRL does; each micro-batch's is weighted by its tokens. `nll_loss` is then the loss without it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sft;
 
@@ -116,7 +116,7 @@ impl Objective for Sft {
             metrics.mean("entropy", mean(entropy.read()?.into_f32()), count);
         }
         metrics.mean("mean_token_accuracy", mean(stats.correct.read()?.into_f32()), count);
-        let tokens = Tokens {
+        let tokens = TokenCounts {
             separate: packed.tree.unshared_rows(),
             unique: packed.ids.len(),
             longest,

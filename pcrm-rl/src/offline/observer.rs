@@ -1,4 +1,4 @@
-//! The observer of a run, to which a training loop reports its progress.
+//! The observer of a run; a training loop reports its progress to it.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Batches that a server samples while the policy is updated on earlier ones.
 //!
 //! With staleness K, rollout `i` is asked for at the beginning of rollout `i − K`, of the policy at that
-//! time: which policy answers depends on no clock. A checkpoint keeps the answers, so a resumed run goes on
+//! time: which policy answers depends on no clock. A checkpoint keeps the answers, so a resumed run continues
 //! with the same ones.
 
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::iteration::Training;
 use super::rollout::Rollout;
-use crate::checkpoint::{Moments, Part};
+use crate::checkpoint::{CheckpointPart, Moments};
 use crate::error::{Error, Result};
 use crate::rollout::Sample;
 use crate::rollout::source::Pending;
@@ -25,11 +25,11 @@ const FILE: &str = "rollouts.jsonl";
 /// The prompts of a batch, and their answers.
 pub(super) struct Drawn {
     pub items: Vec<usize>,
-    pub answers: Answers,
+    pub answers: BatchAnswers,
 }
 
 /// The answers to a batch.
-pub(super) enum Answers {
+pub(super) enum BatchAnswers {
     /// Asked for.
     Asked(Pending),
     /// Sampled.
@@ -101,14 +101,14 @@ impl Training<'_> {
     }
 
     fn waited(&mut self, drawn: Drawn) -> Result<Drawn> {
-        let Answers::Asked(pending) = drawn.answers else { return Ok(drawn) };
+        let BatchAnswers::Asked(pending) = drawn.answers else { return Ok(drawn) };
         let (count, never) = (drawn.items.len(), AtomicBool::new(false));
         let made = self.roller.finish(self.source.as_mut(), pending, count, &never)?;
-        Ok(Drawn { answers: Answers::Made(made), ..drawn })
+        Ok(Drawn { answers: BatchAnswers::Made(made), ..drawn })
     }
 }
 
-impl Part for Ahead {
+impl CheckpointPart for Ahead {
     fn moments(&self) -> Result<Moments> {
         Ok(Moments::new())
     }
@@ -116,7 +116,7 @@ impl Part for Ahead {
     fn write(&self, dir: &Path, _moments: &Moments) -> Result<()> {
         let mut text = String::new();
         for drawn in &self.queue {
-            let Answers::Made(samples) = &drawn.answers else { continue };
+            let BatchAnswers::Made(samples) = &drawn.answers else { continue };
             let line = Line { items: drawn.items.clone(), samples: samples.clone() };
             let line = serde_json::to_string(&line);
             text += &line.map_err(|error| Error::rollouts(AHEAD, error.to_string()))?;
@@ -134,7 +134,7 @@ impl Part for Ahead {
                 path: path.clone(),
                 message: format!("line {}: {error}", number + 1),
             })?;
-            self.queue.push_back(Drawn { items, answers: Answers::Made(samples) });
+            self.queue.push_back(Drawn { items, answers: BatchAnswers::Made(samples) });
         }
         Ok(())
     }

@@ -6,10 +6,10 @@ use pcrm_core::tree::{Packed, within_budget};
 
 use super::tree::{Step, Tree};
 use crate::error::Result;
-use crate::objective::Tokens;
+use crate::objective::TokenCounts;
 
 /// A batch of trees: the requested rows, and the range of every answer among them.
-pub(super) struct Asked {
+pub(super) struct AskedBatch {
     pub packed: Packed,
     pub rows: Vec<usize>,
     pub targets: Vec<u32>,
@@ -18,7 +18,7 @@ pub(super) struct Asked {
     pub longest: usize,
 }
 
-impl Asked {
+impl AskedBatch {
     pub fn new(trees: &[&Tree], shares_up_to: Option<usize>) -> Result<Self> {
         let mut asked = Self {
             packed: Packed::default(),
@@ -83,8 +83,8 @@ impl Asked {
     }
 
     /// Returns the token counts of the batch.
-    pub fn tokens(&self) -> Tokens {
-        Tokens {
+    pub fn tokens(&self) -> TokenCounts {
+        TokenCounts {
             separate: self.separate,
             unique: self.packed.ids.len(),
             longest: self.longest,
@@ -161,14 +161,14 @@ impl Questions<'_> {
     fn asked(
         &self,
         shares_up_to: Option<usize>,
-        of: impl Fn(&Asked) -> Result<Vec<Vec<f64>>>,
+        of: impl Fn(&AskedBatch) -> Result<Vec<Vec<f64>>>,
     ) -> Result<Vec<Vec<f64>>> {
         let size = |tree: &&Tree| {
             tree.prompt.len() + tree.answers.iter().map(|answer| answer.ids.len()).sum::<usize>()
         };
         let mut all = Vec::new();
         for part in within_budget(self.trees, self.micro_tokens, size) {
-            all.extend(of(&Asked::new(part, shares_up_to)?)?);
+            all.extend(of(&AskedBatch::new(part, shares_up_to)?)?);
         }
         Ok(all)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::pairs::{OnlineDpoConfig, PairStep};
 use super::sampling::RolloutConfig;
 use super::step::PolicyStep;
-use super::update::Update;
+use super::update::UpdateObjective;
 use crate::error::Result;
 use crate::loss::policy::{Correction, GrpoConfig, PpoConfig, RlooConfig};
 use crate::options::{TrainerConfig, number, refuse};
@@ -35,20 +35,28 @@ impl Default for Algorithm {
 impl Algorithm {
     /// Returns the objective of an update on answers of at most `longest` tokens, sampled at this
     /// temperature. Samples of other engines are corrected if `correction` is set.
-    pub(super) fn update(&self, longest: usize, temperature: f64, correction: Option<Correction>) -> Update {
+    pub(super) fn update(
+        &self,
+        longest: usize,
+        temperature: f64,
+        correction: Option<Correction>,
+    ) -> UpdateObjective {
         let loss = match self {
             Self::Grpo(config) => config.loss(longest),
             Self::Rloo(config) => config.loss(),
             Self::Ppo(config) => config.loss(),
             Self::OnlineDpo(config) => {
-                return Update::Pairs(PairStep { loss: config.preference.clone(), sampled_at: temperature });
+                return UpdateObjective::Pairs(PairStep {
+                    loss: config.preference.clone(),
+                    sampled_at: temperature,
+                });
             }
         };
         let loss = match correction {
             Some(correction) => loss.with_correction(correction),
             None => loss,
         };
-        Update::Policy(PolicyStep { loss, temperature })
+        UpdateObjective::Policy(PolicyStep { loss, temperature })
     }
 
     /// Returns true if the algorithm compares the policy with a reference.

@@ -6,7 +6,7 @@ use super::asked::Questions;
 use super::config::Algorithm;
 use super::pairs::{OnlineDpoConfig, PairTexts};
 use super::rollout::{Prompts, Roller, Rollout};
-use super::tree::{Answer, Judged, Tree};
+use super::tree::{CriticValues, SampledAnswer, Tree};
 use crate::advantage::{Advantages, Episode, Rewards, best_and_worst};
 use crate::error::Result;
 use crate::loss::policy::{PpoConfig, Sampled, explained_variance};
@@ -40,9 +40,9 @@ impl Roller<'_> {
         Ok(())
     }
 
-    /// Assigns credit to every answer by the algorithm; `coefficient` is that of an adaptive KL penalty.
-    /// Returns the mean over answers of the KL divergence from the reference, summed over tokens, if there is
-    /// a reference.
+    /// Assigns credit to every answer by the algorithm; `coefficient` is the current coefficient of an
+    /// adaptive KL penalty. Returns the mean over answers of the KL divergence from the reference, summed
+    /// over tokens, if there is a reference.
     pub fn credit(
         &self,
         rollout: &Rollout,
@@ -104,7 +104,7 @@ impl Roller<'_> {
             let message = format!("no source scored any of the {} answers of a rollout", totals.len());
             refuse("reward", message)?;
         }
-        let all: Vec<&Answer> = answers(trees).collect();
+        let all: Vec<&SampledAnswer> = answers(trees).collect();
         let episodes: Vec<Episode<'_>> = scored
             .iter()
             .map(|(at, score)| Episode {
@@ -121,11 +121,11 @@ impl Roller<'_> {
         let explained =
             explained_variance(kept.map(|(episode, returns)| (episode.values, returns.as_slice())));
         explained.into_iter().for_each(|share| metrics.mean("val/explained_variance", share, 1.0));
-        let mut judged: Vec<Option<Judged>> = vec![None; totals.len()];
+        let mut judged: Vec<Option<CriticValues>> = vec![None; totals.len()];
         for (((at, _), advantages), returns) in scored.iter().zip(found.advantages).zip(found.returns) {
             let left_out = config.masks(all[*at].ended);
             let returns = if left_out { Vec::new() } else { returns };
-            judged[*at] = Some(Judged { values: values[*at].clone(), advantages, returns });
+            judged[*at] = Some(CriticValues { values: values[*at].clone(), advantages, returns });
         }
         for (answer, judged) in trees.iter_mut().flat_map(|tree| &mut tree.answers).zip(judged) {
             answer.unscored = judged.is_none();
@@ -249,12 +249,12 @@ fn give(trees: &mut [Tree], advantages: Advantages) {
     answers.zip(advantages.values).for_each(|(answer, advantage)| answer.advantage = advantage);
 }
 
-fn answers(trees: &[Tree]) -> impl Iterator<Item = &Answer> {
+fn answers(trees: &[Tree]) -> impl Iterator<Item = &SampledAnswer> {
     trees.iter().flat_map(|tree| &tree.answers)
 }
 
 /// Returns Σ ln π − ln π_ref over an answer's tokens; `None` without a reference.
-fn divergence(answer: &Answer) -> Option<f64> {
+fn divergence(answer: &SampledAnswer) -> Option<f64> {
     let reference = answer.reference.as_ref()?;
     Some(answer.before().iter().zip(reference).map(|(policy, reference)| policy - reference).sum())
 }

@@ -4,8 +4,8 @@
 use pcrm_core::Backend;
 use pcrm_core::model::RewardModel;
 
-use super::asked::{Asked, host};
-use super::tree::{Answer, Step};
+use super::asked::{AskedBatch, host};
+use super::tree::{SampledAnswer, Step};
 use crate::error::Result;
 use crate::learner::Learner;
 use crate::loss::policy::{ValueLoss, ValueRow};
@@ -70,12 +70,12 @@ impl Objective for ValueStep {
         _pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
+        let (trees, asked) = AskedBatch::of_items(data, items, model.config().shares_up_to())?;
         let (rows, places) = asked.distinct_rows();
         let scores = model.scores(&asked.packed, &rows)?;
         let of_rows = host(scores.read()?.into_f32());
         let values: Vec<f64> = places.iter().map(|place| of_rows[*place]).collect();
-        let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
+        let answers: Vec<&SampledAnswer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         // Answers without returns do not contribute.
         let learned: Vec<(&std::ops::Range<usize>, ValueRow<'_>)> = answers
             .iter()

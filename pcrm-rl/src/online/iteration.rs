@@ -19,7 +19,7 @@ use super::mix::Mixing;
 use super::rollout::{Prompts, Roller};
 use super::steering::Steering;
 use super::tree::Step;
-use super::update::{Part, Update};
+use super::update::{RolloutPart, UpdateObjective};
 use crate::checkpoint::{Best, State};
 use crate::error::{Error, Result};
 use crate::lanes::LaneGradient;
@@ -46,7 +46,7 @@ pub(super) struct Training<'a> {
     pub backend: &'a dyn Backend,
     pub config: &'a OnlineConfig,
     pub trainer: &'a TrainerConfig,
-    pub update: Update,
+    pub update: UpdateObjective,
     pub learner: Learner<LanguageModel>,
     pub critic: Option<Critic>,
     pub mixing: Option<Mixing<'a>>,
@@ -184,7 +184,8 @@ impl Training<'_> {
                 self.state.step += 1;
                 self.state.num_tokens += gradient.tokens.separate as u64;
                 let is_logged = self.is_logged();
-                // The first update shows the rollout, and a line all rollouts since the one before it.
+                // The first update's line has the rollout's metrics; a line covers all rollouts since the
+                // line before.
                 let of_rollout = std::mem::take(&mut metrics);
                 let mut shown = if is_logged { std::mem::take(&mut self.unlogged) } else { of_rollout };
                 shown.merge(of_update);
@@ -226,7 +227,7 @@ impl Training<'_> {
     ) -> Result<(LaneGradient, learner::Update)> {
         let micro_tokens = self.trainer.micro_tokens;
         let progress = self.state.step as f64 / self.total as f64;
-        let part = Part { items, updates: self.config.num_mini_batches, micro_tokens, progress };
+        let part = RolloutPart { items, updates: self.config.num_mini_batches, micro_tokens, progress };
         let mut made = self.update.gradient(self.backend, &self.learner, step, &part, &self.steering)?;
         if let Some(mixing) = &mut self.mixing {
             mixing.add(self.backend, &self.learner, progress, &mut made)?;

@@ -72,9 +72,11 @@ impl Training<'_> {
             Some(unlogged) => self.state.states.insert(UNLOGGED.to_owned(), unlogged),
             None => self.state.states.remove(UNLOGGED),
         };
-        let mut parts: Vec<(&str, &dyn checkpoint::Part)> = vec![(MAIN, &self.learner)];
-        parts.extend(self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::Part)));
-        parts.extend(self.ahead.is_used().then_some((AHEAD, &self.ahead as &dyn checkpoint::Part)));
+        let mut parts: Vec<(&str, &dyn checkpoint::CheckpointPart)> = vec![(MAIN, &self.learner)];
+        parts.extend(
+            self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::CheckpointPart)),
+        );
+        parts.extend(self.ahead.is_used().then_some((AHEAD, &self.ahead as &dyn checkpoint::CheckpointPart)));
         let lanes = &self.roller.lanes;
         let saved = checkpoint::save(lanes.collective().as_ref(), self.dir, &parts, &mut self.state);
         let path = saved.map_err(|error| diverged(error, self.state.step))?;

@@ -17,7 +17,7 @@ use crate::plan::BatchPlan;
 pub struct Mix<'a> {
     /// The texts.
     pub data: &'a Completions,
-    /// Weight of their loss, that of supervised fine-tuning.
+    /// Weight of their loss, which is that of supervised fine-tuning.
     pub coefficient: f64,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Mixing<'a> {
 }
 
 impl Mixing<'_> {
-    /// Adds the gradient of the next texts to that of an update, and records `ptx/loss`.
+    /// Adds the gradient of the next texts to the gradient of an update, and records `ptx/loss`.
     pub fn add(
         &mut self,
         backend: &dyn Backend,

@@ -35,4 +35,4 @@ pub use rollout::Prompts;
 pub use sampling::RolloutConfig;
 pub use step::PolicyStep;
 pub use train::{OnlineRun, SAMPLES, train};
-pub use tree::{Answer, Judged, Step, Tree};
+pub use tree::{CriticValues, SampledAnswer, Step, Tree};

@@ -6,21 +6,21 @@ use pcrm_core::data::prompt_id::PromptId;
 use pcrm_core::model::LanguageModel;
 use serde::{Deserialize, Serialize};
 
-use super::asked::{Asked, AskedStats};
+use super::asked::{AskedBatch, AskedStats};
 use super::step::{check, mismatch, probe};
-use super::tree::{Answer, Step, Tree};
+use super::tree::{SampledAnswer, Step, Tree};
 use crate::advantage::{ScoreShaping, TiedSamples};
 use crate::error::Result;
 use crate::loss::WrongShare;
-use crate::loss::preference::{Answer as LogProbs, Pair, PreferenceConfig};
+use crate::loss::preference::{AnswerTokens as LogProbs, Pair, PreferenceConfig};
 use crate::metrics::Metrics;
 use crate::objective::dpo::record;
 use crate::objective::{Forward, Objective, Pass};
 use crate::options::refuse;
 use crate::reward_source::AnswerTexts;
 
-/// The options of online DPO (arXiv 2402.04792). Names and defaults are those of TRL's `OnlineDPOConfig`,
-/// where it has them.
+/// The options of online DPO (arXiv 2402.04792). Names and defaults follow TRL's `OnlineDPOConfig`, where it
+/// has them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct OnlineDpoConfig {
@@ -111,9 +111,9 @@ fn identity(texts: [&String; 3]) -> u64 {
     hasher.digest()
 }
 
-/// The loss of an update on pairs of sampled answers, averaged over pairs. Log-probabilities are those of the
-/// policy at temperature 1, whatever the sampling temperature. The routers' loss of a mixture of experts is added
-/// as in [`PolicyStep`](super::PolicyStep), over prompts without a preference too.
+/// The loss of an update on pairs of sampled answers, averaged over pairs. Log-probabilities are at temperature
+/// 1, whatever the sampling temperature. The routers' loss of a mixture of experts is added as in
+/// [`PolicyStep`](super::PolicyStep), over prompts without a preference too.
 #[derive(Debug, Clone)]
 pub struct PairStep {
     /// Loss of a pair.
@@ -164,9 +164,9 @@ impl Objective for PairStep {
         pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
+        let (trees, asked) = AskedBatch::of_items(data, items, model.config().shares_up_to())?;
         let AskedStats { stats, log_probs, entropies, routers } = asked.ask(model, 1.0)?;
-        let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
+        let answers: Vec<&SampledAnswer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         // At another temperature the sampler's log-probabilities are of another distribution.
         for (answer, range) in answers.iter().zip(&asked.answers).filter(|_| self.sampled_at == 1.0) {
             mismatch(

@@ -1,10 +1,10 @@
 //! The prompts of a rollout: one batch of the plan, or several until enough groups have a signal.
 
-use super::ahead::{Answers, Drawn};
+use super::ahead::{BatchAnswers, Drawn};
 use super::config::Algorithm;
 use super::credit::by_source;
 use super::iteration::Training;
-use super::rollout::{Draws, Rollout, Scored};
+use super::rollout::{Draws, Rollout, ScoredRollout};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::rollout::Sampling;
@@ -62,15 +62,15 @@ impl Training<'_> {
             pass: self.plan.epoch(),
         };
         let pending = self.roller.begin(self.source.as_mut(), self.train, &items, draws)?;
-        Ok(Drawn { items, answers: Answers::Asked(pending) })
+        Ok(Drawn { items, answers: BatchAnswers::Asked(pending) })
     }
 
     /// Waits for the answers to a batch and scores them.
     pub(super) fn scored(&mut self, drawn: Drawn) -> Result<Rollout> {
         let Drawn { items, answers } = drawn;
         let samples = match answers {
-            Answers::Made(samples) => samples,
-            Answers::Asked(pending) => {
+            BatchAnswers::Made(samples) => samples,
+            BatchAnswers::Asked(pending) => {
                 let interrupted = self.roller.interrupted;
                 self.roller.finish(self.source.as_mut(), pending, items.len(), interrupted)?
             }
@@ -100,7 +100,7 @@ impl Rollout {
         Self {
             items: of(self.items, |at| keep[at]),
             samples: of(self.samples, |at| keep[at]),
-            scored: Scored {
+            scored: ScoredRollout {
                 texts: of(self.scored.texts, |at| rows[at]),
                 rewards: self.scored.rewards.kept(&rows),
             },

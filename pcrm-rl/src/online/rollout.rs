@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use pcrm_core::data::encode::EncodedPrompt;
-use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::data::prompts::Prompt as PromptRecord;
 use pcrm_core::model::LanguageModel;
 use pcrm_core::text::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 use super::asked::Questions;
 use super::config::OnlineConfig;
 use super::pairs::Bounding;
-use super::tree::{Answer, Tree};
+use super::tree::{SampledAnswer, Tree};
 use crate::error::Result;
 use crate::lanes::Lanes;
 use crate::reward_source::{self, AnswerTexts, Answers, Weighted};
-use crate::rollout::source::{Ask, Pending, RolloutSource};
+use crate::rollout::source::{Pending, RolloutSource, SampleRequest};
 use crate::rollout::{Prompt, Sample, Sampling};
 
 /// The prompts of a run: records and tokens.
 #[derive(Debug, Clone, Default)]
 pub struct Prompts {
     /// Records, for reward sources.
-    pub records: Vec<Asked>,
+    pub records: Vec<PromptRecord>,
     /// Tokens, with the number of their record.
     pub encoded: Vec<EncodedPrompt>,
-    /// Prompts with the numbers from which samples are drawn.
+    /// Prompts with the random numbers of their samples.
     pub numbered: Vec<Prompt>,
     /// Number of tokens of each prompt.
     pub sizes: Vec<usize>,
@@ -33,13 +33,13 @@ pub struct Prompts {
 
 impl Prompts {
     /// Creates prompts from their records and tokens.
-    pub fn new(records: Vec<Asked>, encoded: Vec<EncodedPrompt>) -> Self {
+    pub fn new(records: Vec<PromptRecord>, encoded: Vec<EncodedPrompt>) -> Self {
         let numbered = crate::rollout::numbered(encoded.iter().map(|prompt| prompt.ids.clone()));
         let sizes = encoded.iter().map(|prompt| prompt.ids.len()).collect();
         Self { records, encoded, numbered, sizes }
     }
 
-    pub(super) fn record(&self, at: usize) -> &Asked {
+    pub(super) fn record(&self, at: usize) -> &PromptRecord {
         &self.records[self.encoded[at].row]
     }
 }
@@ -52,7 +52,7 @@ pub(super) struct Roller<'a> {
     pub reference: Option<&'a LanguageModel>,
     pub micro_tokens: usize,
     pub bounding: Option<Bounding<'a>>,
-    /// The processes to which answers and their scores are dealt, by prompt.
+    /// The processes that answers and their scores are dealt to, by prompt.
     pub lanes: Lanes,
     pub interrupted: &'a AtomicBool,
 }
@@ -64,17 +64,17 @@ pub(super) struct Rollout {
     pub items: Vec<usize>,
     /// Samples of every prompt.
     pub samples: Vec<Vec<Sample>>,
-    pub scored: Scored,
+    pub scored: ScoredRollout,
 }
 
 /// The texts and rewards of a rollout's answers.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(super) struct Scored {
+pub(super) struct ScoredRollout {
     pub texts: Vec<AnswerTexts>,
     pub rewards: reward_source::Rewards,
 }
 
-impl Scored {
+impl ScoredRollout {
     /// Appends the texts and rewards of further answers.
     pub fn append(&mut self, more: Self) {
         self.texts.extend(more.texts);
@@ -118,7 +118,7 @@ impl Roller<'_> {
         let Draws { samples, sampling, version, pass } = draws;
         let own = &items[self.lanes.share_of(items.len())];
         let prompts = own.iter().map(|item| prompts.numbered[*item].clone()).collect();
-        source.begin(Ask { prompts, samples, sampling, version, pass })
+        source.begin(SampleRequest { prompts, samples, sampling, version, pass })
     }
 
     /// Waits for the answers to `count` prompts, and gathers those of all processes.
@@ -139,13 +139,13 @@ impl Roller<'_> {
         items: &[usize],
         samples: &[Vec<Sample>],
         step: u64,
-    ) -> Result<Scored> {
+    ) -> Result<ScoredRollout> {
         let lanes = self.lanes.clone();
         let of_ranks = lanes.shares(items.len(), |own| match own.is_empty() {
-            true => Ok(Scored::default()),
+            true => Ok(ScoredRollout::default()),
             false => self.scored(prompts, &items[own.clone()], &samples[own], step),
         })?;
-        let mut all = Scored::default();
+        let mut all = ScoredRollout::default();
         of_ranks.into_iter().for_each(|scored| all.append(scored));
         Ok(all)
     }
@@ -156,7 +156,7 @@ impl Roller<'_> {
         items: &[usize],
         samples: &[Vec<Sample>],
         step: u64,
-    ) -> Result<Scored> {
+    ) -> Result<ScoredRollout> {
         let mut texts = Vec::new();
         for (item, samples) in items.iter().zip(samples) {
             for sample in samples {
@@ -175,7 +175,7 @@ impl Roller<'_> {
             })
             .collect();
         let rewards = self.rewards.score(&Answers { step, rows: &rows })?;
-        Ok(Scored { texts, rewards })
+        Ok(ScoredRollout { texts, rewards })
     }
 
     /// Returns ln π − ln π_ref of every answer, summed over its tokens: estimates of the KL divergence.
@@ -211,12 +211,12 @@ impl Roller<'_> {
     /// Returns trees of samples, without rewards.
     pub fn bare(&self, prompts: &Prompts, items: &[usize], samples: Vec<Vec<Sample>>) -> Vec<Tree> {
         let foreign = !self.config.rollouts.source.is_own();
-        let answer = |sample: Sample| Answer {
+        let answer = |sample: Sample| SampledAnswer {
             foreign,
             sampled: sample.log_probs.iter().map(|p| f64::from(*p)).collect(),
             ended: sample.finish.is_ended(),
             ids: sample.ids,
-            ..Answer::default()
+            ..SampledAnswer::default()
         };
         let tree = |(item, samples): (&usize, Vec<Sample>)| Tree {
             origin: prompts.record(*item).origin.to_string(),

@@ -39,8 +39,7 @@ impl Default for RolloutConfig {
 
 impl RolloutConfig {
     /// Returns the correction that a source's samples need unless options say otherwise: ratios of tokens, or
-    /// of whole answers for RLOO, whose own ratio is that of an answer, truncated at 2. Online DPO has no
-    /// ratio.
+    /// of whole answers for RLOO, which uses such ratios itself, truncated at 2. Online DPO has no ratio.
     pub fn usual_correction(source: SourceKind, algorithm: &Algorithm) -> Option<Correction> {
         let mode = match algorithm {
             _ if source.is_own() => return None,

@@ -12,7 +12,7 @@ use crate::offline::Observer;
 use crate::rollout::source::Own;
 use crate::rollout::{Engine, Sampling};
 
-/// The number of tokens of the answer with which a server is compared.
+/// The number of tokens of the answer that a server is compared on.
 const PROBED: usize = 16;
 
 impl<'a> Training<'a> {

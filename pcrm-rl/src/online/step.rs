@@ -2,8 +2,8 @@
 
 use pcrm_core::model::LanguageModel;
 
-use super::asked::{Asked, AskedStats, Questions};
-use super::tree::{Answer, Step};
+use super::asked::{AskedBatch, AskedStats, Questions};
+use super::tree::{SampledAnswer, Step};
 use crate::error::Result;
 use crate::loss::policy::{AnswerRow, PolicyLoss};
 use crate::metrics::Metrics;
@@ -15,8 +15,8 @@ const CHECKED: usize = 2;
 
 /// The loss of an update on sampled answers.
 ///
-/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient:
-/// that of each micro-batch, weighted by its prompts. A prompt that answers share counts once.
+/// A mixture of experts whose config has `output_router_logits` adds the routers' loss with its coefficient;
+/// each micro-batch's is weighted by its prompts. A prompt that answers share counts once.
 #[derive(Debug, Clone)]
 pub struct PolicyStep {
     /// The loss.
@@ -50,9 +50,9 @@ impl Objective for PolicyStep {
         pass: &Pass<'_>,
         metrics: &mut Metrics,
     ) -> Result<Forward> {
-        let (trees, asked) = Asked::of_items(data, items, model.config().shares_up_to())?;
+        let (trees, asked) = AskedBatch::of_items(data, items, model.config().shares_up_to())?;
         let AskedStats { stats, log_probs, entropies, routers } = asked.ask(model, self.temperature)?;
-        let answers: Vec<&Answer> = trees.iter().flat_map(|tree| &tree.answers).collect();
+        let answers: Vec<&SampledAnswer> = trees.iter().flat_map(|tree| &tree.answers).collect();
         let rows: Vec<AnswerRow<'_>> = answers
             .iter()
             .zip(&asked.answers)

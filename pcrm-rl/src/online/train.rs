@@ -141,10 +141,13 @@ pub fn train(
     };
     let mut ahead = Ahead::new(config.rollouts.staleness);
     if let Some((path, saved)) = candidate.newest(trainer)? {
-        let mut parts: Vec<(&str, &mut dyn checkpoint::Part)> = vec![(MAIN, &mut learner)];
-        parts
-            .extend(critic.as_mut().map(|critic| (CRITIC, &mut critic.learner as &mut dyn checkpoint::Part)));
-        parts.extend(ahead.is_used().then_some((AHEAD, &mut ahead as &mut dyn checkpoint::Part)));
+        let mut parts: Vec<(&str, &mut dyn checkpoint::CheckpointPart)> = vec![(MAIN, &mut learner)];
+        parts.extend(
+            critic
+                .as_mut()
+                .map(|critic| (CRITIC, &mut critic.learner as &mut dyn checkpoint::CheckpointPart)),
+        );
+        parts.extend(ahead.is_used().then_some((AHEAD, &mut ahead as &mut dyn checkpoint::CheckpointPart)));
         checkpoint::restore(&path, &saved, &mut parts)?;
         tracing::info!("resuming from {}", path.display());
         state = State { fingerprint: run.fingerprint.clone(), ..saved };

@@ -12,14 +12,14 @@ pub struct Tree {
     /// Tokens of the prompt.
     pub prompt: Vec<u32>,
     /// Answers.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<SampledAnswer>,
     /// Pair of answers, by their indices, if the loss is on pairs.
     pub pair: Option<Pair>,
 }
 
 /// A sampled answer with the numbers that a loss needs.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Answer {
+pub struct SampledAnswer {
     /// Tokens, including the one that ended the answer.
     pub ids: Vec<u32>,
     /// ln π of the tokens before the first update of the rollout; `None` if that is the policy of the current
@@ -32,7 +32,7 @@ pub struct Answer {
     /// Advantage of the answer; with a critic the mean over its tokens.
     pub advantage: f64,
     /// Numbers from the critic; `None` without one.
-    pub judged: Option<Judged>,
+    pub judged: Option<CriticValues>,
     /// True if the answer ended by itself.
     pub ended: bool,
     /// True for an answer of another engine or policy, whose loss may be corrected.
@@ -43,7 +43,7 @@ pub struct Answer {
 
 /// A critic's numbers for an answer's tokens.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Judged {
+pub struct CriticValues {
     /// Value before each token at the time of sampling.
     pub values: Vec<f64>,
     /// Advantage of each token.
@@ -52,7 +52,7 @@ pub struct Judged {
     pub returns: Vec<f64>,
 }
 
-impl Answer {
+impl SampledAnswer {
     /// Returns ln π of the tokens before the first update.
     pub(super) fn before(&self) -> &[f64] {
         self.old_log_probs.as_deref().unwrap_or(&self.sampled)
@@ -104,8 +104,8 @@ impl Step {
     }
 
     /// Sets the counts of an update on these trees, one of the `updates` of a pass over the rollout.
-    /// `entropies` are those of the tokens of these trees' answers, in order, for losses that choose tokens
-    /// by entropy.
+    /// `entropies` has the entropy of every token of these trees' answers, in order, for losses that choose
+    /// tokens by entropy.
     ///
     /// # Errors
     /// Fails if the loss chooses tokens by entropy and `entropies` is missing.

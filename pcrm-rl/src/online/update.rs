@@ -17,7 +17,7 @@ use crate::objective::Batch;
 
 /// The objective of an update.
 #[derive(Debug, Clone)]
-pub(super) enum Update {
+pub(super) enum UpdateObjective {
     /// A loss of sampled answers with advantages.
     Policy(PolicyStep),
     /// A loss of pairs of sampled answers.
@@ -25,7 +25,7 @@ pub(super) enum Update {
 }
 
 /// The part of a rollout for one update.
-pub(super) struct Part<'a> {
+pub(super) struct RolloutPart<'a> {
     pub items: &'a [usize],
     /// Number of updates of a pass over the rollout.
     pub updates: usize,
@@ -34,9 +34,9 @@ pub(super) struct Part<'a> {
     pub progress: f64,
 }
 
-impl Update {
-    /// Returns the temperature of log-probabilities: that of sampling, or 1 for pairs, whose implicit rewards
-    /// are those of the policy itself.
+impl UpdateObjective {
+    /// Returns the temperature of log-probabilities: the sampling temperature, or 1 for pairs, whose implicit
+    /// rewards come from the policy itself.
     pub fn temperature(&self) -> f64 {
         match self {
             Self::Policy(step) => step.temperature,
@@ -50,10 +50,10 @@ impl Update {
         backend: &dyn Backend,
         learner: &Learner<LanguageModel>,
         rollout: &mut Step,
-        part: &Part<'_>,
+        part: &RolloutPart<'_>,
         steering: &Steering,
     ) -> Result<LaneGradient> {
-        let Part { items, updates, micro_tokens, progress } = *part;
+        let RolloutPart { items, updates, micro_tokens, progress } = *part;
         match self {
             Self::Policy(PolicyStep { loss, temperature }) => {
                 let loss = steering.applied(loss);

@@ -38,7 +38,7 @@ impl LogProbCache {
 
     /// Reads the cached log-probabilities of the model identified by `setting`. A damaged file is reported
     /// and ignored.
-    pub(super) fn open(&self, setting: &str) -> Kept {
+    pub(super) fn open(&self, setting: &str) -> ModelLogProbs {
         let folder = self.folder.as_ref().map(|folder| folder.join(digest::text(setting)));
         let mut known = HashMap::new();
         if let Some(folder) = &folder {
@@ -52,19 +52,19 @@ impl LogProbCache {
                 }
             }
         }
-        Kept { folder, known, new: Vec::new(), unwritten: 0 }
+        ModelLogProbs { folder, known, new: Vec::new(), unwritten: 0 }
     }
 }
 
 /// The cached log-probabilities of one model.
-pub(super) struct Kept {
+pub(super) struct ModelLogProbs {
     folder: Option<PathBuf>,
     known: HashMap<Key, Vec<f32>>,
     new: Vec<(Key, Vec<f32>)>,
     unwritten: usize,
 }
 
-impl Kept {
+impl ModelLogProbs {
     /// Returns the log-probabilities of all answers of a set, if all are cached.
     pub fn of_set(&self, set: &EncodedSet) -> Option<Vec<Vec<f32>>> {
         if self.known.is_empty() {

@@ -15,8 +15,8 @@ const AT_ONCE: usize = 1 << 22;
 /// Returns KL(π ‖ π_ref) = Σ π·(ln π − ln π_ref) of the next token, in nats, at the position of every token
 /// of every answer of these sets.
 ///
-/// It is exact at each position, over the whole vocabulary; the texts are those of the data and not the
-/// policy's own.
+/// It is exact at each position, over the whole vocabulary; the texts come from the data, not from the
+/// policy.
 ///
 /// # Errors
 /// Fails if the models have different vocabularies, if a config caps logits, or if a model fails.

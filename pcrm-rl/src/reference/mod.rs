@@ -8,11 +8,11 @@ mod divergence;
 
 use std::path::PathBuf;
 
+use pcrm_core::Backend;
 use pcrm_core::data::encode::EncodedSet;
 use pcrm_core::model::lora::peft::AdapterFolder;
 use pcrm_core::model::{Checkpointing, LanguageModel};
 use pcrm_core::tree::within_budget;
-use pcrm_core::{Backend, digest};
 
 use crate::answers::AnswerBatch;
 use crate::error::Result;
@@ -47,7 +47,7 @@ pub type AnswerLogProbs = Vec<Vec<Vec<f32>>>;
 pub struct Computed {
     /// Number of answers.
     pub answers: usize,
-    /// Number of answers for which a model was run.
+    /// Number of answers that a model was run on.
     pub computed: usize,
 }
 
@@ -139,11 +139,5 @@ pub fn token_log_probs(model: &LanguageModel, sets: &[&EncodedSet]) -> Result<Ve
 
 /// Returns a text that identifies the reference and the way it is computed.
 fn setting(backend: &dyn Backend, base: &Base) -> Result<String> {
-    let own = base.digest(backend)?;
-    // The digest of an adapter's folder does not cover the weights under it.
-    let under = match AdapterFolder::is_alone(&base.dir) {
-        true => digest::model(&AdapterFolder::open(&base.dir)?.base()?)?,
-        false => String::new(),
-    };
-    Ok(format!("language {own} {under}"))
+    Ok(format!("language {}", base.digest(backend)?))
 }

@@ -17,8 +17,8 @@ pub enum Combine {
     #[default]
     Sum,
     /// The lowest of the standardised rewards (r − mean) / std: an answer is as good as the most doubtful model
-    /// of an ensemble finds it (worst-case optimisation, arXiv 2310.02743). Mean and std are those of each
-    /// model's scores on its own data, since a ranking loss leaves the zero and the scale of scores open.
+    /// of an ensemble finds it (worst-case optimisation, arXiv 2310.02743). Mean and std are of each model's
+    /// scores on its own data, since a ranking loss leaves the zero and the scale of scores open.
     Min,
 }
 

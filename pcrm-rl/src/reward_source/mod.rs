@@ -82,7 +82,7 @@ pub trait RewardSource: Send {
     fn close(&mut self) {}
 }
 
-/// The run for which a source prepares.
+/// The run that a source prepares for.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
     /// All prompts of the run.

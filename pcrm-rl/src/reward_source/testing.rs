@@ -13,13 +13,13 @@ use crate::error::Result;
 
 /// Owned prompts, texts and tokens for a batch to borrow.
 #[derive(Default)]
-pub struct Rows {
+pub struct OwnedAnswers {
     prompts: Vec<Prompt>,
     texts: Vec<AnswerTexts>,
     ids: Vec<Vec<u32>>,
 }
 
-impl Rows {
+impl OwnedAnswers {
     /// Adds an answer: prompt (text or messages), columns, answer. Its tokens are its bytes.
     pub fn add(&mut self, prompt: Value, columns: Value, answer: &str) {
         let line = self.prompts.len() as u64 + 1;
@@ -77,7 +77,7 @@ pub fn sources(texts: &[&str]) -> Result<Weighted> {
 }
 
 /// Returns the rewards of one source.
-pub fn rewards(text: &str, rows: &Rows) -> Result<Vec<Option<f32>>> {
+pub fn rewards(text: &str, rows: &OwnedAnswers) -> Result<Vec<Option<f32>>> {
     let mut sources = sources(&[text])?;
     sources.prepare(&Preparation { prompts: rows.prompts(), logs: None })?;
     Ok(rows.weighed_by(&mut sources)?.total)

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::testing::{Rows, sources};
+use super::testing::{OwnedAnswers, sources};
 use super::*;
 
 /// A source that returns fixed results.
@@ -27,7 +27,7 @@ fn sums_leave_out_what_is_not_scored() {
     let mut both = Weighted::default();
     both.push(given("a", &[Some(1.0), None, Some(-0.25), None]), 1.0, None);
     both.push(given("a", &[Some(3.0), Some(3.0), None, None]), 0.5, None);
-    let rewards = Rows::of(&["w", "x", "y", "z"]).weighed_by(&mut both).unwrap();
+    let rewards = OwnedAnswers::of(&["w", "x", "y", "z"]).weighed_by(&mut both).unwrap();
     assert_eq!(rewards.total, [Some(2.5), Some(1.5), Some(-0.25), None]);
     let names: Vec<&str> = rewards.sources.iter().map(|source| source.name.as_str()).collect();
     assert_eq!(names, ["a", "a_2"]);
@@ -39,7 +39,7 @@ fn sums_leave_out_what_is_not_scored() {
 /// Protects: invalid rewards stop the run, and the error names the source and the row.
 #[test]
 fn bad_rewards_are_errors() {
-    let rows = Rows::of(&["x", "y"]);
+    let rows = OwnedAnswers::of(&["x", "y"]);
     let said = |scored: Scored| rows.scored_by(&mut Given("mine", scored)).unwrap_err().to_string();
     for (rewards, message) in [
         (vec![Some(1.0)], "gave 1 rewards for 2 answers; expected one per answer"),
@@ -70,7 +70,7 @@ fn texts_become_sources() {
     let text = r#"{"kind": "length", "per_unit": 1, "name": "long"}:-2"#;
     let mut both = sources(&[text, "repetition"]).unwrap();
     assert_eq!(both.weights().collect::<Vec<_>>(), [("long", -2.0), ("repetition", 1.0)]);
-    let rewards = Rows::of(&["abc", ""]).weighed_by(&mut both).unwrap();
+    let rewards = OwnedAnswers::of(&["abc", ""]).weighed_by(&mut both).unwrap();
     assert_eq!(rewards.total, [Some(-6.0), Some(0.0)]);
     let said = sources(&[]).err().map(|error| error.to_string());
     assert_eq!(said.as_deref(), Some("reward: expected at least one"));

@@ -8,7 +8,7 @@ use pcrm_core::model::{Filled, KeyValueCache, Rows};
 use pcrm_core::tree::Packed;
 use pcrm_core::{HostTensor, Tensor};
 
-use super::engine::{Run, Watch};
+use super::engine::{EngineRun, Watch};
 use super::sequence::{Active, Made};
 use crate::error::Result;
 
@@ -49,7 +49,7 @@ struct Group {
 
 impl Admitted {
     /// Admits prompts from the front of the queue while there are blocks, rows and tokens for them.
-    pub fn choose(run: &mut Run<'_>) -> Option<Self> {
+    pub fn choose(run: &mut EngineRun<'_>) -> Option<Self> {
         let mut groups = Vec::new();
         let (mut tokens, mut rows) = (0, run.active.len());
         // Keep some blocks free for samples that are decoding.
@@ -95,7 +95,7 @@ impl Admitted {
     }
 }
 
-impl Run<'_> {
+impl EngineRun<'_> {
     /// Computes the admitted prompts, with the tokens that samples already have, caches their keys and
     /// values, and draws the next token of every sample.
     pub(super) fn prefill(

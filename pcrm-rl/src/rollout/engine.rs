@@ -63,7 +63,7 @@ pub struct Engine {
 }
 
 /// The state of a run.
-pub(super) struct Run<'a> {
+pub(super) struct EngineRun<'a> {
     pub decoder: &'a Decoder,
     pub prompts: &'a [Prompt],
     pub sampling: Sampling,
@@ -109,7 +109,7 @@ impl Engine {
         self.check(decoder, prompts, sampling)?;
         let decoder = &decoder.cast_once()?;
         let waiting = (0..prompts.len()).map(|prompt| Waiting::whole(prompt, samples));
-        let mut run = Run {
+        let mut run = EngineRun {
             decoder,
             prompts,
             sampling: *sampling,
@@ -166,7 +166,7 @@ impl Engine {
     }
 }
 
-impl Run<'_> {
+impl EngineRun<'_> {
     /// Decodes the next token of every active sample.
     fn step(&mut self, cache: &mut KeyValueCache, watch: &mut dyn Watch) -> Result<()> {
         self.grow();

@@ -33,7 +33,7 @@ use pcrm_core::kernels::Filters;
 /// A prompt to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// Number from which its samples are drawn; the same prompt has the same number in every run.
+    /// Number that seeds its samples; the same prompt has the same number in every run.
     pub number: u64,
     /// Tokens of the prompt.
     pub ids: Vec<u32>,

@@ -17,7 +17,7 @@ use super::{Base, Setting};
 use crate::crossfit::{Crossfit, Evidence, Fitted, MarginCache};
 use crate::error::Result;
 use crate::fingerprint::{self, Fingerprint};
-use crate::loss::{Form, WrongShare};
+use crate::loss::{RankingForm, WrongShare};
 use crate::objective::reward::{Reward, RewardConfig};
 use crate::offline::{Observer, Run, Trained, train};
 use crate::options::TrainerConfig;
@@ -123,8 +123,8 @@ impl<'a> RewardRun<'a> {
         let asked = options;
         let mut options = asked.clone();
         let wrong_labels = match asked.reward.loss.form.wrong_share() {
-            Some(WrongShare::Asked(_)) => {
-                options.reward.loss.form = Form::Bt;
+            Some(WrongShare::Estimated(_)) => {
+                options.reward.loss.form = RankingForm::Bt;
                 let (options, cache) = (&options, cache.clone());
                 let crossfit = Crossfit { backend, base, tokenizer, options, folds: FOLDS, cache, stop };
                 Some(wrong_labels(&crossfit, &train, observer)?)

@@ -34,7 +34,7 @@ pub struct Base {
     /// The coefficient of the routers' loss of a language model that is a mixture of experts; `None` for that
     /// of its config.
     pub router_aux_loss_coef: Option<f64>,
-    /// The method by which the linear weights of a frozen model are quantised on loading.
+    /// The quantisation of a frozen model's linear weights on loading.
     pub quantise: Option<Quantisation>,
     /// Frozen weights that this model shares with others of the run.
     pub pool: Option<Arc<WeightPool>>,
@@ -159,7 +159,7 @@ impl Base {
     /// Fails if a file cannot be read.
     pub(crate) fn digest(&self, backend: &dyn Backend) -> Result<String> {
         let Self { random_init, dtype, seed, lora, quantise, .. } = self;
-        let (version, model) = (env!("CARGO_PKG_VERSION"), digest::model(&self.dir)?);
+        let (version, model) = (env!("CARGO_PKG_VERSION"), digest::with_base(&self.dir)?);
         let (backend, device) = (backend.name(), backend.device());
         let adapters = lora.as_ref().map_or_else(String::new, |lora| format!(" {}", serde_json::json!(lora)));
         let quantised = quantise.map_or_else(String::new, |method| format!(" {method}"));

@@ -55,7 +55,7 @@ pub(crate) fn efficient_attention(
     let [out, totals, seed, offset] = &mut results;
     let mut most = [0_i64; 2];
     let [most_queries, most_keys] = &mut most;
-    // SAFETY: the arguments are those of the signature; the tensors live during the call.
+    // SAFETY: the arguments match the signature; the tensors live during the call.
     let [value, totals, seed, offset] = unsafe {
         let code = function(
             q.as_ptr(),

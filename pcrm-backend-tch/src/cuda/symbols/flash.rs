@@ -54,7 +54,7 @@ pub(crate) fn flash_attention(
     let ahead = if visible.causal { Some(0) } else { visible.ahead };
     let mut results = [null_mut(); 5];
     let [out, totals, random, unused, debug] = &mut results;
-    // SAFETY: the arguments are those of the signature; the tensors live during the call.
+    // SAFETY: the arguments match the signature; the tensors live during the call.
     let results = unsafe {
         let code = function(
             q.as_ptr(),

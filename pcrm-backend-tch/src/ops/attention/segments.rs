@@ -31,7 +31,8 @@ fn attend([q, k, v]: [&Torch; 3], tree: &SequenceTree, how: &Attention<'_>) -> T
     for asking in tree.asking(how.queries) {
         let segment = &tree.segments()[asking.segment];
         let positions: Vec<i64> = asking.positions.iter().map(|position| *position as i64).collect();
-        let queries = heads_first(&q.f_narrow(0, asking.rows.start as i64, positions.len() as i64)?)?; // [1, heads, n, dim]
+        // [1, heads, n, dim]
+        let queries = heads_first(&q.f_narrow(0, asking.rows.start as i64, positions.len() as i64)?)?;
         let chain = tree.chain(asking.segment);
         let (mut keys, mut values) = (heads_first(&along(k, &chain)?)?, heads_first(&along(v, &chain)?)?);
         let whole = segment.parent.is_none() && positions.len() == segment.rows.len();

@@ -52,8 +52,8 @@ pub struct EncodeArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm bench encode --encoder bag-of-words --data helpful-base.test.jsonl.gz
-  pcrm bench encode --encoder '{\"kind\": \"bert\", \"path\": \"all-MiniLM-L6-v2\"}' --data helpful-base.test.jsonl.gz \\
-      --backend tch --threads 2 --json";
+  pcrm bench encode --encoder '{\"kind\": \"bert\", \"path\": \"all-MiniLM-L6-v2\"}' \
+   --data helpful-base.test.jsonl.gz --backend tch --threads 2 --json";
 
 #[derive(Debug, Serialize)]
 struct Speed {

@@ -8,7 +8,7 @@ use pcrm_core::text::Tokenizer;
 use pcrm_rl::advantage::{GroupAdvantages, Rewards};
 use pcrm_rl::loss::policy::GrpoConfig;
 use pcrm_rl::objective::Batch;
-use pcrm_rl::online::{Answer, PolicyStep, Step, Tree};
+use pcrm_rl::online::{PolicyStep, SampledAnswer, Step, Tree};
 use pcrm_rl::rollout::{Engine, Prompt, Sample, Sampling, Stop, Watch};
 use pcrm_rl::train::Base;
 use serde::Serialize;
@@ -143,12 +143,12 @@ fn step(args: &GrpoArgs, tokenizer: &Tokenizer, asked: &[Prompt], samples: Vec<V
     let rewards = samples.iter().flatten().map(characters).collect::<Result<Vec<_>>>()?;
     let rewards = Rewards::new(vec!["length".into()], vec![1.0], rewards)?;
     let mut advantages = GroupAdvantages::default().of(&rewards, args.samples)?.values.into_iter();
-    let mut answer = |sample: Sample| Answer {
+    let mut answer = |sample: Sample| SampledAnswer {
         sampled: sample.log_probs.iter().map(|p| f64::from(*p)).collect(),
         ended: sample.finish.is_ended(),
         ids: sample.ids,
         advantage: advantages.next().unwrap_or_default(),
-        ..Answer::default()
+        ..SampledAnswer::default()
     };
     let mut tree = |(prompt, samples): (&Prompt, Vec<Sample>)| Tree {
         origin: String::new(),

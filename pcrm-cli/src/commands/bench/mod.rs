@@ -20,7 +20,7 @@ use pcrm_core::data::preference::{AnswerSet, Content, Ties, load_preferences};
 use pcrm_core::data::schema::Schema;
 use pcrm_core::text::Tokenizer;
 
-use self::reward::Job;
+use self::reward::StepWork;
 use crate::columns::ColumnArgs;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -89,8 +89,8 @@ struct WorkArgs {
 /// Fails if an option is invalid, a file cannot be read or too few pairs fit.
 pub fn run(verb: &BenchVerb) -> Result<()> {
     match verb {
-        BenchVerb::Reward(args) => reward::run(args, Job::Reward),
-        BenchVerb::Score(args) => reward::run(args, Job::Score),
+        BenchVerb::Reward(args) => reward::run(args, StepWork::Reward),
+        BenchVerb::Score(args) => reward::run(args, StepWork::Score),
         BenchVerb::Sft(args) => sft::run(args),
         BenchVerb::Dpo(args) => dpo::run(args),
         BenchVerb::Generate(args) => generate::run(args),

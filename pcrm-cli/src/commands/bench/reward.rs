@@ -12,7 +12,7 @@ use pcrm_core::model::{Checkpointing, ModelConfig, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::learner::Learner;
 use pcrm_rl::objective::reward::{Reward, RewardConfig};
-use pcrm_rl::objective::{Batch, Tokens};
+use pcrm_rl::objective::{Batch, TokenCounts};
 use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
 use serde::Serialize;
@@ -49,7 +49,8 @@ pub struct BenchArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm bench gemm
-  pcrm bench reward --model qwen2-micro --data harmless-base.test.jsonl.gz --batch 8 --max-length 512 --threads 2 --json";
+  pcrm bench reward --model qwen2-micro --data harmless-base.test.jsonl.gz --batch 8 --max-length 512 \
+   --threads 2 --json";
 
 #[derive(Debug, Serialize)]
 struct Timing {
@@ -63,7 +64,7 @@ struct Timing {
 
 /// The work of a timed step.
 #[derive(Clone, Copy)]
-pub enum Job {
+pub enum StepWork {
     Reward,
     Score,
 }
@@ -72,7 +73,7 @@ pub enum Job {
 ///
 /// # Errors
 /// Fails if an option is invalid, a file cannot be read or too few pairs fit.
-pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
+pub fn run(args: &BenchArgs, job: StepWork) -> Result<()> {
     let work = &args.work;
     let constraint = usage(constraint::read(&args.constraint))?;
     let backend = work.machine.open()?;
@@ -85,15 +86,15 @@ pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
     let priors = priors(&work.machine, (!work.random_init).then_some(&dir))?;
     let Work { data, batches } = bounded(args, &tokenizer, pad, constraint.as_ref(), &priors)?;
     let mut trainer = Trainer::new(backend.as_ref(), &model, args.policy.micro_tokens())?;
-    let (mut started, mut tokens) = (Instant::now(), Tokens::default());
+    let (mut started, mut tokens) = (Instant::now(), TokenCounts::default());
     for (at, batch) in batches.iter().enumerate() {
         if at == work.warmup {
             backend.synchronize()?;
-            (started, tokens) = (Instant::now(), Tokens::default());
+            (started, tokens) = (Instant::now(), TokenCounts::default());
         }
         let made = match job {
-            Job::Reward => trainer.step(&data, batch)?,
-            Job::Score => trainer.score(&data, batch)?,
+            StepWork::Reward => trainer.step(&data, batch)?,
+            StepWork::Score => trainer.score(&data, batch)?,
         };
         tokens.unique += made.unique;
         tokens.sequences += made.sequences;
@@ -104,8 +105,8 @@ pub fn run(args: &BenchArgs, job: Job) -> Result<()> {
     let separate: usize = counted().map(|pair| pair.tokens()).sum();
     let count = counted().count() as f64;
     let name = match job {
-        Job::Reward => "reward",
-        Job::Score => "score",
+        StepWork::Reward => "reward",
+        StepWork::Score => "score",
     };
     // Built before the matrix peak is measured, which takes memory of its own.
     let pace = Pace::new(work, backend.as_ref(), name, count, separate, seconds);
@@ -145,7 +146,7 @@ impl<'a> Trainer<'a> {
         Ok(Self { backend, learner: pace::learner(backend, model)?, micro_tokens })
     }
 
-    fn step(&mut self, data: &Pairs, items: &[usize]) -> Result<Tokens> {
+    fn step(&mut self, data: &Pairs, items: &[usize]) -> Result<TokenCounts> {
         let config = RewardConfig { ignore_margin: true, ..RewardConfig::default() };
         let batch = Batch { data, items, micro_tokens: self.micro_tokens };
         let reward = Reward { config, schedule: None };
@@ -153,12 +154,12 @@ impl<'a> Trainer<'a> {
         Ok(gradient.tokens)
     }
 
-    fn score(&mut self, data: &Pairs, batch: &[usize]) -> Result<Tokens> {
+    fn score(&mut self, data: &Pairs, batch: &[usize]) -> Result<TokenCounts> {
         let sets: Vec<&EncodedSet> = batch.iter().map(|set| &data.sets[*set]).collect();
         score_pairs(&self.learner.model, &sets, self.micro_tokens)?;
         let unique = sets.iter().map(|set| set.unique_tokens()).sum();
         let sequences = sets.iter().map(|set| set.answers.len()).sum();
-        Ok(Tokens { unique, sequences, ..Tokens::default() })
+        Ok(TokenCounts { unique, sequences, ..TokenCounts::default() })
     }
 }
 
@@ -194,10 +195,10 @@ fn bounded(
 /// Returns how often a step computes products of the size of a forward pass: forward, backward for the inputs, backward
 /// for the weights if they are trained in full, and forward again if layers are recomputed. The small products of
 /// adapters are not counted.
-fn passes(job: Job, in_full: bool, recomputes: bool) -> f64 {
+fn passes(job: StepWork, in_full: bool, recomputes: bool) -> f64 {
     match job {
-        Job::Reward => 2.0 + f64::from(in_full) + f64::from(recomputes),
-        Job::Score => 1.0,
+        StepWork::Reward => 2.0 + f64::from(in_full) + f64::from(recomputes),
+        StepWork::Score => 1.0,
     }
 }
 
@@ -227,14 +228,15 @@ fn products(config: &ModelConfig, rows: usize, scored: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// Protects: the share of the peak counts what a step computes: no gradient of frozen weights, and recomputed layers.
+    /// Protects: the share of the peak counts what a step computes: recomputed layers, and no gradient of frozen
+    /// weights.
     #[test]
     fn passes_are_what_a_step_computes() {
-        let of = |in_full, recomputes| passes(Job::Reward, in_full, recomputes);
+        let of = |in_full, recomputes| passes(StepWork::Reward, in_full, recomputes);
         assert_eq!(
             [of(true, false), of(true, true), of(false, false), of(false, true)],
             [3.0, 4.0, 2.0, 3.0]
         );
-        assert_eq!(passes(Job::Score, false, true), 1.0);
+        assert_eq!(passes(StepWork::Score, false, true), 1.0);
     }
 }

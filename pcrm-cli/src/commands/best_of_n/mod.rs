@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::data::prompts::Prompt as PromptRecord;
 use pcrm_core::disk::{FolderLock, GrowingFile, whole};
 use pcrm_eval::Bootstrap;
-use pcrm_eval::best_of_n::{Answers, curve};
+use pcrm_eval::best_of_n::{ScoredAnswers, curve};
 use pcrm_rl::reward_source::{Combine, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Map, Value, json};
@@ -171,7 +171,7 @@ struct Writer<'a> {
     proxy: &'a mut Weighted,
     truth: Option<&'a mut Weighted>,
     /// The prompts of the engine, in its order.
-    asked: Vec<&'a Asked>,
+    asked: Vec<&'a PromptRecord>,
     prompts: &'a [Prompt],
     file: GrowingFile,
     bar: Bar,
@@ -262,7 +262,7 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
             let truths = if measured { of("true_reward") } else { Vec::new() };
             match measured && truths.len() < n {
                 true => unmeasured += n - truths.len(),
-                false => answers.push(Answers { scores: of("score"), truths }),
+                false => answers.push(ScoredAnswers { scores: of("score"), truths }),
             }
         }
     }

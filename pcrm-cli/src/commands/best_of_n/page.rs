@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pcrm_eval::best_of_n::Point;
+use pcrm_eval::best_of_n::BestOfNPoint;
 use serde_json::{Map, Value};
 
 use crate::report::document::{Block, Document, Section, Table};
@@ -10,27 +10,34 @@ use crate::report::number;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
 
 /// Returns the page of a run: the curve, its numbers, and answers by score.
-pub fn document(dir: &Path, points: &[Point], prompts: usize, records: &[Map<String, Value>]) -> Document {
-    let at = |point: &Point, estimate: &pcrm_eval::bootstrap::Estimate| {
+pub fn document(
+    dir: &Path,
+    points: &[BestOfNPoint],
+    prompts: usize,
+    records: &[Map<String, Value>],
+) -> Document {
+    let at = |point: &BestOfNPoint, estimate: &pcrm_eval::bootstrap::Estimate| {
         Whisker::new((point.kl, estimate.value), estimate.interval)
     };
-    let line = |of: fn(&Point) -> Option<&pcrm_eval::bootstrap::Estimate>| -> Vec<(f64, f64)> {
+    let line = |of: fn(&BestOfNPoint) -> Option<&pcrm_eval::bootstrap::Estimate>| -> Vec<(f64, f64)> {
         points.iter().filter_map(|point| Some((point.kl, of(point)?.value))).collect()
     };
-    let plot =
-        |title: &str, label: &str, ink, of: fn(&Point) -> Option<&pcrm_eval::bootstrap::Estimate>| Plot {
-            title: title.to_owned(),
-            about: "Mean over all subsets of the samples, with 95 % intervals over prompts.".to_owned(),
-            x: Axis::new("KL = ln n − (n − 1) / n, nats"),
-            y: Axis::new(label),
-            layers: vec![
-                Layer::unnamed(ink, Mark::Line(line(of))),
-                Layer::unnamed(
-                    ink,
-                    Mark::Intervals(points.iter().filter_map(|point| Some(at(point, of(point)?))).collect()),
-                ),
-            ],
-        };
+    let plot = |title: &str,
+                label: &str,
+                ink,
+                of: fn(&BestOfNPoint) -> Option<&pcrm_eval::bootstrap::Estimate>| Plot {
+        title: title.to_owned(),
+        about: "Mean over all subsets of the samples, with 95 % intervals over prompts.".to_owned(),
+        x: Axis::new("KL = ln n − (n − 1) / n, nats"),
+        y: Axis::new(label),
+        layers: vec![
+            Layer::unnamed(ink, Mark::Line(line(of))),
+            Layer::unnamed(
+                ink,
+                Mark::Intervals(points.iter().filter_map(|point| Some(at(point, of(point)?))).collect()),
+            ),
+        ],
+    };
     let mut plots = vec![plot("Score of the best", "score", Ink::Blue, |point| Some(&point.score))];
     if points.iter().any(|point| point.truth.is_some()) {
         plots.push(plot("True reward of the best", "true reward", Ink::Orange, |point| point.truth.as_ref()));

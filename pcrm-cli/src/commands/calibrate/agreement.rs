@@ -36,7 +36,8 @@ pub fn shares<'a>(
         if let Some(other) = seen.insert(origin, pair.row) {
             bail!("{}: one share for pairs {other} and {}; expected one record per pair", here(), pair.row);
         }
-        let value = values.get(origin).with_context(|| format!("{}: no such record any more", here()))?;
+        let value =
+            values.get(origin).with_context(|| format!("{}: the record is gone from the file", here()))?;
         let share = value.as_f64().with_context(|| match value {
             Value::Null => format!("{}: missing; expected a share from 0 to 1", here()),
             other => format!("{}: found {other}, expected a share from 0 to 1", here()),

@@ -13,7 +13,7 @@ const CALIBRATED: &str = "calibrated";
 
 /// A constraint to be fitted.
 #[derive(Debug)]
-pub struct Form {
+pub struct FitCandidate {
     /// Its name: the kind, with a number if several constraints share one.
     pub name: String,
     /// The requested constraint, with all its settings.
@@ -22,7 +22,7 @@ pub struct Form {
     pub unfitted: Box<dyn Constraint>,
 }
 
-impl Form {
+impl FitCandidate {
     /// Returns the forms of the named constraints: constraints with a similarity are calibrated, unfitted
     /// ones are fitted directly. Options that differ from their defaults replace the settings of `calibrated`.
     ///

@@ -17,7 +17,7 @@ use pcrm_core::model::{ModelConfig, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::crossfit::fit;
 
-use self::forms::Form;
+use self::forms::FitCandidate;
 use self::judges::Judges;
 use self::result::{Calibrated, Calibrations};
 use crate::dataset::padding;
@@ -94,7 +94,8 @@ struct EvidenceArgs {
 
 const EXAMPLES: &str = "\
 A bound limits the confidence in a pair: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a pair
-estimate how often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 maximise the likelihood of these estimates.
+estimate how often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 maximise the likelihood of these
+estimates.
 
 Examples:
   pcrm calibrate --model qwen2 --data train.jsonl --epochs 2 --output bound.json --report runs/calibration
@@ -102,7 +103,8 @@ Examples:
   pcrm calibrate --model qwen2 --data train.jsonl --constraint length_ratio --constraint cosine --output bounds
   pcrm calibrate --model qwen2 --data votes.jsonl --agreement-field agreement --output bound.json
   pcrm calibrate --temperature --model runs/rm --data held-out.jsonl --output runs/rm-scaled
-  pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint edit --beta2 fitted --output bound.json";
+  pcrm calibrate --model qwen2 --data train.jsonl --judge runs/other --constraint edit --beta2 fitted \
+   --output bound.json";
 
 /// Gathers evidence, fits constraints, and prints and writes the results.
 ///
@@ -115,7 +117,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         return temperature::run(args);
     }
     let options = args.training.options()?;
-    let mut forms = usage(Form::of_all(&args.constraint, evidence))?;
+    let mut forms = usage(FitCandidate::of_all(&args.constraint, evidence))?;
     usage(args.check_output(&forms))?;
     let mut training = args.training.fetched()?;
     training.reading.columns.elsewhere.extend(evidence.agreement_field.as_deref().map(column));
@@ -186,7 +188,7 @@ impl CalibrateArgs {
     }
 
     /// Refuses a file for the constraints of several forms, and a folder for a single one.
-    fn check_output(&self, forms: &[Form]) -> Result<()> {
+    fn check_output(&self, forms: &[FitCandidate]) -> Result<()> {
         let output = self.output.display();
         ensure!(
             forms.len() == 1 || !self.output.is_file(),
@@ -200,7 +202,7 @@ impl CalibrateArgs {
     }
 
     /// Returns the path that a form's constraint is written to.
-    fn file(&self, form: &Form, forms: &[Form]) -> PathBuf {
+    fn file(&self, form: &FitCandidate, forms: &[FitCandidate]) -> PathBuf {
         match forms.len() {
             1 => self.output.clone(),
             _ => self.output.join(format!("{}.json", form.name)),

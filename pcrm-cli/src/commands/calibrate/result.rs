@@ -11,7 +11,7 @@ use pcrm_rl::crossfit::Fitted;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::forms::Form;
+use super::forms::FitCandidate;
 use crate::plugins::calibrated::Calibration;
 use crate::report::calibration::{is_curve, read};
 use crate::report::evidence as described;
@@ -55,7 +55,7 @@ impl Calibrated {
     ///
     /// # Errors
     /// Fails if the constraint cannot be serialised.
-    pub fn new(form: &Form, fitted: Fitted, file: PathBuf) -> Result<Self> {
+    pub fn new(form: &FitCandidate, fitted: Fitted, file: PathBuf) -> Result<Self> {
         let Fitted { constraint, evidence } = fitted;
         let calibration = evidence.calibration.as_ref().and_then(read);
         Ok(Self {

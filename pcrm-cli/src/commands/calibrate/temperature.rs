@@ -106,7 +106,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     tokenizer.save_to(&args.output)?;
     let files = sources.iter().flat_map(|source| &source.read.files);
     let card = Card {
-        kind: card::Kind::Scaled,
+        kind: card::ModelKind::Scaled,
         name: name_of(&args.output),
         base: card::repository(&training.model),
         begun_from: name_of(&training.model),

@@ -7,7 +7,7 @@ use pcrm_core::disk::sealed;
 use pcrm_rl::fingerprint::Fingerprint;
 use serde_json::json;
 
-use crate::comparison::Measured;
+use crate::comparison::RunMeasures;
 
 /// The file of a run's measures, in its folder.
 const MEASURED: &str = "measured.json";
@@ -18,12 +18,16 @@ const MEASURED: &str = "measured.json";
 ///
 /// # Errors
 /// Fails with the first option that differs, or if the file cannot be read or does not match its own hash.
-pub fn read(dir: &Path, question: &Fingerprint, probability_field: Option<&str>) -> Result<Option<Measured>> {
+pub fn read(
+    dir: &Path,
+    question: &Fingerprint,
+    probability_field: Option<&str>,
+) -> Result<Option<RunMeasures>> {
     let path = dir.join(MEASURED);
     if !path.exists() {
         return Ok(None);
     }
-    let (measured, _): (Measured, _) = sealed::read(&path)?;
+    let (measured, _): (RunMeasures, _) = sealed::read(&path)?;
     measured.answers(question, dir)?;
     ensure!(
         measured.probability_field.as_deref() == probability_field,
@@ -39,7 +43,7 @@ pub fn read(dir: &Path, question: &Fingerprint, probability_field: Option<&str>)
 ///
 /// # Errors
 /// Fails if the file cannot be written.
-pub fn write(measured: &Measured, dir: &Path) -> Result<()> {
+pub fn write(measured: &RunMeasures, dir: &Path) -> Result<()> {
     Ok(sealed::write(&dir.join(MEASURED), measured)?)
 }
 
@@ -56,7 +60,7 @@ mod tests {
             "label": "none", "seed": 3, "constraint": {"kind": "none"}, "question": {"data": "a"},
             "pairs": 7, "measures": {"accuracy": 0.1},
         });
-        let mut measured: Measured = serde_json::from_value(old.clone()).unwrap();
+        let mut measured: RunMeasures = serde_json::from_value(old.clone()).unwrap();
         let question = measured.question.clone();
         let found = |field: Option<&str>| read(dir.path(), &question, field);
         assert_eq!(found(None).unwrap(), None);

@@ -13,7 +13,7 @@ use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::sweep_own;
 use pcrm_rl::{checkpoint, manifest};
 
-use crate::comparison::{Comparison, Measured};
+use crate::comparison::{ComparisonFile, RunMeasures};
 use crate::config;
 use crate::numbers::positive;
 use crate::progress::say;
@@ -88,7 +88,7 @@ pub fn run(args: &CompareArgs, command: &Command, matches: &ArgMatches) -> Resul
     }
     let labels = arms.into_iter().map(|arm| arm.label).collect();
     held.still_there().context("--output")?;
-    Comparison { labels, runs }.finish(&args.output)
+    ComparisonFile { labels, runs }.finish(&args.output)
 }
 
 /// Measures one run, training it first if needed.
@@ -98,7 +98,7 @@ fn one(
     arm: &Arm,
     seed: u64,
     resolved: &str,
-) -> Result<Measured> {
+) -> Result<RunMeasures> {
     let dir = args.output.join(format!("{}-{seed}", arm.label));
     let run = reward_args(args, arm, seed, dir.clone())?;
     let question = reward::question(&run)?;
@@ -111,7 +111,7 @@ fn one(
     let (eval, scores) = trained.scored(run.training.options()?.trainer.micro_tokens)?;
     let known = probabilities.map(|known| known.of(eval.pairs())).transpose()?;
     let known = args.probability_field.as_deref().zip(known.as_deref());
-    let measured = Measured::new(&arm.label, seed, question, &trained.constraint, eval, &scores, known)?;
+    let measured = RunMeasures::new(&arm.label, seed, question, &trained.constraint, eval, &scores, known)?;
     kept::write(&measured, &dir)?;
     tidy(&dir)?;
     Ok(measured)

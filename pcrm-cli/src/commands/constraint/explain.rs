@@ -9,7 +9,7 @@ use pcrm_core::constraint::Effect;
 use pcrm_core::data::survey::bounds::{LOOSE, sureness};
 use unicode_width::UnicodeWidthStr;
 
-use super::explanation::{Explanation, Form, Parameter};
+use super::explanation::{BoundForm, Explanation, Parameter};
 use super::report::document;
 use crate::page::{Page, coloured};
 use crate::progress::say;
@@ -125,10 +125,10 @@ fn parameters(explanation: &Explanation, page: &mut Page) {
 fn bounds(explanation: &Explanation, page: &mut Page) {
     page.line("");
     match explanation.form() {
-        Form::Curve if explanation.parts.iter().any(|part| part.curve == explanation.curve) => {
-            page.labelled("", 0, "Δ* over s is that of its part below.");
+        BoundForm::Curve if explanation.parts.iter().any(|part| part.curve == explanation.curve) => {
+            page.labelled("", 0, "Δ* over s is shown with its part below.");
         }
-        Form::Other if explanation.parts.is_empty() && explanation.effects.is_empty() => {
+        BoundForm::Other if explanation.parts.is_empty() && explanation.effects.is_empty() => {
             page.labelled(
                 "",
                 0,
@@ -136,9 +136,9 @@ fn bounds(explanation: &Explanation, page: &mut Page) {
                  see it on data.",
             );
         }
-        Form::Other => page.labelled("", 0, "To see Δ* on data, run `pcrm constraint bounds`."),
-        Form::None => page.labelled("", 0, "No margin is bounded: Bradley-Terry."),
-        Form::Constant(bound) => {
+        BoundForm::Other => page.labelled("", 0, "To see Δ* on data, run `pcrm constraint bounds`."),
+        BoundForm::None => page.labelled("", 0, "No margin is bounded: Bradley-Terry."),
+        BoundForm::Constant(bound) => {
             let sure = sure(sureness(bound));
             page.labelled(
                 "",
@@ -146,7 +146,7 @@ fn bounds(explanation: &Explanation, page: &mut Page) {
                 &format!("Δ* = {} for every pair, P = σ(Δ*/2) = {sure}. {LEAST}", number(bound)),
             );
         }
-        Form::Curve => {
+        BoundForm::Curve => {
             page.columns(&table(explanation));
             page.line("");
             let (curve, beyond) = explanation.visible_curve();

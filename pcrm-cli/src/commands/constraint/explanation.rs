@@ -15,13 +15,13 @@ const POINTS: usize = 200;
 /// The explanation of a constraint.
 #[derive(Debug, Serialize)]
 pub struct Explanation {
-    /// Its tagged form with defaults filled in.
+    /// The tagged form with defaults filled in.
     pub constraint: Value,
     /// A one-line description.
     pub about: &'static str,
     /// The formula of Δ*.
     pub formula: Option<&'static str>,
-    /// Its parameters.
+    /// The parameters, in the order of the formula.
     pub parameters: Vec<Parameter>,
     /// True if its numbers still have to be fitted to data.
     pub unfitted: bool,
@@ -46,11 +46,11 @@ pub struct Explanation {
 /// A parameter.
 #[derive(Debug, Serialize)]
 pub struct Parameter {
-    /// Its name.
+    /// The name of the parameter, as in JSON.
     pub name: String,
-    /// Its value in this constraint.
+    /// The value in this constraint.
     pub value: Value,
-    /// Its meaning; empty if the constraint does not document it.
+    /// The meaning; empty if the constraint does not document it.
     pub meaning: &'static str,
 }
 
@@ -86,7 +86,7 @@ pub struct FactorAt {
 
 /// The shape of a constraint's bounds over s.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Form {
+pub enum BoundForm {
     /// Not a function of a single s.
     Other,
     /// No pair has a bound.
@@ -134,12 +134,12 @@ impl Explanation {
     }
 
     /// Returns the shape of its bounds over s.
-    pub fn form(&self) -> Form {
-        let Some((_, first)) = self.curve.first().copied() else { return Form::Other };
+    pub fn form(&self) -> BoundForm {
+        let Some((_, first)) = self.curve.first().copied() else { return BoundForm::Other };
         match self.curve.iter().all(|(_, bound)| *bound == first) {
-            true if first.is_finite() => Form::Constant(first),
-            true => Form::None,
-            false => Form::Curve,
+            true if first.is_finite() => BoundForm::Constant(first),
+            true => BoundForm::None,
+            false => BoundForm::Curve,
         }
     }
 

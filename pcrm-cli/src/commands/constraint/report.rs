@@ -4,7 +4,7 @@ use pcrm_core::constraint::Effect;
 use pcrm_core::data::survey::bounds::sureness;
 
 use super::explain::{LEAST, table};
-use super::explanation::{Explanation, Form};
+use super::explanation::{BoundForm, Explanation};
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::number;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
@@ -28,17 +28,17 @@ fn explain(explanation: &Explanation, title: &str, sections: &mut Vec<Section>) 
         blocks.push(Block::Plots(plots));
     }
     match explanation.form() {
-        Form::Curve => {
+        BoundForm::Curve => {
             let mut rows = table(explanation).into_iter();
             let names = rows.next().unwrap_or_default();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             blocks.push(Block::Table(Table { rows: rows.collect(), ..Table::of_numbers(LEAST, &names) }));
         }
-        Form::Constant(bound) => {
+        BoundForm::Constant(bound) => {
             blocks.push(Block::Text(format!("Δ* = {} for every pair. {LEAST}", number(bound))));
         }
-        Form::None => blocks.push(Block::Text("No margin is bounded: Bradley-Terry.".to_owned())),
-        Form::Other => {}
+        BoundForm::None => blocks.push(Block::Text("No margin is bounded: Bradley-Terry.".to_owned())),
+        BoundForm::Other => {}
     }
     if !explanation.parameters.is_empty() {
         let mut parameters = Table::of_text("", &["parameter", "value", "meaning"]);
@@ -63,7 +63,7 @@ fn explain(explanation: &Explanation, title: &str, sections: &mut Vec<Section>) 
 fn plots(explanation: &Explanation) -> Vec<Plot> {
     let mut plots = Vec::new();
     let line = |points| vec![Layer::unnamed(Ink::Blue, Mark::Line(points))];
-    if explanation.form() == Form::Curve {
+    if explanation.form() == BoundForm::Curve {
         let (curve, beyond) = explanation.visible_curve();
         let highest = curve.iter().map(|(_, bound)| *bound).fold(0.0, f64::max);
         let y = Axis::new("bound of the margin, Δ*");

@@ -14,6 +14,7 @@ use crate::columns::ColumnArgs;
 use crate::dataset::{sliced, spare_inputs};
 use crate::output::Output;
 use crate::progress::say;
+use crate::revision::DataRevisionArgs;
 use crate::terminal;
 use crate::usage::usage;
 
@@ -21,7 +22,7 @@ use crate::usage::usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ConvertArgs {
-    /// Read these preference files and folders: JSONL, JSON or Parquet
+    /// Read these preference files, folders or Hub data sets (org/name, org/name:split); - reads standard input
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Write this schema: standard_explicit, standard_implicit, conversational_explicit,
@@ -34,6 +35,8 @@ pub struct ConvertArgs {
     output: Output,
     #[command(flatten)]
     columns: ColumnArgs,
+    #[command(flatten)]
+    revision: DataRevisionArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -47,9 +50,10 @@ Examples:
 /// Fails if an option or a file is invalid; nothing is written then.
 pub fn run(args: &ConvertArgs) -> Result<()> {
     usage(args.check())?;
+    let data = args.revision.hub().data("--data", &args.data)?;
     let output = args.output.file();
     if let Some(path) = output {
-        spare_inputs("--output", path, &args.data)?;
+        spare_inputs("--output", path, &data)?;
     }
     let options = args.columns.options(Ties::Keep)?;
     let mut lines = RecordLines::default();
@@ -75,7 +79,7 @@ pub fn run(args: &ConvertArgs) -> Result<()> {
             }
         }
     };
-    let report = each_source(&args.data, options.clone(), &mut take)?;
+    let report = each_source(&data, options.clone(), &mut take)?;
     say(&report.to_string());
     failed.map_or(Ok(()), Err)?;
     let pairs = lines.len() + refused.values().map(|(count, _)| count).sum::<usize>();

@@ -16,13 +16,14 @@ use crate::columns::ColumnArgs;
 use crate::dataset::sliced;
 use crate::numbers::share;
 use crate::progress::say;
+use crate::revision::DataRevisionArgs;
 use crate::usage::usage;
 
 /// Options of `pcrm data split`.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct SplitArgs {
-    /// Read these preference files and folders: JSONL, JSON or Parquet
+    /// Read these preference files, folders or Hub data sets (org/name, org/name:split); - reads standard input
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Hold out this share of the prompts
@@ -43,6 +44,8 @@ pub struct SplitArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     columns: ColumnArgs,
+    #[command(flatten)]
+    revision: DataRevisionArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -58,7 +61,8 @@ pub fn run(args: &SplitArgs) -> Result<()> {
     usage(args.check())?;
     let name = |side: &str| args.name(side);
     refuse_sides(&args.output_dir)?;
-    let (sources, report) = load_sources(&args.data, args.columns.options(Ties::Keep)?)?;
+    let data = args.revision.hub().data("--data", &args.data)?;
+    let (sources, report) = load_sources(&data, args.columns.options(Ties::Keep)?)?;
     say(&report.to_string());
     let split = split_by_prompt(&sources, args.fraction, args.seed)?;
     let schemas = schemas(&sources);

@@ -48,7 +48,7 @@ Examples:
   pcrm data world --name dialogue --seed 1 --output world
   pcrm reward --model world/base --data world/train.jsonl --eval-data world/test.jsonl --output rm";
 
-/// The fewest pairs for which a world's measures are meaningful.
+/// The minimum number of pairs of a world with meaningful measures.
 const FEWEST: usize = 30;
 
 /// Generates a world, or lists them.

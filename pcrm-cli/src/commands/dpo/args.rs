@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::numbers::share;
 use crate::training::policy::{self, PreferenceArgs};
 use crate::training::reward::KeepArgs;
-use crate::training::{DPO_RATE, Fetched, LoraArgs, RouterArgs, Source, StepArgs};
+use crate::training::{DPO_RATE, DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm dpo`.
@@ -28,10 +28,11 @@ pub struct DpoArgs {
     pub model: PathBuf,
     /// Train on these preference files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub
     /// data sets (org/name, org/name:split); ranked answers give all their pairs
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append,
+          display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Bound the margins Δ = β·(log-ratio of the preferred answer − that of the other) by this prior
-    /// constraint: a name, JSON, or a JSON file; none is plain DPO
+    /// Bound the margins Δ = β·(log-ratio of the preferred answer − log-ratio of the other) by this prior
+    /// constraint: a name, JSON, or a JSON file; none for plain DPO
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none", display_order = 3)]
     pub constraint: String,
     /// Write the trained model, its checkpoints and metrics to this folder
@@ -85,8 +86,8 @@ impl DpoArgs {
     pub const TIES: Ties = Ties::Drop;
 
     /// Returns the options that define what a run reads.
-    pub fn source(&self) -> Source<'_> {
-        Source {
+    pub fn source(&self) -> DataOptions<'_> {
+        DataOptions {
             model: &self.model,
             random_init: self.random_init,
             data: &self.data,

@@ -8,14 +8,14 @@ use pcrm_rl::train::DpoOptions;
 use serde_json::Value;
 
 use super::DpoArgs;
-use crate::card::Method;
+use crate::card::TrainingMethod;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::data::Source;
 use crate::report::run::{FittedTo, HeldOut, preference};
 use crate::report::{self, Fact, count};
 use crate::training::folder::{base_name, name_of};
-use crate::training::policy::card::{self, Trained};
+use crate::training::policy::card::{self, FinishedRun};
 use crate::warnings::Warnings;
 
 /// A run with the contents of its report.
@@ -52,7 +52,7 @@ impl Record<'_> {
             let beta = self.has_reference.then_some(self.options.preference.beta);
             preference::falling(curves, beta).into_iter().for_each(|text| warnings.keep(text));
         }
-        let run = curves.map(|curves| preference::Run {
+        let run = curves.map(|curves| preference::PreferencePage {
             name: name_of(&self.args.output),
             base: base_name(&self.given.model, self.args.random_init),
             losses: self.losses(),
@@ -74,8 +74,8 @@ impl Record<'_> {
             options: self.resolved,
         });
         if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
-            let trained = Trained {
-                method: Method::Dpo,
+            let trained = FinishedRun {
+                method: TrainingMethod::Dpo,
                 source: self.args.source(),
                 given: (&self.given.model, &self.given.data),
                 output: &self.args.output,
@@ -101,7 +101,7 @@ impl Record<'_> {
         shown.collect::<Vec<_>>().join(" + ")
     }
 
-    fn training(&self, run: &preference::Run<'_>) -> Vec<Fact> {
+    fn training(&self, run: &preference::PreferencePage<'_>) -> Vec<Fact> {
         let mut facts = vec![
             Fact::new("Loss", run.losses.clone()),
             Fact::new("beta", self.options.preference.beta.to_string()),

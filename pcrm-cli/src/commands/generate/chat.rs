@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use pcrm_core::data::conversation::{Content, Message};
 use pcrm_core::data::encode::encode_prompts;
-use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::data::prompts::Prompt as PromptRecord;
 use pcrm_core::data::report::Origin;
 use pcrm_rl::reward_source::AnswerTexts;
 use pcrm_rl::rollout::{Engine, Progress, Sample, Watch, numbered};
@@ -53,7 +53,7 @@ pub fn run(policy: &Policy, args: &SamplingArgs, seed: u64) -> Result<()> {
             false => Content::Text(line.clone()),
         };
         let origin = Origin { file: std::path::Path::new("standard input").into(), line: 1, record: 1 };
-        let asked = [Asked { origin, prompt, columns: serde_json::Map::new() }];
+        let asked = [PromptRecord { origin, prompt, columns: serde_json::Map::new() }];
         let (encoded, _) = encode_prompts(&asked, &policy.tokenizer, None)?;
         let prompts = numbered(encoded.into_iter().map(|prompt| prompt.ids));
         let mut talk = Talk {
@@ -138,7 +138,7 @@ impl Watch for Talk<'_> {
     }
 }
 
-/// Returns the length of the text before its first stop string, or before an end with which one may begin.
+/// Returns the length of the text before its first stop string, or before an end that may begin one.
 fn printable(text: &str, stops: &[String]) -> usize {
     let stops = || stops.iter().filter(|stop| !stop.is_empty());
     let complete = stops().filter_map(|stop| text.find(stop.as_str())).min();

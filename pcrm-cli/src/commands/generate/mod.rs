@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use pcrm_core::data::prompts::Prompt as Asked;
+use pcrm_core::data::prompts::Prompt as PromptRecord;
 use pcrm_core::disk::GrowingFile;
 use pcrm_rl::reward_source::{Place, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Finish, Progress, Prompt, Sample, Watch, numbered};
@@ -215,7 +215,7 @@ struct Writer<'a> {
     judge: Option<&'a mut Weighted>,
     prompts: &'a [Prompt],
     /// The prompts of the engine, in its order.
-    asked: Vec<&'a Asked>,
+    asked: Vec<&'a PromptRecord>,
     log_probs: bool,
     file: Option<GrowingFile>,
     bar: Bar,

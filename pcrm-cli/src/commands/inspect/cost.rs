@@ -86,7 +86,7 @@ pub struct States {
 /// The memory of a frozen base under adapters (LoRA).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BaseStorage {
-    /// The value of --dtype, or that of --quantize beside --dtype bf16.
+    /// The value of --dtype, or of --quantize beside --dtype bf16.
     pub storage: String,
     /// Bytes per parameter, on average over this model.
     pub bytes: f64,

@@ -29,16 +29,16 @@ pub struct Example {
     /// Δ*, if the pair is bounded.
     pub bound: Option<f32>,
     /// The tokens that both sequences begin with.
-    pub prompt: Part,
+    pub prompt: SequencePart,
     /// The rest of the preferred sequence; its last token carries the score.
-    pub chosen: Part,
+    pub chosen: SequencePart,
     /// The rest of the dispreferred sequence; its last token carries the score.
-    pub rejected: Part,
+    pub rejected: SequencePart,
 }
 
 /// A part of a sequence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Part {
+pub struct SequencePart {
     /// All its tokens.
     pub ids: Vec<u32>,
     /// The cells to show.
@@ -72,7 +72,7 @@ pub fn spread(count: usize, wanted: usize) -> impl Iterator<Item = usize> {
 /// Fails if the tokenizer cannot decode a token.
 pub fn example(pair: EncodedPair<'_>, tokenizer: &Tokenizer, prior: (Option<f32>, f32)) -> Result<Example> {
     let before = pair.prompt.last().copied();
-    let answer = |ids: &[u32]| -> Result<Part> {
+    let answer = |ids: &[u32]| -> Result<SequencePart> {
         let mut part = part(tokenizer, before, ids, ANSWER)?;
         if let Some(last) = part.cells.last_mut()
             && let Cell::Text(text) | Cell::Special(text) = last
@@ -91,7 +91,7 @@ pub fn example(pair: EncodedPair<'_>, tokenizer: &Tokenizer, prior: (Option<f32>
     })
 }
 
-fn part(tokenizer: &Tokenizer, before: Option<u32>, ids: &[u32], shown: Shown) -> Result<Part> {
+fn part(tokenizer: &Tokenizer, before: Option<u32>, ids: &[u32], shown: Shown) -> Result<SequencePart> {
     let run = |before: Option<u32>, ids: &[u32]| -> Result<Vec<Cell>> {
         let cell = |piece: pcrm_core::text::pieces::Piece| match piece.ids[..] {
             [id] if tokenizer.is_special(id) => Cell::Special(piece.text),
@@ -110,7 +110,7 @@ fn part(tokenizer: &Tokenizer, before: Option<u32>, ids: &[u32], shown: Shown) -
         }
         _ => run(before, ids)?,
     };
-    Ok(Part { ids: ids.to_vec(), cells })
+    Ok(SequencePart { ids: ids.to_vec(), cells })
 }
 
 #[cfg(test)]

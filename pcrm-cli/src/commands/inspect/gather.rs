@@ -25,7 +25,7 @@ use super::InspectArgs;
 use super::cost::{self, Cost};
 use super::examples::{self, Example};
 use super::report::{Inspection, ModelFacts, PairFacts, TokenizerFacts};
-use super::summaries::{self, LengthSummary, LongerPreferred, Saved};
+use super::summaries::{self, LengthSummary, LongerPreferred, SavedTokens};
 use crate::bound_summary::BoundSummary;
 use crate::chain::in_full;
 use crate::constraint;
@@ -216,7 +216,7 @@ impl Subject<'_> {
             limit,
             lengths: LengthSummary::of(&lengths, &longest)?,
             ends,
-            saved: Saved::of(&kept, self.args.steps.batch, model)?,
+            saved: SavedTokens::of(&kept, self.args.steps.batch, model)?,
             longer_preferred: longer,
             repeats,
             constraint,

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::cost::Cost;
 use super::examples::Example;
-use super::summaries::{LengthSummary, LongerPreferred, Saved};
+use super::summaries::{LengthSummary, LongerPreferred, SavedTokens};
 use crate::bound_summary::BoundSummary;
 
 /// The contents of an inspection.
@@ -28,7 +28,7 @@ pub struct Inspection {
     pub findings: Vec<Finding>,
     /// The model.
     pub model: ModelFacts,
-    /// Its tokenizer.
+    /// Facts about the model's tokenizer.
     pub tokenizer: TokenizerFacts,
     /// The schema of each file, and the columns that show it.
     pub schemas: Vec<FileSchema>,
@@ -49,9 +49,9 @@ pub struct Inspection {
 /// The relevant facts about a model.
 #[derive(Debug, Serialize)]
 pub struct ModelFacts {
-    /// Its folder.
+    /// The folder of the model.
     pub path: String,
-    /// Its family.
+    /// The family of the model (`model_type`).
     pub family: &'static str,
     /// The number of embeddings.
     pub vocabulary: usize,
@@ -93,7 +93,7 @@ pub struct PairFacts {
     /// The beginnings and ends of sequences.
     pub ends: Ends,
     /// The tokens that need not be computed.
-    pub saved: Option<Saved>,
+    pub saved: Option<SavedTokens>,
     /// The share of pairs whose longer answer is preferred.
     pub longer_preferred: Option<LongerPreferred>,
     /// Repeated pairs and prompts.

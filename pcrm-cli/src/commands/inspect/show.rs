@@ -8,7 +8,7 @@ use pcrm_core::data::survey::{Finding, Severity};
 use pcrm_core::text::SpecialToken;
 
 use self::numbers::number;
-use super::examples::{Example, Part};
+use super::examples::{Example, SequencePart};
 use super::report::{Inspection, PairFacts};
 use super::tokens::{legend, lines, visible};
 use crate::page::{Page, coloured, padded};
@@ -158,7 +158,7 @@ fn examples(examples: &[Example], page: &mut Page) {
     }
 }
 
-fn shown(label: &str, style: Style, part: &Part, page: &mut Page) {
+fn shown(label: &str, style: Style, part: &SequencePart, page: &mut Page) {
     const LABEL: usize = 9;
     let rendered = lines(&part.cells, page.width - LABEL - 2, page.paint);
     let label = page.paint.styled(&padded(label, LABEL), style);

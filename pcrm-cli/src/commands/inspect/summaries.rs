@@ -78,7 +78,7 @@ impl LengthSummary {
 
 /// Tokens that need not be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Saved {
+pub struct SavedTokens {
     /// Tokens of all sequences, counted separately.
     pub separate: usize,
     /// Tokens computed, with the shared part of answers counted once.
@@ -89,7 +89,7 @@ pub struct Saved {
     pub batch: usize,
 }
 
-impl Saved {
+impl SavedTokens {
     /// Counts tokens over one epoch in file order; returns `None` if there are no pairs.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ const COLUMNS: [&str; 5] = ["completion", "output", "response", "answer", "gener
 
 /// A policy with its answers.
 pub struct Policy {
-    /// Its name.
+    /// The name of the policy.
     pub label: String,
     /// The file with its answers.
     pub file: PathBuf,

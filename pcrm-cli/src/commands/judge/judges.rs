@@ -192,11 +192,11 @@ impl Judging<'_> {
             pcrm_rl::Error::Interrupted(message) => anyhow::Error::from(Interrupted {
                 message: format!("{name}: {message}; rerun the same command to continue"),
             }),
-            // What a source of rewards refuses, it refuses again; replies of servers are kept.
-            error @ pcrm_rl::Error::Reward { .. } => error.into(),
-            error => {
+            error @ pcrm_rl::Error::Unfinished { .. } => {
                 anyhow::Error::from(error).context("rerun the same command to continue from the kept replies")
             }
+            // The same command would be refused again.
+            error => error.into(),
         })?;
         if kept > 0 {
             say(&format!("{name}: {kept} of {} replies are cached", replies.len()));

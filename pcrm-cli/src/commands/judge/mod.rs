@@ -88,7 +88,7 @@ pub struct Service {
     /// Use this model [default: OPENAI_MODEL of the environment]
     #[arg(long, value_name = "NAME")]
     judge_model: Option<String>,
-    /// Use the server at this address, to which /chat/completions is added [default: OPENAI_BASE_URL of the
+    /// Use the server at this address (without /chat/completions) [default: OPENAI_BASE_URL of the
     /// environment, or https://api.openai.com/v1]
     #[arg(long, value_name = "URL")]
     judge_url: Option<String>,
@@ -122,7 +122,8 @@ pub struct Service {
 
 const EXAMPLES: &str = "\
 Examples:
-  pcrm judge --answers dpo.jsonl sft.jsonl --judge openai:gpt-4o --template dialogue --max-calls 1000 --output runs/judged
+  pcrm judge --answers dpo.jsonl sft.jsonl --judge openai:gpt-4o --template dialogue --max-calls 1000 \
+   --output runs/judged
   pcrm judge --answers a.jsonl b.jsonl c.jsonl --judge reward:model:runs/rm
   pcrm judge --answers a.jsonl b.jsonl --judge openai --judge-url http://localhost:8000/v1 --judge-model qwen \\
       --template mt_bench --template alpaca_eval --human verdicts.jsonl

@@ -36,7 +36,7 @@ pub struct Judged {
 /// A policy.
 #[derive(Debug, Serialize)]
 pub struct PolicyFacts {
-    /// Its name.
+    /// The name of the policy.
     pub label: String,
     /// The file of its answers.
     pub file: String,
@@ -51,7 +51,7 @@ pub struct PolicyFacts {
 /// The figures of one judge.
 #[derive(Debug, Serialize)]
 pub struct JudgeFigures {
-    /// Its name.
+    /// The name of the judge.
     pub name: String,
     /// The digest of the settings that determine its verdicts.
     pub digest: String,
@@ -282,7 +282,7 @@ pub fn lines(policies: &[Policy], field: &Field, verdicts: &[Verdicts]) -> Resul
     Ok(lines)
 }
 
-/// Returns the location of a pairing: that of the first policy's answer.
+/// Returns the location of a pairing, which is that of the first policy's answer.
 fn place(policies: &[Policy], pairing: &Pairing) -> String {
     policies[pairing.a].rows[pairing.row_a].0.origin.to_string()
 }

@@ -12,7 +12,7 @@ use crate::machine::Machine;
 use crate::numbers::{real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
-use crate::training::{CompletionReading, DPO_RATE, Fetched, LoraArgs, RouterArgs, Source, StepArgs};
+use crate::training::{CompletionReading, DPO_RATE, DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm kto`.
@@ -25,7 +25,8 @@ pub struct KtoArgs {
     pub model: PathBuf,
     /// Train on these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub data sets:
     /// prompts with a completion and a label, true for desirable; a preference pair counts as two such rows
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append,
+          display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Write the trained model, its checkpoints and metrics to this folder
     #[arg(long, value_name = "DIR", display_order = 3)]
@@ -98,8 +99,8 @@ pub enum LossChoice {
 
 impl KtoArgs {
     /// Returns the options that define what a run reads.
-    pub fn source(&self) -> Source<'_> {
-        Source {
+    pub fn source(&self) -> DataOptions<'_> {
+        DataOptions {
             model: &self.model,
             random_init: self.random_init,
             data: &self.data,

@@ -18,14 +18,14 @@ use pcrm_rl::train::{KtoData, KtoOptions, Setting, kto};
 use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
-use crate::card::Method;
+use crate::card::TrainingMethod;
 use crate::processes::resumes;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::report::{Fact, count};
 use crate::training::folder::RunFolder;
-use crate::training::policy::card::{self, Trained};
+use crate::training::policy::card::{self, FinishedRun};
 use crate::training::policy::{self, Watching};
 use crate::training::{completion_shortfall, folder, held_out, moment};
 use crate::usage::{named, usage};
@@ -123,7 +123,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
     if held.writes() && !outcome.is_err_and(|error| !error.is_divergence()) {
         let path = args.output.join(report::FILE);
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
-        let run = lines.map(|lines| language::Run {
+        let run = lines.map(|lines| language::LanguagePage {
             name: folder::name_of(&args.output),
             base: folder::base_name(&given.model, args.random_init),
             curves: Curves::new(lines),
@@ -132,7 +132,7 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
             sources: &sources,
             max_grad_norm: options.trainer.max_grad_norm,
             options: &resolved,
-            kind: language::Kind::Labelled,
+            kind: language::TrainingKind::Labelled,
             answers: Vec::new(),
         });
         if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
@@ -146,8 +146,8 @@ pub fn run(args: &KtoArgs, resolved: &str) -> Result<()> {
             training.extend(card::settings(&options.trainer, run.curves.last(), "answers"));
             training.push(Fact::new("Max. sequence length, tokens", count(max_length as u64)));
             training.push(Fact::new("dtype", args.lora.types(args.machine.dtype, &args.model)));
-            let trained = Trained {
-                method: Method::Kto,
+            let trained = FinishedRun {
+                method: TrainingMethod::Kto,
                 source: args.source(),
                 given: (&given.model, &given.data),
                 output: &args.output,
@@ -191,7 +191,7 @@ fn balance(labels: &[bool], options: &KtoOptions) -> Option<String> {
     })
 }
 
-type Split = (Labelled, Option<Labelled>, Vec<language::Source>);
+type Split = (Labelled, Option<Labelled>, Vec<language::CompletionSource>);
 
 /// Reads, encodes and splits the data.
 fn labelled(
@@ -208,7 +208,7 @@ fn labelled(
         say(&encoded.to_string());
         let left_out = [read.shortfall(), completion_shortfall(&encoded)];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
-        sources.push(language::Source { role: role.to_owned(), read, encoded });
+        sources.push(language::CompletionSource { role: role.to_owned(), read, encoded });
         let labels = answers.iter().map(|answer| rows[answer.row].desirable).collect();
         Ok((answers, labels))
     };

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::numbers::{positive, real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
-use crate::training::{Fetched, LoraArgs, RouterArgs, Source, StepArgs};
+use crate::training::{DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options shared by all algorithms.
@@ -32,7 +32,8 @@ pub struct OnlineArgs {
     pub model: PathBuf,
     /// Answer the prompts of these files, folders or Hub data sets (org/name, org/name:split): text or
     /// messages in prompt, with any other columns for rewards; of preference data, only the prompts are used
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append,
+          display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Reward answers with this source; several are added up (see --combine): model:DIR, length, regex, exact, json,
     /// repetition, world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight
@@ -123,8 +124,8 @@ pub struct RolloutArgs {
 
 impl OnlineArgs {
     /// Returns the options that define what a run reads.
-    pub fn source(&self) -> Source<'_> {
-        Source {
+    pub fn source(&self) -> DataOptions<'_> {
+        DataOptions {
             model: &self.model,
             random_init: self.random_init,
             data: &self.data,

@@ -5,16 +5,16 @@ use pcrm_rl::options::TrainerConfig;
 use serde_json::Value;
 
 use super::OnlineArgs;
-use crate::card::Method;
+use crate::card::TrainingMethod;
 use crate::report::{Fact, count};
 use crate::training::policy::card;
 
-pub(super) fn method(algorithm: &Algorithm) -> Method {
+pub(super) fn method(algorithm: &Algorithm) -> TrainingMethod {
     match algorithm {
-        Algorithm::Rloo(_) => Method::Rloo,
-        Algorithm::Grpo(_) => Method::Grpo,
-        Algorithm::Ppo(_) => Method::Ppo,
-        Algorithm::OnlineDpo(_) => Method::OnlineDpo,
+        Algorithm::Rloo(_) => TrainingMethod::Rloo,
+        Algorithm::Grpo(_) => TrainingMethod::Grpo,
+        Algorithm::Ppo(_) => TrainingMethod::Ppo,
+        Algorithm::OnlineDpo(_) => TrainingMethod::OnlineDpo,
     }
 }
 

@@ -36,7 +36,7 @@ use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::training::folder::RunFolder;
-use crate::training::policy::card::Trained;
+use crate::training::policy::card::FinishedRun;
 use crate::training::{folder, moment, policy};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
@@ -215,7 +215,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
         let lines = metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from);
         let run = lines.map(|lines| {
             signs::findings(&lines).into_iter().for_each(|text| warnings.add(text));
-            language::Run {
+            language::LanguagePage {
                 name: folder::name_of(&args.output),
                 base: folder::base_name(&given.model, args.random_init),
                 curves: Curves::new(lines),
@@ -224,7 +224,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
                 sources: &[],
                 max_grad_norm: trainer.max_grad_norm,
                 options: &resolved,
-                kind: language::Kind::Rewarded,
+                kind: language::TrainingKind::Rewarded,
                 answers: [signs::changes(&args.output), signs::answers(&args.output)]
                     .into_iter()
                     .flatten()
@@ -232,7 +232,7 @@ fn run(args: &OnlineArgs, chosen: &Chosen, resolved: &str) -> Result<()> {
             }
         });
         if let (Ok(run), Ok(Outcome::Finished { .. })) = (&run, outcome) {
-            let trained = Trained {
+            let trained = FinishedRun {
                 method: method(&online.algorithm),
                 source: args.source(),
                 given: (&given.model, &given.data),

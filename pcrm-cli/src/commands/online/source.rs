@@ -30,8 +30,8 @@ pub struct SourceArgs {
     /// file:PATH (samples that another program made)
     #[arg(long, value_name = "SOURCE", default_value = "own", value_parser = named)]
     pub rollouts: SourceName,
-    /// Let a server sample N rollouts ahead, while the policy is updated: answers are of a policy that is N
-    /// rollouts old
+    /// Let a server sample N rollouts ahead, while the policy is updated: answers come from a policy that is
+    /// N rollouts old
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<usize>)]
     staleness: usize,
     /// Stop when a server's log-probabilities differ from the trainer's by more than X per token on average
@@ -103,7 +103,7 @@ impl SourceArgs {
         }
     }
 
-    /// Checks the options that the trainer does not see, beside those that it sees.
+    /// Checks the options that the trainer does not see, together with the ones that it does.
     ///
     /// # Errors
     /// Fails with a usage error if a number is out of range, if an option has no effect, or if the key is not

@@ -63,8 +63,10 @@ const ONLINE_DPO_RATE: f64 = 5e-7;
 const GRPO_EXAMPLES: &str = "\
 Examples:
   pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/grpo
-  pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --reward repetition:0.1 --beta 0.04 --output runs/grpo
-  pcrm grpo --model qwen2 --data prompts.jsonl --reward python:rewards.py:correct --lora-r 16 --learning-rate 1e-5 --output runs/grpo";
+  pcrm grpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --reward repetition:0.1 --beta 0.04 \
+   --output runs/grpo
+  pcrm grpo --model qwen2 --data prompts.jsonl --reward python:rewards.py:correct --lora-r 16 \
+   --learning-rate 1e-5 --output runs/grpo";
 
 const RLOO_EXAMPLES: &str = "\
 Examples:
@@ -75,12 +77,14 @@ const PPO_EXAMPLES: &str = "\
 Examples:
   pcrm ppo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/ppo
   pcrm ppo --model runs/sft --data prompts.jsonl --reward model:runs/rm --kl-target 6 --stop-kl 30 --output runs/ppo
-  pcrm ppo --config recipes/ppo-paper.toml --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/ppo";
+  pcrm ppo --config recipes/ppo-paper.toml --model runs/sft --data prompts.jsonl --reward model:runs/rm \
+   --output runs/ppo";
 
 const ONLINE_DPO_EXAMPLES: &str = "\
 Examples:
   pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --output runs/online-dpo
-  pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --constraint length_ratio --output runs/online-pcdpo";
+  pcrm online-dpo --model runs/sft --data prompts.jsonl --reward model:runs/rm --constraint length_ratio \
+   --output runs/online-pcdpo";
 
 /// The algorithm of a command, with its defaults for shared options.
 #[derive(Debug, Clone)]

@@ -8,18 +8,18 @@ use pcrm_eval::{PairScore, RewardReport};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::training::Trained;
+use super::training::QuickstartModel;
 
 /// A model with its measurements on the held-out pairs.
 #[derive(Debug, Serialize)]
-pub struct Measured {
+pub struct MeasuredModel {
     /// The name of the model: its constraint.
     pub name: String,
     /// The constraint with all its settings.
     pub constraint: Value,
     /// The duration of training.
     pub seconds: f64,
-    /// Its measures.
+    /// The measures on the held-out pairs.
     #[serde(flatten)]
     pub measures: Measures,
     /// Δ of every pair.
@@ -40,12 +40,12 @@ pub struct Measures {
     pub confidence: f64,
 }
 
-impl Measured {
+impl MeasuredModel {
     /// Measures a trained model on the pairs it scored.
     ///
     /// # Errors
     /// Fails if a score is not finite or no pair has a true order.
-    pub fn new(name: &str, trained: Trained, pairs: &[Pair]) -> Result<Self> {
+    pub fn new(name: &str, trained: QuickstartModel, pairs: &[Pair]) -> Result<Self> {
         let margins = trained.scores.iter().map(PairScore::margin).collect();
         let measures = Measures::new(trained.scores, pairs)?;
         Ok(Self {
@@ -62,7 +62,7 @@ impl Measures {
     /// Measures these scores of these pairs.
     ///
     /// # Errors
-    /// Fails as [`Measured::new`] does.
+    /// Fails as [`MeasuredModel::new`] does.
     pub fn new(mut scores: Vec<PairScore>, pairs: &[Pair]) -> Result<Self> {
         ensure!(scores.len() == pairs.len(), "{} scores for {} pairs", scores.len(), pairs.len());
         let (mut right, mut ordered) = (0.0, 0);
@@ -91,7 +91,7 @@ impl Measures {
     /// which no model can beat.
     ///
     /// # Errors
-    /// Fails as [`Measured::new`] does.
+    /// Fails as [`MeasuredModel::new`] does.
     pub fn of_labellers(lengths: &[PairScore], pairs: &[Pair]) -> Result<Self> {
         let score = |(pair, lengths): (&Pair, &PairScore)| PairScore {
             chosen: (pair.preference_probability / (1.0 - pair.preference_probability)).ln(),

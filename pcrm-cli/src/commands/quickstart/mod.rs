@@ -31,8 +31,8 @@ use crate::progress::{quiet, say};
 use crate::usage::usage;
 use crate::{report, terminal, untrained};
 use folder::Folder;
-use measure::{Measured, Measures};
-use progress::Progress;
+use measure::{MeasuredModel, Measures};
+use progress::ModelProgress;
 use training::Course;
 
 /// The models: their names and constraints.
@@ -76,7 +76,7 @@ struct Report<'a> {
     train_pairs: usize,
     test_pairs: usize,
     epochs: f64,
-    models: &'a [Measured],
+    models: &'a [MeasuredModel],
     labellers: &'a Measures,
 }
 
@@ -130,10 +130,10 @@ fn play(args: &QuickstartArgs, command: Option<&Command>, stop: &AtomicBool, qui
     let (mut models, mut lengths) = (Vec::new(), Vec::new());
     for (name, constraint) in MODELS {
         let trained = course
-            .follow(constraint, &folder.model(name), &mut Progress::new(name, quiet))
+            .follow(constraint, &folder.model(name), &mut ModelProgress::new(name, quiet))
             .with_context(|| name.to_owned())?;
         lengths.clone_from(&trained.scores);
-        models.push(Measured::new(name, trained, &held_out)?);
+        models.push(MeasuredModel::new(name, trained, &held_out)?);
     }
     let labellers = Measures::of_labellers(&lengths, &held_out)?;
     let report = Report {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use pcrm_eval::RewardReport;
 
-use super::measure::{Measured, Measures};
+use super::measure::{MeasuredModel, Measures};
 use super::show;
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::evaluation;
@@ -12,7 +12,7 @@ use crate::report::evaluation;
 ///
 /// # Errors
 /// Fails if a measure fails.
-pub fn document(models: &[Measured], labellers: &Measures, legend: &str) -> Result<Document> {
+pub fn document(models: &[MeasuredModel], labellers: &Measures, legend: &str) -> Result<Document> {
     let mut named: Vec<(&str, &RewardReport)> =
         models.iter().map(|model| (model.name.as_str(), &model.measures.report)).collect();
     named.push(("labellers", &labellers.report));
@@ -41,7 +41,7 @@ pub fn document(models: &[Measured], labellers: &Measures, legend: &str) -> Resu
     })
 }
 
-fn table(models: &[Measured], labellers: &Measures) -> Table {
+fn table(models: &[MeasuredModel], labellers: &Measures) -> Table {
     let mut columns = vec![""];
     columns.extend(models.iter().map(|model| model.name.as_str()));
     columns.push("labellers");

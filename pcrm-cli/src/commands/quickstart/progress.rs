@@ -12,7 +12,7 @@ const SMOOTHING: f64 = 0.05;
 
 /// Shows the training of one model.
 #[derive(Debug)]
-pub struct Progress {
+pub struct ModelProgress {
     name: String,
     bar: Option<ProgressBar>,
     total: u64,
@@ -20,7 +20,7 @@ pub struct Progress {
     means: Option<(f64, f64)>,
 }
 
-impl Progress {
+impl ModelProgress {
     /// Shows the model of this name; shows nothing if `quiet`.
     pub fn new(name: &str, quiet: bool) -> Self {
         let bar = (!quiet && terminal::shows_messages()).then(|| plain_bar(0));
@@ -33,7 +33,7 @@ impl Progress {
     }
 }
 
-impl Observer for Progress {
+impl Observer for ModelProgress {
     fn begin(&mut self, done: u64, total: u64) {
         self.total = total;
         if let Some(bar) = &self.bar {

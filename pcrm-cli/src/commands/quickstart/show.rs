@@ -4,13 +4,13 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use pcrm_eval::histogram::Histogram;
 
-use super::measure::{Measured, Measures};
+use super::measure::{MeasuredModel, Measures};
 
 /// Columns of a distribution: half of the histogram's bins, so that four columns fit.
 const PLACES: usize = Histogram::BINS / 2;
 
 /// Returns the table of the models, with the labellers as the last column.
-pub fn table(models: &[Measured], labellers: &Measures) -> String {
+pub fn table(models: &[MeasuredModel], labellers: &Measures) -> String {
     let mut table = Table::new();
     table.force_no_tty().load_style(UTF8_BORDERS_ONLY);
     let mut header = vec![""];
@@ -23,7 +23,7 @@ pub fn table(models: &[Measured], labellers: &Measures) -> String {
 }
 
 /// Returns the table's rows: a label, a cell per model, and the labellers'.
-pub fn cells(models: &[Measured], labellers: &Measures) -> Vec<Vec<String>> {
+pub fn cells(models: &[MeasuredModel], labellers: &Measures) -> Vec<Vec<String>> {
     let row = |(label, of_labellers, value): Row| {
         let mut row = vec![label];
         row.extend(models.iter().map(|model| value(&model.measures)));
@@ -34,7 +34,7 @@ pub fn cells(models: &[Measured], labellers: &Measures) -> Vec<Vec<String>> {
 }
 
 /// Returns the conclusions, a paragraph each; the other models are compared with the first.
-pub fn reading(models: &[Measured], labellers: &Measures) -> Vec<String> {
+pub fn reading(models: &[MeasuredModel], labellers: &Measures) -> Vec<String> {
     let Some((first, others)) = models.split_first() else { return Vec::new() };
     let mut said = vec![sureness(models)];
     if !others.is_empty() {
@@ -78,8 +78,8 @@ fn rows() -> Vec<Row> {
 }
 
 /// Compares mean confidence with accuracy.
-fn sureness(models: &[Measured]) -> String {
-    let say = |model: &Measured| {
+fn sureness(models: &[MeasuredModel]) -> String {
+    let say = |model: &MeasuredModel| {
         let (expects, right) = (model.measures.confidence, model.measures.report.accuracy);
         let verdict = match expects {
             expects if expects > right.high() => "overconfident",
@@ -96,9 +96,9 @@ fn sureness(models: &[Measured]) -> String {
     format!("{}.", models.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
-fn spread(first: &Measured, others: &[Measured]) -> String {
-    let span = |model: &Measured| model.measures.report.scores.max - model.measures.report.scores.min;
-    let say = |model: &Measured| {
+fn spread(first: &MeasuredModel, others: &[MeasuredModel]) -> String {
+    let span = |model: &MeasuredModel| model.measures.report.scores.max - model.measures.report.scores.min;
+    let say = |model: &MeasuredModel| {
         let margins = model.measures.report.margins.std / first.measures.report.margins.std;
         let scores = span(model) / span(first);
         format!(
@@ -109,10 +109,10 @@ fn spread(first: &Measured, others: &[Measured]) -> String {
     format!("Spread: {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
 }
 
-/// Compares accuracies on the same pairs by McNemar's test, which counts the pairs on which two models
-/// disagree.
-fn order(first: &Measured, others: &[Measured]) -> String {
-    let say = |model: &Measured| {
+/// Compares accuracies on the same pairs by McNemar's test, which counts the pairs that two models disagree
+/// on.
+fn order(first: &MeasuredModel, others: &[MeasuredModel]) -> String {
+    let say = |model: &MeasuredModel| {
         let both = || model.margins.iter().zip(&first.margins);
         let gained = both().filter(|(ours, theirs)| **ours > 0.0 && **theirs <= 0.0).count();
         let lost = both().filter(|(ours, theirs)| **ours <= 0.0 && **theirs > 0.0).count();
@@ -129,11 +129,11 @@ fn order(first: &Measured, others: &[Measured]) -> String {
 }
 
 /// Ranks models by their log loss against the labellers' own probabilities.
-fn closeness(models: &[Measured], labellers: &Measures) -> String {
-    let excess = |model: &Measured| model.measures.cross_entropy - labellers.cross_entropy;
-    let mut ranked: Vec<&Measured> = models.iter().collect();
+fn closeness(models: &[MeasuredModel], labellers: &Measures) -> String {
+    let excess = |model: &MeasuredModel| model.measures.cross_entropy - labellers.cross_entropy;
+    let mut ranked: Vec<&MeasuredModel> = models.iter().collect();
     ranked.sort_by(|a, b| excess(a).total_cmp(&excess(b)));
-    let say = |model: &&Measured| format!("{} {:.3}", model.name, excess(model));
+    let say = |model: &&MeasuredModel| format!("{} {:.3}", model.name, excess(model));
     format!(
         "Excess log loss over the best possible against the labellers' probabilities ({:.3}): {}.",
         labellers.cross_entropy,

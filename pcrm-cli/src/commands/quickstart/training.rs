@@ -20,7 +20,7 @@ use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
 use serde_json::Value;
 
-use super::progress::Progress;
+use super::progress::ModelProgress;
 use crate::dataset::bounds;
 use crate::interrupt::Interrupted;
 
@@ -36,7 +36,7 @@ pub struct Course<'a> {
     pub backend: &'a dyn Backend,
     /// The folder of the initial weights.
     pub base: &'a Path,
-    /// Its tokenizer.
+    /// The tokenizer of all models.
     pub tokenizer: &'a Tokenizer,
     /// The training pairs.
     pub train: &'a [EncodedSet],
@@ -52,7 +52,7 @@ pub struct Course<'a> {
 
 /// A trained model's results.
 #[derive(Debug)]
-pub struct Trained {
+pub struct QuickstartModel {
     /// The constraint with all its settings.
     pub constraint: Value,
     /// Its scores of the held-out pairs, in order.
@@ -66,7 +66,12 @@ impl Course<'_> {
     ///
     /// # Errors
     /// Fails if the constraint is unknown or refused, training fails or is stopped.
-    pub fn follow(&self, constraint: &str, dir: &Path, progress: &mut Progress) -> Result<Trained> {
+    pub fn follow(
+        &self,
+        constraint: &str,
+        dir: &Path,
+        progress: &mut ModelProgress,
+    ) -> Result<QuickstartModel> {
         let started = Instant::now();
         let constraint = constraint::parse(constraint)?;
         let priors = Priors::seeded(self.seed);
@@ -103,7 +108,7 @@ impl Course<'_> {
             ..PairScore::default()
         };
         let scores = encode::pairs(self.test).zip(bounds(self.test)?).zip(scores).map(scored).collect();
-        Ok(Trained { constraint: constraint_tag, scores, seconds })
+        Ok(QuickstartModel { constraint: constraint_tag, scores, seconds })
     }
 
     fn config(&self) -> TrainerConfig {

@@ -131,7 +131,8 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm serve --model runs/rm
   curl localhost:8000/get_reward --json '{\"query\": [\"Hi! Hello.\"]}'
-  PCRM_API_KEY=secret pcrm serve --model helpful=runs/rm --model safe=runs/rm2 --host 0.0.0.0 --tls-cert c.pem --tls-key k.pem
+  PCRM_API_KEY=secret pcrm serve --model helpful=runs/rm --model safe=runs/rm2 --host 0.0.0.0 \
+   --tls-cert c.pem --tls-key k.pem
 
 SIGTERM answers the requests in flight and stops; SIGHUP reloads the models' folders and the certificate.";
 

@@ -10,7 +10,7 @@ use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::share;
 use crate::training::reward::KeepArgs;
-use crate::training::{CompletionReading, Fetched, LoraArgs, RouterArgs, SFT_RATE, Source, StepArgs};
+use crate::training::{CompletionReading, DataOptions, Fetched, LoraArgs, RouterArgs, SFT_RATE, StepArgs};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm sft`.
@@ -23,7 +23,8 @@ pub struct SftArgs {
     /// Train on these files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub data sets
     /// (org/name, org/name:split): prompts with completions, conversations, texts, or preferences (chosen
     /// answers only)
-    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append, display_order = 2)]
+    #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append,
+          display_order = 2)]
     pub data: Vec<PathBuf>,
     /// Write the trained model, its checkpoints and metrics to this folder
     #[arg(long, value_name = "DIR", display_order = 3)]
@@ -64,8 +65,8 @@ Examples:
 
 impl SftArgs {
     /// Returns the options that define what a run reads.
-    pub fn source(&self) -> Source<'_> {
-        Source {
+    pub fn source(&self) -> DataOptions<'_> {
+        DataOptions {
             model: &self.model,
             random_init: self.random_init,
             data: &self.data,

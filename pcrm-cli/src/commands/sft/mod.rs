@@ -17,14 +17,14 @@ use pcrm_rl::train::{Setting, SftData, sft};
 use pcrm_rl::{fingerprint, metrics};
 use serde_json::json;
 
-use crate::card::Method;
+use crate::card::TrainingMethod;
 use crate::processes::resumes;
 use crate::progress::{Watch, say};
 use crate::report::curves::Curves;
 use crate::report::run::language;
 use crate::report::{Fact, count};
 use crate::training::folder::RunFolder;
-use crate::training::policy::card::{self, Trained};
+use crate::training::policy::card::{self, FinishedRun};
 use crate::training::{completion_shortfall, folder, held_out, moment};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
@@ -99,7 +99,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
         let path = args.output.join(report::FILE);
         let run =
             metrics::read(&args.output.join("metrics.jsonl")).map_err(anyhow::Error::from).map(|lines| {
-                language::Run {
+                language::LanguagePage {
                     name: folder::name_of(&args.output),
                     base: folder::base_name(&given.model, args.random_init),
                     curves: Curves::new(lines),
@@ -108,7 +108,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
                     sources: &sources,
                     max_grad_norm: trainer.max_grad_norm,
                     options: &resolved,
-                    kind: language::Kind::FineTuned,
+                    kind: language::TrainingKind::FineTuned,
                     answers: Vec::new(),
                 }
             });
@@ -117,8 +117,8 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
             training.push(Fact::new("Training completions", count(data.train.items().len() as u64)));
             training.push(Fact::new("Max. sequence length, tokens", count(max_length as u64)));
             training.push(Fact::new("dtype", args.lora.types(args.machine.dtype, &args.model)));
-            let trained = Trained {
-                method: Method::Sft,
+            let trained = FinishedRun {
+                method: TrainingMethod::Sft,
                 source: args.source(),
                 given: (&given.model, &given.data),
                 output: &args.output,
@@ -139,7 +139,7 @@ pub fn run(args: &SftArgs, resolved: &str) -> Result<()> {
     held.conclude(&outcome, &args.output, &warnings)
 }
 
-type Split = (Vec<EncodedCompletion>, Option<Vec<EncodedCompletion>>, Vec<language::Source>);
+type Split = (Vec<EncodedCompletion>, Option<Vec<EncodedCompletion>>, Vec<language::CompletionSource>);
 
 /// Reads, encodes and splits the data.
 fn completions(
@@ -156,7 +156,7 @@ fn completions(
         say(&encoded.to_string());
         let left_out = [read.shortfall(), completion_shortfall(&encoded)];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
-        sources.push(language::Source { role: role.to_owned(), read, encoded });
+        sources.push(language::CompletionSource { role: role.to_owned(), read, encoded });
         Ok(completions)
     };
     let both = args.eval_split.is_some();

@@ -15,7 +15,7 @@ use crate::report::number::{count, duration, number, percent};
 
 /// Completions read for one purpose.
 #[derive(Debug)]
-pub struct Source {
+pub struct CompletionSource {
     /// The purpose.
     pub role: String,
     /// The report of reading them.
@@ -26,41 +26,41 @@ pub struct Source {
 
 /// The kind of a language model's training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// On completions.
+pub enum TrainingKind {
+    /// Trained on completions: supervised fine-tuning.
     FineTuned,
-    /// On answers labelled desirable or undesirable, with a reference.
+    /// Trained on answers labelled desirable or undesirable, with a reference: KTO.
     Labelled,
-    /// On its own answers and their rewards.
+    /// Trained on its own answers and their rewards: PPO, GRPO, RLOO.
     Rewarded,
 }
 
-/// A training run.
-pub struct Run<'a> {
-    /// Its name.
+/// The content of the page of a language model's training.
+pub struct LanguagePage<'a> {
+    /// The name of the run.
     pub name: String,
     /// The base model.
     pub base: String,
-    /// Its metrics.
+    /// The metrics of all steps.
     pub curves: Curves,
     /// The outcome.
     pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
     /// The warnings it printed.
     pub warnings: &'a [String],
     /// The data it read.
-    pub sources: &'a [Source],
+    pub sources: &'a [CompletionSource],
     /// The threshold for clipping the gradient norm.
     pub max_grad_norm: Option<f64>,
     /// All options, as TOML.
     pub options: &'a str,
     /// The kind of training.
-    pub kind: Kind,
+    pub kind: TrainingKind,
     /// Tables of sampled answers.
     pub answers: Vec<Table>,
 }
 
 /// Returns the report of a run.
-pub fn document(run: &Run<'_>) -> Document {
+pub fn document(run: &LanguagePage<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
     summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
     summary.extend(ending(run));
@@ -80,18 +80,20 @@ pub fn document(run: &Run<'_>) -> Document {
     Document {
         title: format!("Language model {}", run.name),
         about: match run.kind {
-            Kind::FineTuned => format!("Fine-tuned from {}.", run.base),
-            Kind::Labelled => {
+            TrainingKind::FineTuned => format!("Fine-tuned from {}.", run.base),
+            TrainingKind::Labelled => {
                 format!("Trained from {} on answers labelled desirable or undesirable (KTO).", run.base)
             }
-            Kind::Rewarded => format!("Trained from {} on its own answers and their rewards.", run.base),
+            TrainingKind::Rewarded => {
+                format!("Trained from {} on its own answers and their rewards.", run.base)
+            }
         },
         sections,
     }
 }
 
 /// Returns the measures on held-out data of the model that was saved; none where nothing was held out.
-pub fn measures(run: &Run<'_>) -> Vec<Fact> {
+pub fn measures(run: &LanguagePage<'_>) -> Vec<Fact> {
     let mut figures = Vec::new();
     let kept = match run.ending {
         Ok(Outcome::Finished { saved, .. }) => run.curves.evaluation(*saved),
@@ -100,8 +102,8 @@ pub fn measures(run: &Run<'_>) -> Vec<Fact> {
     let held_out = |name: &str| kept.and_then(|line| line[format!("eval_{name}")].as_f64());
     if let Some(loss) = held_out("loss") {
         let note = match run.kind {
-            // The loss of a mixture of experts includes that of its routers, which is no log-likelihood.
-            Kind::FineTuned => match held_out("nll_loss") {
+            // The loss of a mixture of experts includes the routers' loss, which is no log-likelihood.
+            TrainingKind::FineTuned => match held_out("nll_loss") {
                 Some(nats) => format!(
                     "with the routers' loss; {} nats per token, perplexity {}",
                     number(nats),
@@ -109,10 +111,10 @@ pub fn measures(run: &Run<'_>) -> Vec<Fact> {
                 ),
                 None => format!("nats per token; perplexity {}", number(loss.exp())),
             },
-            Kind::Labelled | Kind::Rewarded => "per answer".to_owned(),
+            TrainingKind::Labelled | TrainingKind::Rewarded => "per answer".to_owned(),
         };
         match run.kind {
-            Kind::Rewarded => {
+            TrainingKind::Rewarded => {
                 let before = run.curves.train("reward").first().map(|(_, reward)| *reward);
                 let note = before
                     .map_or(String::new(), |before| format!("the first rollout had {}", number(before)));
@@ -136,16 +138,18 @@ pub fn measures(run: &Run<'_>) -> Vec<Fact> {
     figures
 }
 
-fn figures(run: &Run<'_>) -> Vec<Fact> {
+fn figures(run: &LanguagePage<'_>) -> Vec<Fact> {
     let mut figures = measures(run);
     let is_measured = !figures.is_empty();
     if let Some(last) = run.curves.last() {
         let of = |name: &str| last[name].as_f64().unwrap_or(0.0);
         if !is_measured {
             let unit = match run.kind {
-                Kind::FineTuned if last.get("nll_loss").is_some() => "per token, with the routers' loss",
-                Kind::FineTuned => "nats per token",
-                Kind::Labelled | Kind::Rewarded => "per answer",
+                TrainingKind::FineTuned if last.get("nll_loss").is_some() => {
+                    "per token, with the routers' loss"
+                }
+                TrainingKind::FineTuned => "nats per token",
+                TrainingKind::Labelled | TrainingKind::Rewarded => "per answer",
             };
             figures.push(Fact::new("Loss, last step", number(of("loss"))).with_note(unit));
         }
@@ -163,7 +167,7 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
     figures
 }
 
-fn ending(run: &Run<'_>) -> Option<Block> {
+fn ending(run: &LanguagePage<'_>) -> Option<Block> {
     let (severity, text) = match run.ending {
         Ok(Outcome::Finished { early: false, .. }) => return None,
         Ok(Outcome::Finished { early: true, .. }) => (
@@ -182,7 +186,7 @@ fn ending(run: &Run<'_>) -> Option<Block> {
 /// A row's label and the function for its number.
 type Row = (&'static str, fn(&CompletionReport) -> usize);
 
-fn tokens(sources: &[Source]) -> Table {
+fn tokens(sources: &[CompletionSource]) -> Table {
     let mut columns = vec![""];
     columns.extend(sources.iter().map(|source| source.role.as_str()));
     let mut table = Table::of_numbers("Completions as tokens", &columns);

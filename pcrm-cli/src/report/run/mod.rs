@@ -88,10 +88,10 @@ pub struct FittedTo<'a> {
     pub evidence: &'a Evidence,
 }
 
-/// A training run.
+/// The content of the page of a reward model's training.
 #[derive(Debug, Clone)]
-pub struct Run<'a> {
-    /// Its name.
+pub struct RewardPage<'a> {
+    /// The name of the run.
     pub name: String,
     /// The base model.
     pub base: String,
@@ -99,7 +99,7 @@ pub struct Run<'a> {
     pub constraint: &'a Value,
     /// The unfitted constraint and its evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
-    /// Its metrics.
+    /// The metrics of all steps.
     pub curves: Curves,
     /// The step whose weights are the model.
     pub kept: Option<u64>,
@@ -123,7 +123,7 @@ pub struct Run<'a> {
     pub options: &'a str,
 }
 
-impl Run<'_> {
+impl RewardPage<'_> {
     /// Returns the evaluation of the saved weights.
     pub fn evaluation(&self) -> Option<&Value> {
         match self.kept {
@@ -150,7 +150,7 @@ impl Run<'_> {
 }
 
 /// Returns the report of a run.
-pub fn document(run: &Run<'_>) -> Document {
+pub fn document(run: &RewardPage<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
     summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
     summary.extend(notes(run));

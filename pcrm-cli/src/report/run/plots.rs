@@ -4,7 +4,7 @@ use crate::report::curves::{smooth, thin};
 use crate::report::number::{count, number};
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
 
-use super::Run;
+use super::RewardPage;
 use super::summary::bounds;
 use crate::report::curves::Curves;
 
@@ -15,7 +15,7 @@ const LEAST_NATS: f64 = 0.05;
 pub(super) const ROUTERS: &str = "Routers' loss";
 pub(super) const BALANCE: &str = "before its coefficient; even routing has the experts of a token";
 
-pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
+pub(super) fn plots(run: &RewardPage<'_>) -> Vec<Plot> {
     let mut plots = vec![ranking_loss(run), accuracy(run), margin(run)];
     if bounds(run).is_some() {
         plots.extend([bounded_loss(run), beyond(run)]);
@@ -37,15 +37,15 @@ pub(super) struct Course<'a> {
 }
 
 /// Returns a metric of a reward model's training and its evaluations.
-fn both(run: &Run<'_>, name: &str) -> Vec<Layer> {
+fn both(run: &RewardPage<'_>, name: &str) -> Vec<Layer> {
     Course::of(run).both(name)
 }
 
-fn smoothing(run: &Run<'_>) -> String {
+fn smoothing(run: &RewardPage<'_>) -> String {
     Course::of(run).smoothing()
 }
 
-fn ranking_loss(run: &Run<'_>) -> Plot {
+fn ranking_loss(run: &RewardPage<'_>) -> Plot {
     let mut layers = guessing(run, "coin_ranking_loss");
     layers.extend(both(run, "ranking_loss"));
     let y = Axis::new("−ln σ(Δ), nats per pair").spanning(LEAST_NATS);
@@ -53,7 +53,7 @@ fn ranking_loss(run: &Run<'_>) -> Plot {
 }
 
 /// Returns the plot of the total loss and its constraint part.
-fn bounded_loss(run: &Run<'_>) -> Plot {
+fn bounded_loss(run: &RewardPage<'_>) -> Plot {
     let mut layers = guessing(run, "coin_loss");
     let part = Mark::Dashes(smooth(&run.curves.train("constraint_loss")));
     layers.push(Layer::new("constraint part, training", Ink::Purple, part));
@@ -63,19 +63,19 @@ fn bounded_loss(run: &Run<'_>) -> Plot {
 }
 
 /// Returns a line at the loss of guessing, as recorded by evaluations.
-fn guessing(run: &Run<'_>, name: &str) -> Vec<Layer> {
+fn guessing(run: &RewardPage<'_>, name: &str) -> Vec<Layer> {
     let coin = run.curves.eval(name).last().copied();
     coin.map(|(_, coin)| Layer::new("guessing", Ink::Grey, Mark::Across(coin))).into_iter().collect()
 }
 
-fn accuracy(run: &Run<'_>) -> Plot {
+fn accuracy(run: &RewardPage<'_>) -> Plot {
     let mut layers = both(run, "accuracy");
     layers.insert(0, Layer::new("guessing", Ink::Grey, Mark::Across(0.5)));
     let y = Axis::shares("share of pairs ordered as labelled").within(0.0, 1.0);
     Plot { title: "Accuracy".into(), about: String::new(), x: steps(), y, layers }
 }
 
-fn margin(run: &Run<'_>) -> Plot {
+fn margin(run: &RewardPage<'_>) -> Plot {
     let (mean, std) = (smooth(&run.curves.train("margin")), smooth(&run.curves.train("margin_std")));
     let band: Vec<_> =
         mean.iter().zip(&std).map(|((x, mean), (_, std))| (*x, mean - std, mean + std)).collect();
@@ -111,7 +111,7 @@ fn margin(run: &Run<'_>) -> Plot {
     Plot { title: "Margin against its bound".into(), about, x: steps(), y, layers }
 }
 
-fn beyond(run: &Run<'_>) -> Plot {
+fn beyond(run: &RewardPage<'_>) -> Plot {
     let y = Axis::shares("share of pairs with Δ > Δ*");
     let layers = both(run, "beyond_bound");
     let most = run.curves.train("beyond_bound").into_iter().chain(run.curves.eval("beyond_bound"));
@@ -120,7 +120,7 @@ fn beyond(run: &Run<'_>) -> Plot {
     Plot { title: "Beyond the bound".into(), about: String::new(), x: steps(), y, layers }
 }
 
-fn scores(run: &Run<'_>) -> Plot {
+fn scores(run: &RewardPage<'_>) -> Plot {
     let (low, high) = (thin(&run.curves.train("min_reward")), thin(&run.curves.train("max_reward")));
     let band = low.iter().zip(&high).map(|((x, low), (_, high))| (*x, *low, *high)).collect();
     let layers = vec![
@@ -133,7 +133,7 @@ fn scores(run: &Run<'_>) -> Plot {
 }
 
 impl<'a> Course<'a> {
-    fn of(run: &'a Run<'_>) -> Self {
+    fn of(run: &'a RewardPage<'_>) -> Self {
         Self { curves: &run.curves, max_grad_norm: run.max_grad_norm }
     }
 

@@ -1,6 +1,6 @@
 //! The report of a policy's training on preferences.
 
-use pcrm_eval::quantiles::Summary;
+use pcrm_eval::quantiles::QuantileSummary;
 use pcrm_eval::table::percents;
 use pcrm_rl::offline::Outcome;
 use pcrm_rl::pairs::Pairs;
@@ -17,9 +17,9 @@ use crate::report::plot::{Axis, Ink, Layer, Mark, Plot};
 /// The drop of preferred answers, in nats per answer, above which a warning is given.
 const FALLEN: f64 = 1.0;
 
-/// A training run.
-pub struct Run<'a> {
-    /// Its name.
+/// The content of the page of a DPO run.
+pub struct PreferencePage<'a> {
+    /// The name of the run.
     pub name: String,
     /// The model it started from.
     pub base: String,
@@ -31,7 +31,7 @@ pub struct Run<'a> {
     pub constraint: &'a Value,
     /// The unfitted constraint and its evidence, if the run fitted it.
     pub fitted: Option<FittedTo<'a>>,
-    /// Its metrics.
+    /// The metrics of all steps.
     pub curves: Curves,
     /// The outcome.
     pub ending: Result<&'a Outcome, &'a pcrm_rl::Error>,
@@ -51,7 +51,7 @@ pub struct Run<'a> {
     pub options: &'a str,
 }
 
-impl Run<'_> {
+impl PreferencePage<'_> {
     /// Returns the evaluation of the saved weights.
     fn evaluation(&self) -> Option<&Value> {
         match self.ending {
@@ -64,9 +64,9 @@ impl Run<'_> {
         self.evaluation()?[format!("eval_{name}")].as_f64()
     }
 
-    fn bounds(&self) -> Option<Summary> {
+    fn bounds(&self) -> Option<QuantileSummary> {
         let finite = self.pairs.bounds.iter().filter(|bound| bound.is_finite());
-        Summary::of("bound of pair", &finite.map(|bound| f64::from(*bound)).collect::<Vec<_>>()).ok()
+        QuantileSummary::of("bound of pair", &finite.map(|bound| f64::from(*bound)).collect::<Vec<_>>()).ok()
     }
 }
 
@@ -100,7 +100,7 @@ pub fn falling(curves: &Curves, beta: Option<f64>) -> Option<String> {
 }
 
 /// Returns the report of a run.
-pub fn document(run: &Run<'_>) -> Document {
+pub fn document(run: &PreferencePage<'_>) -> Document {
     let mut summary = vec![Block::Figures(figures(run))];
     summary.extend(run.warnings.iter().map(|text| Block::Note(Severity::Warning, text.clone())));
     summary.extend(notes(run));
@@ -125,7 +125,7 @@ pub fn document(run: &Run<'_>) -> Document {
     }
 }
 
-fn figures(run: &Run<'_>) -> Vec<Fact> {
+fn figures(run: &PreferencePage<'_>) -> Vec<Fact> {
     let mut figures = measures(run);
     if let Some(last) = run.curves.last() {
         let of = |name: &str| last[name].as_f64().unwrap_or(0.0);
@@ -143,7 +143,7 @@ fn figures(run: &Run<'_>) -> Vec<Fact> {
 }
 
 /// Returns the figures of the held-out pairs.
-pub fn measures(run: &Run<'_>) -> Vec<Fact> {
+pub fn measures(run: &PreferencePage<'_>) -> Vec<Fact> {
     let mut found = Vec::new();
     if let (Some(share), Some(held_out)) = (run.held_out("rewards/accuracies"), run.held_out) {
         let interval = held_out.share(share).map(|share| percents(&share.interval)).unwrap_or_default();
@@ -171,7 +171,7 @@ pub fn measures(run: &Run<'_>) -> Vec<Fact> {
     found
 }
 
-fn notes(run: &Run<'_>) -> Vec<Block> {
+fn notes(run: &PreferencePage<'_>) -> Vec<Block> {
     let mut notes = Vec::new();
     let mut note = |severity, text: String| notes.push(Block::Note(severity, text));
     match run.ending {
@@ -194,7 +194,7 @@ fn notes(run: &Run<'_>) -> Vec<Block> {
     notes
 }
 
-fn facts(run: &Run<'_>) -> Vec<Fact> {
+fn facts(run: &PreferencePage<'_>) -> Vec<Fact> {
     let mut facts = vec![
         Fact::new("Started from", run.base.clone()),
         Fact::new("Parameters", count(run.parameters as u64)),
@@ -220,7 +220,7 @@ fn facts(run: &Run<'_>) -> Vec<Fact> {
     facts
 }
 
-fn plots(run: &Run<'_>) -> Vec<Plot> {
+fn plots(run: &PreferencePage<'_>) -> Vec<Plot> {
     let course = Course { curves: &run.curves, max_grad_norm: run.max_grad_norm };
     let metric = |title: &str, name: &str, y: Axis| Plot {
         title: title.into(),

@@ -1,18 +1,18 @@
 //! The figures, notes and facts of a training run.
 
-use pcrm_eval::quantiles::Summary;
+use pcrm_eval::quantiles::QuantileSummary;
 use pcrm_eval::table::percents;
 use serde_json::Value;
 
 use super::settings::constraint;
-use super::{Ending, Run};
+use super::{Ending, RewardPage};
 use crate::report::document::{Block, Fact, Severity};
 use crate::report::number::{count, duration, number, percent};
 
 /// With fewer held-out pairs, the report warns that there are few.
 const FEW: usize = 30;
 
-pub(super) fn figures(run: &Run<'_>) -> Vec<Fact> {
+pub(super) fn figures(run: &RewardPage<'_>) -> Vec<Fact> {
     let mut figures = Vec::new();
     let of = |line: Option<&Value>, name: &str| line.and_then(|line| line[name].as_f64());
     let held_out = |name: &str| of(run.evaluation(), name);
@@ -56,7 +56,7 @@ pub(super) fn beside_guessing(unit: &str, coin: Option<f64>) -> String {
     coin.map_or(unit.to_owned(), |coin| format!("{unit}; guessing has {}", number(coin)))
 }
 
-pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
+pub(super) fn notes(run: &RewardPage<'_>) -> Vec<Block> {
     let mut notes = Vec::new();
     let mut note = |severity, text: String| notes.push(Block::Note(severity, text));
     match &run.ending {
@@ -115,7 +115,7 @@ pub(super) fn notes(run: &Run<'_>) -> Vec<Block> {
 }
 
 /// Returns the common score of all held-out answers, or of the last batch, if there is only one value.
-pub(super) fn collapsed(run: &Run<'_>) -> Option<f64> {
+pub(super) fn collapsed(run: &RewardPage<'_>) -> Option<f64> {
     let (line, prefix) = match run.evaluation() {
         Some(line) => (line, "eval_"),
         None => (run.curves.last()?, ""),
@@ -124,7 +124,7 @@ pub(super) fn collapsed(run: &Run<'_>) -> Option<f64> {
     of("min_reward").filter(|least| of("max_reward") == Some(*least))
 }
 
-pub(super) fn facts(run: &Run<'_>) -> Vec<Fact> {
+pub(super) fn facts(run: &RewardPage<'_>) -> Vec<Fact> {
     let mut facts = vec![
         Fact::new("Base model", run.base.clone()),
         Fact::new("Parameters", count(run.parameters as u64)),
@@ -159,8 +159,8 @@ pub(super) fn facts(run: &Run<'_>) -> Vec<Fact> {
     facts
 }
 
-pub(super) fn bounds(run: &Run<'_>) -> Option<Summary> {
+pub(super) fn bounds(run: &RewardPage<'_>) -> Option<QuantileSummary> {
     let finite: Vec<f64> =
         run.bounds.iter().filter(|bound| bound.is_finite()).map(|bound| f64::from(*bound)).collect();
-    Summary::of("bound of pair", &finite).ok()
+    QuantileSummary::of("bound of pair", &finite).ok()
 }

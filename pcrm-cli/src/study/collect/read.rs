@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pcrm_eval::worlds::Asked;
+use pcrm_eval::worlds::WorldPrompt;
 use pcrm_rl::online::Change;
 use serde_json::Value;
 
@@ -13,11 +13,11 @@ use super::Pair;
 
 /// Reads the true rewards of answers to the same prompts before and after training.
 pub(super) fn before_and_after(path: &Path) -> Result<Vec<(f64, f64)>> {
-    let mut asked: HashMap<String, Option<Asked>> = HashMap::new();
+    let mut asked: HashMap<String, Option<WorldPrompt>> = HashMap::new();
     let mut pairs = Vec::new();
     for line in lines(path)? {
         let change: Change = serde_json::from_value(line).with_context(|| path.display().to_string())?;
-        let asked = asked.entry(change.prompt).or_insert_with_key(|prompt| Asked::of_prompt(prompt));
+        let asked = asked.entry(change.prompt).or_insert_with_key(|prompt| WorldPrompt::of_prompt(prompt));
         let of = asked.as_ref().with_context(|| format!("{}: a prompt from no world", path.display()))?;
         pairs.push((of.true_reward(&change.before), of.true_reward(&change.after)));
     }

@@ -7,19 +7,19 @@ use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::order::BatchSize;
 use serde_json::Value;
 
-use crate::card::{self, Card, Kind, Method, Written};
+use crate::card::{self, Card, CardOutcome, ModelKind, TrainingMethod};
 use crate::chain::in_full;
 use crate::progress::say;
 use crate::report::run::constraint;
 use crate::report::{Fact, count};
-use crate::training::Source;
+use crate::training::DataOptions;
 use crate::training::folder::name_of;
 
 /// A finished run with the contents of its card.
-pub struct Trained<'a> {
-    pub method: Method,
+pub struct FinishedRun<'a> {
+    pub method: TrainingMethod,
     /// The model and data as fetched.
-    pub source: Source<'a>,
+    pub source: DataOptions<'a>,
     /// The model and data as the user named them, Hub repositories included.
     pub given: (&'a Path, &'a [PathBuf]),
     pub output: &'a Path,
@@ -33,12 +33,12 @@ pub struct Trained<'a> {
     pub held_out: &'static str,
 }
 
-impl Trained<'_> {
+impl FinishedRun<'_> {
     /// Writes the card into the model's folder. A card that cannot be written only gives a warning.
     pub fn write(self) {
         match card::write(self.output, &self.card()) {
-            Ok(Written::Yes) => {}
-            Ok(Written::LeftAlone) => {
+            Ok(CardOutcome::Yes) => {}
+            Ok(CardOutcome::LeftAlone) => {
                 say("README.md was written or changed by hand and is kept; no model card is written")
             }
             Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
@@ -50,7 +50,7 @@ impl Trained<'_> {
         let random = self.source.random_init;
         let base = card::repository(model);
         Card {
-            kind: Kind::Policy(self.method),
+            kind: ModelKind::Policy(self.method),
             name: name_of(self.output),
             base: base.clone().filter(|_| !random),
             begun_from: match (base, random) {

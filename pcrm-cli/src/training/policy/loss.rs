@@ -15,7 +15,8 @@ pub struct PreferenceArgs {
     /// Minimise the sum of these losses: sigmoid (DPO), cdpo, hinge, ipo (per token), ipo_sum, exo_pair,
     /// nca_pair, robust, floor, bco_pair, sppo_hard, aot, aot_unpaired, apo_zero, apo_down, discopop, sft,
     /// sigmoid_norm; without a reference simpo, cpo, orpo
-    #[arg(long, value_name = "NAME", num_args = 1.., action = clap::ArgAction::Append, default_values_t = [PreferenceLoss::Sigmoid])]
+    #[arg(long, value_name = "NAME", num_args = 1.., action = clap::ArgAction::Append,
+          default_values_t = [PreferenceLoss::Sigmoid])]
     pub loss: Vec<PreferenceLoss>,
     /// Weight the losses by these numbers, in order [default: 1 each]
     #[arg(long, value_name = "W", num_args = 1.., action = clap::ArgAction::Append, value_parser = real)]
@@ -59,7 +60,7 @@ impl PreferenceArgs {
     /// Returns the loss.
     ///
     /// # Errors
-    /// Fails if the number of weights differs from that of losses, or an option belongs to another loss.
+    /// Fails if the numbers of weights and losses differ, or an option belongs to another loss.
     pub fn config(&self) -> Result<PreferenceConfig> {
         let Self { loss, loss_weights, .. } = self;
         ensure!(

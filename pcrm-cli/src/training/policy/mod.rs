@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::hub::{Hub, Weights};
 use crate::progress::say;
-use crate::training::{Fetched, Source};
+use crate::training::{DataOptions, Fetched};
 
 pub use loss::PreferenceArgs;
 pub use watch::{Watching, other_reference};
@@ -36,7 +36,7 @@ pub fn reference(given: Option<&str>, hub: &Hub) -> Result<Reference> {
     })
 }
 
-/// Returns the identity of a reference: a digest of its folder, or its name.
+/// Returns the identity of a reference: a digest of its folder and of an adapter's base, or its name.
 ///
 /// # Errors
 /// Fails if a file cannot be read.
@@ -45,7 +45,7 @@ pub fn identity(reference: &Reference) -> Result<Value> {
         Reference::Start => json!("start"),
         Reference::Base => json!("base"),
         Reference::None => json!("none"),
-        Reference::Folder(dir) => json!(digest::model(dir)?),
+        Reference::Folder(dir) => json!(digest::with_base(dir)?),
     })
 }
 
@@ -54,7 +54,7 @@ pub fn identity(reference: &Reference) -> Result<Value> {
 ///
 /// # Errors
 /// Fails if a repository cannot be fetched.
-pub fn fetched(source: &Source<'_>) -> Result<Fetched> {
+pub fn fetched(source: &DataOptions<'_>) -> Result<Fetched> {
     let weights = Weights::drawn_if(source.random_init);
     Ok(Fetched {
         model: source.hub.model_or_adapter("--model", source.model, weights)?,

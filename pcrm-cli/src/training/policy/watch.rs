@@ -12,7 +12,7 @@ use crate::progress::{Bar, Watch, bar};
 use crate::training::folder::Description;
 use crate::warnings;
 
-/// A text on which tokenizers differ: words, digits, white space, other scripts.
+/// A text that tokenizers split differently: words, digits, white space, other scripts.
 const SAMPLE: &str = "Hello, world! 12345  été — 数学\n\tfn main() {}";
 
 /// Shows a run, and checks that the policy moves away from its reference.

@@ -16,7 +16,7 @@ use crate::usage::{named, usage};
 #[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct RewardArgs {
     /// Bound margins by this prior constraint: a name, JSON such as '{"kind": "fixed", "bound": 3}', or a
-    /// JSON file; none is Bradley-Terry
+    /// JSON file; none for Bradley-Terry
     #[arg(long, value_name = "NAME|JSON|FILE", default_value = "none", display_order = 3)]
     pub constraint: String,
     /// Write the trained model, its checkpoints and metrics to this folder

@@ -35,7 +35,7 @@ use identity::{identity, manifest};
 use record::Record;
 
 /// A finished run and its held-out pairs.
-pub struct Trained {
+pub struct TrainedReward {
     /// The constraint with all its numbers.
     pub constraint: Value,
     /// The held-out pairs, with their bounds.
@@ -44,7 +44,7 @@ pub struct Trained {
     pub model: RewardModel,
 }
 
-impl Trained {
+impl TrainedReward {
     /// Returns the held-out pairs and the scores of their preferred and dispreferred answers.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ pub fn question(args: &RewardArgs) -> Result<Fingerprint> {
 /// # Errors
 /// Fails if an option is invalid, the folder holds another run, a file cannot be read, training fails or
 /// Ctrl-C interrupts.
-pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
+pub fn train(args: &RewardArgs, resolved: &str) -> Result<TrainedReward> {
     let options = args.options()?;
     let file = constraint::file(&args.constraint);
     let mut constraint = usage(constraint::read(&args.constraint))?;
@@ -163,7 +163,9 @@ pub fn train(args: &RewardArgs, resolved: &str) -> Result<Trained> {
     lines.iter().for_each(|line| say(line));
     warnings.repeat();
     match trained.outcome {
-        Outcome::Finished { .. } => Ok(Trained { constraint: tagged, eval: run.eval, model: trained.model }),
+        Outcome::Finished { .. } => {
+            Ok(TrainedReward { constraint: tagged, eval: run.eval, model: trained.model })
+        }
         Outcome::Interrupted { steps, checkpoint } => Err(folder::interrupted(steps, &checkpoint)),
     }
 }

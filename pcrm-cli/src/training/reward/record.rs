@@ -15,12 +15,12 @@ use serde_json::Value;
 
 use super::super::folder::{base_name, name_of};
 use super::RewardArgs;
-use crate::card::{self, Card, Form, Written};
+use crate::card::{self, Card, CardOutcome, DataForm};
 use crate::chain::in_full;
 use crate::progress::say;
 use crate::report::curves::Curves;
 use crate::report::data::Source;
-use crate::report::run::{self, Ending, FittedTo, HeldOut, Run};
+use crate::report::run::{self, Ending, FittedTo, HeldOut, RewardPage};
 use crate::report::{self, Fact, count, number, percent};
 
 /// A run with the contents of its records.
@@ -35,7 +35,7 @@ pub(super) struct Record<'a> {
     pub resolved: &'a str,
     pub max_length: usize,
     pub sources: &'a [Source],
-    pub form: Form,
+    pub form: DataForm,
     /// The family of the model.
     pub family: &'static Family,
     pub parameters: usize,
@@ -57,8 +57,8 @@ impl Record<'_> {
         let card = run.as_ref().ok().filter(|_| matches!(outcome, Ok(Outcome::Finished { .. })));
         if let Some(written) = card.map(|run| card::write(&self.args.output, &self.card(run))) {
             match written {
-                Ok(Written::Yes) => {}
-                Ok(Written::LeftAlone) => {
+                Ok(CardOutcome::Yes) => {}
+                Ok(CardOutcome::LeftAlone) => {
                     say("README.md was written or changed by hand and is kept; no model card is written")
                 }
                 Err(error) => tracing::warn!("no model card: {}", in_full(&error)),
@@ -74,7 +74,7 @@ impl Record<'_> {
         outcome: Result<&Outcome, &pcrm_rl::Error>,
         lines: Vec<Value>,
         warnings: &'a [String],
-    ) -> Run<'a> {
+    ) -> RewardPage<'a> {
         let (ending, kept) = match outcome {
             Ok(Outcome::Finished { early, saved, .. }) => {
                 let ending = if *early { Ending::Early } else { Ending::Finished };
@@ -83,7 +83,7 @@ impl Record<'_> {
             Ok(Outcome::Interrupted { .. }) => (Ending::Interrupted, None),
             Err(error) => (Ending::Failed(error.to_string()), None),
         };
-        Run {
+        RewardPage {
             name: name_of(&self.args.output),
             base: base_name(&self.given.training.model, self.args.training.random_init),
             constraint: self.constraint,
@@ -102,7 +102,7 @@ impl Record<'_> {
         }
     }
 
-    fn card(&self, run: &Run<'_>) -> Card {
+    fn card(&self, run: &RewardPage<'_>) -> Card {
         let args = self.args;
         let base = card::repository(&self.given.training.model);
         let kind = self.constraint["kind"].as_str().unwrap_or_default();
@@ -115,7 +115,7 @@ impl Record<'_> {
             )
         };
         Card {
-            kind: card::Kind::RewardModel,
+            kind: card::ModelKind::RewardModel,
             name: run.name.clone(),
             base: base.clone().filter(|_| !args.training.random_init),
             begun_from: match (base, args.training.random_init) {
@@ -140,7 +140,7 @@ impl Record<'_> {
         }
     }
 
-    fn training(&self, run: &Run<'_>) -> Vec<Fact> {
+    fn training(&self, run: &RewardPage<'_>) -> Vec<Fact> {
         let (config, last) = (self.config, run.curves.last());
         let of = |name: &str| last.and_then(|line| line[name].as_f64()).unwrap_or(0.0);
         let batch = match config.batch {
@@ -167,7 +167,7 @@ impl Record<'_> {
     }
 }
 
-fn measures(run: &Run<'_>) -> Vec<Fact> {
+fn measures(run: &RewardPage<'_>) -> Vec<Fact> {
     let Some(line) = run.evaluation() else { return Vec::new() };
     let of = |name: &str| line[name].as_f64();
     let mut measures = Vec::new();
@@ -196,8 +196,8 @@ fn measures(run: &Run<'_>) -> Vec<Fact> {
     measures
 }
 
-/// Returns the step of the saved weights, and that of the best evaluation if it differs.
-fn saved_weights(run: &Run<'_>) -> Option<String> {
+/// Returns the step of the saved weights, and the step of the best evaluation if it differs.
+fn saved_weights(run: &RewardPage<'_>) -> Option<String> {
     let kept = run.kept?;
     let best = run.best().filter(|(best, _)| *best != kept);
     let best = best.map(|(best, _)| format!("; the held-out loss was lowest after step {}", count(best)));

@@ -76,7 +76,9 @@ fn losses_are_said() {
 
     let set = r#"{"prompt": "q", "responses": ["a", "b"], "scores": [1, 2], "lang": "en"}"#;
     let (record, losses) = converted(set, Schema::StandardExplicit).unwrap();
-    let expected = json!({"prompt": "q", "chosen": "b", "rejected": "a", "lang": "en", "score_chosen": 2.0, "score_rejected": 1.0});
+    let expected = json!({
+        "prompt": "q", "chosen": "b", "rejected": "a", "lang": "en", "score_chosen": 2.0, "score_rejected": 1.0
+    });
     assert_eq!(record, expected);
     assert_eq!(losses, ["column \"scores\" dropped", "pairs of one record became separate records"]);
 }

@@ -55,7 +55,7 @@ pub struct CompletionReport {
     /// The rows left out because no token is left to train on: there is no assistant's turn, or the prompt
     /// alone fills the limit.
     pub nothing_to_learn: usize,
-    /// The rows whose tokens do not begin with those of their prompt; the completion begins where they
+    /// The rows whose tokens do not begin with their prompt's tokens; the completion begins where they
     /// differ.
     pub prompt_changed: usize,
     /// The length of the longest sequence kept, in tokens.

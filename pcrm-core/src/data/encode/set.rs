@@ -13,7 +13,7 @@ use crate::data::report::Origin;
 /// A prompt with its answers as token ids.
 ///
 /// Every answer is in a comparison and no two answers have the same tokens; answers are numbered in the order
-/// in which the comparisons name them, preferred first.
+/// of the comparisons, preferred first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncodedSet {
     /// The index of the set among the sets given.
@@ -163,7 +163,7 @@ impl EncodedSet {
         self.answers.iter().map(|answer| answer.ids.len()).sum()
     }
 
-    /// Returns the tokens of a packed batch, in which the common prefix is computed once.
+    /// Returns the number of tokens in a packed batch, which counts the common prefix once.
     pub fn unique_tokens(&self) -> usize {
         self.tokens() - self.shared * self.answers.len().saturating_sub(1)
     }

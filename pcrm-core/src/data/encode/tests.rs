@@ -66,8 +66,8 @@ fn agree(name: &str, sets: &[AnswerSet], encoded: &[EncodedSet], kept: &[Json], 
     }
 }
 
-/// Ids and kept rows equal those of TRL's reward trainer for dialogues, explicit prompts, conversations,
-/// limits and three tokenizers.
+/// Ids and kept rows equal TRL's reward trainer's for dialogues, explicit prompts, conversations, limits and
+/// three tokenizers.
 #[test]
 fn sequences_are_those_of_trl() {
     let cases: Json = serde_json::from_slice(&std::fs::read(golden("trl.json")).unwrap()).unwrap();
@@ -194,7 +194,7 @@ fn sets_that_cannot_be_encoded_are_refused() {
     assert!("cut".parse::<TooLong>().unwrap_err().to_string().contains("expected drop or cut-prompt"));
 }
 
-/// Creates a ranked set in which every answer is preferred to those after it.
+/// Creates a ranked set where every answer is preferred to those after it.
 fn ranked(prompt: &str, answers: &[&str]) -> AnswerSet {
     let count = answers.len() as u32;
     let text = |text: &&str| Content::Text((*text).to_owned());

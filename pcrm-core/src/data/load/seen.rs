@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Notes about the records of all files.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct RecordNotes {
     /// Unread columns of the current file.
     pub unread: Unread,
     /// Records with turns unpacked from JSON text.
@@ -20,7 +20,7 @@ pub(super) struct Seen {
     pub schemas: Vec<Schema>,
 }
 
-impl Seen {
+impl RecordNotes {
     /// Refuses user-given column names that have no effect.
     pub fn check_names(&self, options: &ReadOptions) -> Result<()> {
         for (known, own) in options.columns.renames() {

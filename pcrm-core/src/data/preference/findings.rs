@@ -7,7 +7,7 @@ use crate::data::preference::pair::score_that_is_none;
 use crate::data::schema::{LabelKeys, Schema};
 use crate::data::survey::{Finding, Severity, Tally, many};
 
-/// The share of pairs from which answers that begin with their prompt are no coincidence.
+/// The minimum share of pairs whose answers begin with their prompt by design, not by coincidence.
 const MANY: f64 = 0.5;
 
 /// Counts kept while pairs are read.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::{AnswerSet, Comparison, Content, Message, Origin, Verdict};
-use crate::data::asked::{Asked, join, to_answer};
+use crate::data::asked::{PromptColumns, join, to_answer};
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
@@ -35,7 +35,7 @@ pub(in crate::data) fn read_pair(
 ) -> Result<AnswerSet, Refusal> {
     let content = |key: &str| content_at(record, key);
     let spoken = |key: &str| Content::Messages(vec![Message::new("assistant", text(record, key))]);
-    let asked = Asked::of(record).map_err(malformed)?;
+    let asked = PromptColumns::of(record).map_err(malformed)?;
     let turns = || asked.as_turns().map(|turns| Some(Content::Messages(turns)));
     let mut verdict = Verdict::Preferred;
     let (prompt, chosen, rejected) = match schema {
@@ -124,7 +124,7 @@ fn labelled(record: &Record) -> Result<Labelled, Refusal> {
         return Err(malformed(format!("no two answers with a label (keys: {})", keys_of(record))));
     };
     let (first, second) = (content_at(record, keys.answers.0)?, content_at(record, keys.answers.1)?);
-    let asked = Asked::of(record).map_err(malformed)?;
+    let asked = PromptColumns::of(record).map_err(malformed)?;
     let whole = |answer: &Content| match answer {
         Content::Messages(turns) => turns.first().is_some_and(|turn| turn.role != "assistant"),
         Content::Text(_) => false,
@@ -231,7 +231,7 @@ pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Re
 
 /// Reads a text prompt beside conversations: one of their turns, or, if they hold only the answer, the user
 /// turn before it.
-fn text_prompt(asked: &Asked<'_>, chosen: &Content) -> Result<Option<Content>, Refusal> {
+fn text_prompt(asked: &PromptColumns<'_>, chosen: &Content) -> Result<Option<Content>, Refusal> {
     let Content::Messages(turns) = chosen else { return Ok(None) };
     let (mut before, prompt) = (asked.turns_before()?, asked.as_turns()?);
     let Some(question) = prompt.last() else { return Ok(None) };

@@ -13,7 +13,7 @@ pub(in crate::data) struct RankedSets {
 }
 
 impl RankedSets {
-    /// Creates a reader; with [`Ties::Drop`], a set in which all answers tie is refused.
+    /// Creates a reader; with [`Ties::Drop`], a set whose answers all tie is refused.
     pub(in crate::data) fn new(ties: Ties) -> Self {
         Self { sets: Sets::new(ties), posts: Posts::default() }
     }

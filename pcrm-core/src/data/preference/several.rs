@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::pair::{INSTRUCTIONS, refuse_template_columns};
 use super::{AnswerSet, Comparison, Content, Message, Origin, Ties, Verdict};
-use crate::data::asked::{Asked, to_answer};
+use crate::data::asked::{PromptColumns, to_answer};
 use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
@@ -137,7 +137,7 @@ fn reward_bench_2(record: &Record) -> Result<Ranked, Refusal> {
 }
 
 fn ranked(record: &Record) -> Result<Ranked, Refusal> {
-    let asked = Asked::of(record).map_err(malformed)?;
+    let asked = PromptColumns::of(record).map_err(malformed)?;
     let prompt = asked.content(INSTRUCTIONS)?;
     let prompt = prompt.ok_or_else(|| {
         malformed(format!(

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::Schema;
 use super::labels::LabelKeys;
-use super::shape::{Shape, mismatch};
-use crate::data::asked::{Asked, is_turns};
+use super::shape::{ValueShape, mismatch};
+use crate::data::asked::{PromptColumns, is_turns};
 use crate::data::conversation::{Message, keys_of};
 
 impl Schema {
@@ -14,13 +14,13 @@ impl Schema {
     /// # Errors
     /// Fails if a column is missing or has the wrong type.
     pub fn check(self, record: &Map<String, Value>) -> Result<(), String> {
-        use Shape::{List, Messages, Text, Texts, Tree, Turn};
-        let named = Asked::of(record)?.prompt.unwrap_or(match self {
+        use ValueShape::{List, Messages, Text, Texts, Tree, Turn};
+        let named = PromptColumns::of(record)?.prompt.unwrap_or(match self {
             Self::Question => "question",
             Self::ShareGpt => "conversations",
             _ => "prompt",
         });
-        let columns: &[(&str, &[Shape])] = match self {
+        let columns: &[(&str, &[ValueShape])] = match self {
             Self::StandardExplicit | Self::RewardBench => {
                 &[("prompt", &[Text]), ("chosen", &[Text]), ("rejected", &[Text])]
             }
@@ -66,7 +66,7 @@ impl Schema {
             Self::Prompts => &[(named, &[Text, Messages, List])],
         };
         for (key, shapes) in columns {
-            if !record.get(*key).is_some_and(|value| shapes.contains(&Shape::of(value))) {
+            if !record.get(*key).is_some_and(|value| shapes.contains(&ValueShape::of(value))) {
                 let expected: Vec<&str> = shapes.iter().map(|shape| shape.words()).collect();
                 return Err(format!(
                     "{} (keys: {}); schema: {}",
@@ -102,7 +102,7 @@ pub(in crate::data) fn answer_key(record: &Map<String, Value>) -> Option<&'stati
 fn is_answered(record: &Map<String, Value>) -> bool {
     let Some(key) = conversation_key(record) else { return false };
     let last = record[key].as_array().and_then(|turns| turns.last());
-    Asked::of(record).is_ok_and(|asked| asked.prompt == Some(key))
+    PromptColumns::of(record).is_ok_and(|asked| asked.prompt == Some(key))
         && last
             .and_then(|turn| Message::from_sharegpt(turn).ok())
             .is_some_and(|turn| turn.role == "assistant")

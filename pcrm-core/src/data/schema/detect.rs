@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::Schema;
 use super::columns::{answer_key, answers_key, conversation_key};
 use super::labels::LabelKeys;
-use super::shape::{Shape, has_text, mismatch};
-use crate::data::asked::{Asked, is_turns};
+use super::shape::{ValueShape, has_text, mismatch};
+use crate::data::asked::{PromptColumns, is_turns};
 use crate::data::conversation::{keys_of, kind_of};
 
 impl Schema {
@@ -57,22 +57,22 @@ impl Schema {
                 several.name()
             ));
         }
-        let asked = Asked::of(record)?;
+        let asked = PromptColumns::of(record)?;
         let prompt = asked.prompt.and_then(|key| record.get(key));
         let named = asked.prompt.unwrap_or("prompt");
-        match (Shape::of(chosen), Shape::of(rejected)) {
-            (Shape::Text, Shape::Text) => match (asked.prompt, prompt.map(Shape::of)) {
+        match (ValueShape::of(chosen), ValueShape::of(rejected)) {
+            (ValueShape::Text, ValueShape::Text) => match (asked.prompt, prompt.map(ValueShape::of)) {
                 (Some("instruction"), _) => Ok(Self::Alpaca),
-                (_, Some(Shape::Text)) if asked.has_turns_before() => Ok(Self::Chat),
-                (_, Some(Shape::Messages)) => Ok(Self::Chat),
-                (_, Some(Shape::List)) if prompt.is_some_and(is_turns) => Ok(Self::Chat),
-                (Some("prompt"), Some(Shape::Text))
+                (_, Some(ValueShape::Text)) if asked.has_turns_before() => Ok(Self::Chat),
+                (_, Some(ValueShape::Messages)) => Ok(Self::Chat),
+                (_, Some(ValueShape::List)) if prompt.is_some_and(is_turns) => Ok(Self::Chat),
+                (Some("prompt"), Some(ValueShape::Text))
                     if has_text(record, "subset") && record.contains_key("id") =>
                 {
                     Ok(Self::RewardBench)
                 }
-                (Some("prompt"), Some(Shape::Text)) => Ok(Self::StandardExplicit),
-                (_, Some(Shape::Text)) => Ok(Self::Question),
+                (Some("prompt"), Some(ValueShape::Text)) => Ok(Self::StandardExplicit),
+                (_, Some(ValueShape::Text)) => Ok(Self::Question),
                 (_, Some(_)) => Err(mismatch(named, prompt, "text or a list of messages")),
                 (_, None) if asked.says_before() => Err(format!(
                     "a system message or a history without a prompt (keys: {}); name its column with \
@@ -83,9 +83,9 @@ impl Schema {
                 (_, None) if is_dialogue(chosen) && is_dialogue(rejected) => Ok(Self::HhDialogues),
                 (_, None) => Ok(Self::StandardImplicit),
             },
-            (Shape::Texts, Shape::Texts) => match (asked.prompt, prompt.map(Shape::of)) {
-                (Some("prompt"), Some(Shape::Text)) => Ok(Self::RewardBench2),
-                (_, Some(Shape::Texts)) => Err(format!(
+            (ValueShape::Texts, ValueShape::Texts) => match (asked.prompt, prompt.map(ValueShape::of)) {
+                (Some("prompt"), Some(ValueShape::Text)) => Ok(Self::RewardBench2),
+                (_, Some(ValueShape::Texts)) => Err(format!(
                     "{named:?}, \"chosen\" and \"rejected\" are lists of texts: whole columns, as \
                      Dataset.to_dict() gives; expected one record per pair, as Dataset.to_json() writes"
                 )),
@@ -95,18 +95,18 @@ impl Schema {
                 )),
                 (None, _) => Err(mismatch("prompt", None, "text, since \"chosen\" is a list of texts")),
             },
-            (Shape::Messages, Shape::Messages) => match prompt.map(Shape::of) {
+            (ValueShape::Messages, ValueShape::Messages) => match prompt.map(ValueShape::of) {
                 // A whole conversation ignores prompt columns of any name but "prompt".
                 Some(_) if asked.prompt != Some("prompt") && begins_with_question(chosen) => {
                     Ok(Self::ConversationalImplicit)
                 }
-                Some(Shape::Messages) => Ok(Self::ConversationalExplicit),
-                Some(Shape::List) if prompt.is_some_and(is_turns) => Ok(Self::ConversationalExplicit),
-                Some(Shape::Text) => Ok(Self::ConversationalTextPrompt),
+                Some(ValueShape::Messages) => Ok(Self::ConversationalExplicit),
+                Some(ValueShape::List) if prompt.is_some_and(is_turns) => Ok(Self::ConversationalExplicit),
+                Some(ValueShape::Text) => Ok(Self::ConversationalTextPrompt),
                 Some(_) => Err(mismatch(named, prompt, "a list of messages, as \"chosen\" is")),
                 None => Ok(Self::ConversationalImplicit),
             },
-            (Shape::Turn, Shape::Turn) => match (asked.prompt, prompt) {
+            (ValueShape::Turn, ValueShape::Turn) => match (asked.prompt, prompt) {
                 (_, Some(turns)) if is_turns(turns) => Ok(Self::ShareGpt),
                 (key, other) => Err(mismatch(
                     key.unwrap_or("conversations"),
@@ -114,12 +114,12 @@ impl Schema {
                     "a list of turns, since \"chosen\" is one turn",
                 )),
             },
-            (Shape::ByRow, _) => Err(
+            (ValueShape::ByRow, _) => Err(
                 "\"chosen\" holds its values under row numbers, as pandas' to_json() writes; expected one \
                  record per pair: to_json(orient=\"records\", lines=True)"
                     .to_owned(),
             ),
-            (Shape::Other, _) => Err(mismatch("chosen", Some(chosen), "text or a list of messages")),
+            (ValueShape::Other, _) => Err(mismatch("chosen", Some(chosen), "text or a list of messages")),
             _ => Err(mismatch("rejected", Some(rejected), &format!("{}, as \"chosen\" is", kind_of(chosen)))),
         }
     }
@@ -132,14 +132,15 @@ impl Schema {
         if record.contains_key("chosen") || record.contains_key("rejected") || of_several(record).is_some() {
             return Self::of_pair(record);
         }
-        let shape = |key: &str| record.get(key).map(Shape::of);
+        let shape = |key: &str| record.get(key).map(ValueShape::of);
         if let Some(key) = answer_key(record) {
-            let asked = Asked::of(record)?;
+            let asked = PromptColumns::of(record)?;
             return match (asked.prompt.and_then(shape), shape(key)) {
-                (Some(Shape::Messages | Shape::List), Some(Shape::Messages | Shape::Text)) => {
-                    Ok(Self::ConversationalPromptCompletion)
-                }
-                (Some(Shape::Text), Some(Shape::Text)) => Ok(Self::PromptCompletion),
+                (
+                    Some(ValueShape::Messages | ValueShape::List),
+                    Some(ValueShape::Messages | ValueShape::Text),
+                ) => Ok(Self::ConversationalPromptCompletion),
+                (Some(ValueShape::Text), Some(ValueShape::Text)) => Ok(Self::PromptCompletion),
                 (Some(_), _) => Err(format!(
                     "{:?} is {} and {key:?} is {}; expected two texts or two lists of messages",
                     asked.prompt.unwrap_or_default(),
@@ -199,9 +200,9 @@ impl Schema {
     /// # Errors
     /// Fails if no schema fits; the message lists the keys found and those expected.
     pub fn of_prompt(record: &Map<String, Value>) -> Result<Self, String> {
-        let asked = Asked::of(record)?;
-        match asked.prompt.map(|key| (key, Shape::of(&record[key]))) {
-            Some((_, Shape::Text | Shape::Messages)) => Ok(Self::Prompts),
+        let asked = PromptColumns::of(record)?;
+        match asked.prompt.map(|key| (key, ValueShape::of(&record[key]))) {
+            Some((_, ValueShape::Text | ValueShape::Messages)) => Ok(Self::Prompts),
             Some((key, _)) if is_turns(&record[key]) => Ok(Self::Prompts),
             Some((key, _)) => Err(mismatch(key, record.get(key), "text or a list of messages")),
             None if record.contains_key("chosen") && record.contains_key("rejected") => Self::of_pair(record),
@@ -215,8 +216,8 @@ impl Schema {
 
 /// Returns the schema of a record that may hold several pairs, except RewardBench 2.
 fn of_several(record: &Map<String, Value>) -> Option<Schema> {
-    let shape = |key: &str| record.get(key).map(Shape::of);
-    if record.contains_key("message_tree_id") && shape("prompt") == Some(Shape::Tree) {
+    let shape = |key: &str| record.get(key).map(ValueShape::of);
+    if record.contains_key("message_tree_id") && shape("prompt") == Some(ValueShape::Tree) {
         return Some(Schema::OasstTrees);
     }
     let texts = ["message_id", "text", "role"].iter().all(|key| has_text(record, key));

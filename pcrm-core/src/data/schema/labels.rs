@@ -101,7 +101,7 @@ impl LabelKeys {
     }
 }
 
-/// Returns the part in which a column name differs from its twin's: the last letter or digit.
+/// Returns the part of a column name that differs from its twin's: the last letter or digit.
 fn end_of(key: &str) -> &str {
     key.char_indices().next_back().map_or(key, |(at, _)| &key[at..])
 }

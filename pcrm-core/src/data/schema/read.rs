@@ -3,7 +3,7 @@
 use super::Schema;
 use super::columns::answers_key;
 use super::labels::LabelKeys;
-use crate::data::asked::{Asked, HISTORY, LISTS, SYSTEM, TEXTS};
+use crate::data::asked::{HISTORY, LISTS, PromptColumns, SYSTEM, TEXTS};
 use crate::data::load::Record;
 use crate::data::preference::{is_score, score_columns};
 
@@ -20,7 +20,8 @@ impl Schema {
     /// Returns the columns that this schema reads from a record, including scores, margins and chat template
     /// columns; a record need not have all of them.
     pub(in crate::data) fn reads(self, record: &Record) -> Vec<&str> {
-        let asked: Vec<&str> = Asked::of(record).map(|asked| asked.columns().collect()).unwrap_or_default();
+        let asked: Vec<&str> =
+            PromptColumns::of(record).map(|asked| asked.columns().collect()).unwrap_or_default();
         let mut read = match self {
             Self::StandardExplicit | Self::RewardBench | Self::RewardBench2 => vec!["prompt"],
             Self::StandardImplicit | Self::HhDialogues => vec![],

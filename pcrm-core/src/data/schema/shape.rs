@@ -6,7 +6,7 @@ use crate::data::conversation::kind_of;
 
 /// The kind of a value, which distinguishes schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum ValueShape {
     Text,
     Texts,
     Messages,
@@ -17,7 +17,7 @@ pub(super) enum Shape {
     Other,
 }
 
-impl Shape {
+impl ValueShape {
     pub(super) fn of(value: &Value) -> Self {
         match value {
             Value::String(_) => Self::Text,

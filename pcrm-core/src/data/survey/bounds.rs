@@ -65,10 +65,10 @@ pub struct ByLength {
 /// The minimum size of a group for a finding.
 const FEWEST: usize = 20;
 
-/// The distance of [`ByLength::looser_for_longer`] from 0.5 at which a warning is issued.
+/// The distance of [`ByLength::looser_for_longer`] from 0.5 that causes a warning.
 const LEAN: f64 = 0.1;
 
-/// The distance of the two median sureness values at which a warning is issued.
+/// The distance of the two median sureness values that causes a warning.
 const APART: f64 = 0.05;
 
 impl ByLength {

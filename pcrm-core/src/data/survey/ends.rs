@@ -1,4 +1,4 @@
-//! Checks the first and last tokens of sequences, and the tokens at which scores are read.
+//! Checks the first and last tokens of sequences, and the tokens that scores are read at.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use crate::text::{SpecialToken, Tokenizer};
 /// The number of scored tokens that a finding lists.
 const SCORED: usize = 5;
 
-/// A token at which scores are read, and the number of its sequences.
+/// A token that scores are read at, and the number of its sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Scored {
+pub struct ScoredToken {
     /// The id.
     pub id: u32,
     /// The text.
@@ -45,10 +45,10 @@ pub struct Ends {
     pub beyond_vocabulary: Tally,
     /// The size of the tokenizer's vocabulary: one more than its largest id.
     pub vocabulary: usize,
-    /// The number of different tokens at which scores are read.
+    /// The number of different tokens that scores are read at.
     pub scored_tokens: usize,
     /// The most frequent of these tokens.
-    pub scored: Vec<Scored>,
+    pub scored: Vec<ScoredToken>,
 }
 
 impl Ends {
@@ -103,8 +103,11 @@ impl Ends {
         ends.scored_tokens = scored.len();
         let mut scored: Vec<(u32, usize)> = scored.into_iter().collect();
         scored.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let named =
-            |(id, sequences)| Scored { id, text: tokenizer.decode(&[id]).unwrap_or_default(), sequences };
+        let named = |(id, sequences)| ScoredToken {
+            id,
+            text: tokenizer.decode(&[id]).unwrap_or_default(),
+            sequences,
+        };
         ends.scored = scored.into_iter().take(SCORED).map(named).collect();
         ends
     }
@@ -195,7 +198,8 @@ impl Ends {
         if self.without_eos.is_empty() {
             return None;
         }
-        let said = |scored: &Scored| format!("{:?} ({})", scored.text, percent_of(scored, self.sequences));
+        let said =
+            |scored: &ScoredToken| format!("{:?} ({})", scored.text, percent_of(scored, self.sequences));
         let (severity, how, advice) = match self.scored_tokens {
             1 => (
                 Severity::Note,
@@ -221,7 +225,7 @@ impl Ends {
     }
 }
 
-fn percent_of(scored: &Scored, all: usize) -> String {
+fn percent_of(scored: &ScoredToken, all: usize) -> String {
     percent(scored.sequences as f64 / all.max(1) as f64)
 }
 

@@ -220,7 +220,9 @@ mod tests {
     fn answers_beyond_the_limit_are_reported() {
         let beyond = Beyond { pairs: 10, ..Beyond::default() };
         let at = |kept, too_long| {
-            beyond.unmended(kept, Limit { max_length: 8, too_long }).map(|told| (told.severity, told.count))
+            beyond
+                .unmended(kept, Limit { max_length: 8, too_long })
+                .map(|finding| (finding.severity, finding.count))
         };
         assert_eq!(at(10, TooLong::CutPrompt), None);
         assert_eq!(at(7, TooLong::Drop), None);

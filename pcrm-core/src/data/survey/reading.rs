@@ -3,10 +3,10 @@
 use super::finding::{Finding, Severity, Tally, many, percent};
 use crate::data::report::{ProblemKind, Report, Strictness};
 
-/// The share of malformed records from which they are an error: the file probably has another format.
+/// The minimum share of malformed records for an error: the file probably has another format.
 pub const TOO_MANY_MALFORMED: f64 = 0.1;
 
-/// The share up to which empty or identical answers are only a note.
+/// The maximum share of empty or identical answers for a mere note.
 pub const FEW: f64 = 0.01;
 
 /// Returns the findings of a report. Under [`Strictness::Refuse`], a record that training would refuse is an

@@ -261,7 +261,11 @@ mod tests {
     /// Protects: labels that contradict the data's own scores or margins are counted.
     #[test]
     fn labels_against_scores_are_found() {
-        let scored = |chosen: f64| json!({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": chosen, "score_rejected": 2.0});
+        let scored = |chosen: f64| {
+            json!({
+                "prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": chosen, "score_rejected": 2.0
+            })
+        };
         assert!(find(&surveyed(&[scored(3.0)]).1, "against_scores").is_none());
         assert!(find(&surveyed(&[scored(1.0)]).1, "against_scores").is_some());
         let margin = json!({"prompt": "q", "chosen": "a", "rejected": "b", "margin": -1.0});

@@ -11,7 +11,7 @@ use crate::text::Tokenizer;
 /// prompt.
 const EXAMINED: usize = 256;
 
-/// The share of plain pairs without a blank after the prompt from which a warning is issued.
+/// The minimum share of plain pairs without a blank after the prompt for a warning.
 const MANY_GLUED: f64 = 0.5;
 
 /// The effect of a chat template on these data.
@@ -31,7 +31,7 @@ pub struct Template {
     pub not_assistant: Tally,
     /// Conversations whose prompt was rendered with the generation prompt.
     pub examined: usize,
-    /// Conversations in which the answer does not follow the generation prompt.
+    /// Conversations whose answer does not follow the generation prompt.
     pub other_start: Tally,
     /// Plain pairs with a separate prompt and no blank between prompt and answer.
     pub glued: Tally,

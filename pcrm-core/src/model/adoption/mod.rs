@@ -155,8 +155,7 @@ impl<'a> Adoption<'a> {
         }
     }
 
-    /// Returns the method by which bitsandbytes quantised some of these parameters; `None`: it quantised
-    /// none.
+    /// Returns bitsandbytes' quantisation of some of these parameters; `None` if none is quantised.
     pub fn quantisation(&self, list: &[Parameter]) -> Option<Quantisation> {
         let method = |parameter: &Parameter| {
             Some(Quantised::find(self.checkpoint, &self.stored(&parameter.name))?.method())

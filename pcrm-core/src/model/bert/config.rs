@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::families::{FAMILIES, Family};
+use super::families::{BertFamily, FAMILIES};
 use crate::error::{Error, Result};
 use crate::model::disguise;
 use crate::model::fields::Fields;
@@ -14,7 +14,7 @@ use crate::tensor::Unary;
 /// The configuration of an encoder of the BERT family.
 #[derive(Debug, Clone)]
 pub struct BertConfig {
-    pub(super) family: &'static Family,
+    pub(super) family: &'static BertFamily,
     /// The size of the vocabulary.
     pub vocabulary: usize,
     /// The width of the hidden states.

@@ -2,7 +2,7 @@
 
 /// Names of a family's config fields and weights.
 #[derive(Debug)]
-pub(super) struct Family {
+pub(super) struct BertFamily {
     /// `model_type` of config.json.
     pub model_type: &'static str,
     /// The optional prefix of every weight's name.
@@ -31,7 +31,7 @@ pub(super) struct Family {
     pub norm: &'static str,
 }
 
-const BERT: Family = Family {
+const BERT: BertFamily = BertFamily {
     model_type: "bert",
     prefix: "bert.",
     keys: ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"],
@@ -47,13 +47,14 @@ const BERT: Family = Family {
     norm: "output.LayerNorm",
 };
 
-const ROBERTA: Family = Family { model_type: "roberta", prefix: "roberta.", after_padding: true, ..BERT };
+const ROBERTA: BertFamily =
+    BertFamily { model_type: "roberta", prefix: "roberta.", after_padding: true, ..BERT };
 
 /// All families, by `model_type`.
-pub(super) const FAMILIES: [Family; 5] = [
+pub(super) const FAMILIES: [BertFamily; 5] = [
     BERT,
-    Family { model_type: "camembert", ..ROBERTA },
-    Family {
+    BertFamily { model_type: "camembert", ..ROBERTA },
+    BertFamily {
         model_type: "distilbert",
         prefix: "distilbert.",
         keys: ["dim", "n_layers", "n_heads", "hidden_dim", "activation"],
@@ -69,5 +70,5 @@ pub(super) const FAMILIES: [Family; 5] = [
         norm: "output_layer_norm",
     },
     ROBERTA,
-    Family { model_type: "xlm-roberta", ..ROBERTA },
+    BertFamily { model_type: "xlm-roberta", ..ROBERTA },
 ];

@@ -5,7 +5,7 @@ use crate::model::family::Family;
 /// The file of the class, beside the weights.
 pub const CLASS_FILE: &str = "modeling_reward.py";
 
-/// The key of `auto_map` under which `AutoModelForSequenceClassification` finds the class.
+/// The key of `auto_map` where `AutoModelForSequenceClassification` finds the class.
 pub(super) const AUTO_CLASS: &str = "AutoModelForSequenceClassification";
 
 impl Family {

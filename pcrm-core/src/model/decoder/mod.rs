@@ -169,7 +169,7 @@ impl Decoder {
         self.compute
     }
 
-    /// Returns the method by which linear weights are quantised; `None`: none is.
+    /// Returns the quantisation of linear weights; `None` if none is quantised.
     pub fn quantisation(&self) -> Option<Quantisation> {
         self.params.iter_quantised().next().map(|(_, matrix)| matrix.method())
     }

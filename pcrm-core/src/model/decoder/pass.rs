@@ -155,7 +155,7 @@ impl Decoder {
     }
 }
 
-/// Concatenates x `[rows, width]` with the logits of routers, in the type of x, in which they were computed.
+/// Concatenates x `[rows, width]` with the logits of routers, which have the type of x.
 fn beside_logits(x: Tensor, routed: Option<&Routed>) -> Result<Tensor> {
     let Some(routed) = routed else { return Ok(x) };
     let routed = routed.lock().unwrap_or_else(PoisonError::into_inner);

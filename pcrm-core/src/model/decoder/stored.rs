@@ -11,7 +11,7 @@ use crate::model::parameters::{Parameter, SCORE, parameters};
 use crate::model::weights::{self, Entry};
 
 impl Decoder {
-    /// Lists the parameters that checkpoints hold: those of the adapters if there are any, else all.
+    /// Lists the parameters that checkpoints hold: the adapters' if there are any, else all.
     fn stored(&self) -> Vec<Parameter> {
         match &self.adapters {
             Some(adapters) => adapters.parameters(&self.config, &self.heads),
@@ -19,8 +19,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the weights that checkpoints hold by name, in the layout of files: those of the adapters if
-    /// there are any, else all.
+    /// Returns the weights that checkpoints hold by name, in the layout of files: the adapters' if there are
+    /// any, else all.
     pub fn tensors(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut tensors = BTreeMap::new();
         for parameter in self.stored() {
@@ -73,7 +73,7 @@ impl Decoder {
     }
 
     /// Overwrites the trained weights with those of a folder that the model was saved to; for a model with
-    /// adapters, those of the adapters.
+    /// adapters, the adapters' weights.
     ///
     /// # Errors
     /// Fails if a file cannot be read, and if a weight is missing or has another shape.

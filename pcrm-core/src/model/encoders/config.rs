@@ -87,7 +87,7 @@ impl EncoderConfig {
         PairForm { vocabulary: vocabulary as u32, types: types as u32 }
     }
 
-    /// Returns the pooling that gives the vector from which the head computes the score.
+    /// Returns the pooling that gives the head its input vector.
     pub fn pooling(&self) -> Pooling {
         self.head.pooling
     }

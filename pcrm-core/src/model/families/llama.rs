@@ -138,7 +138,7 @@ pub(super) const OLMO3: Family = Family {
     model_type: "olmo3",
     classifier: "Olmo3ForSequenceClassification",
     language_model: "Olmo3ForCausalLM",
-    // `rope_theta` is that of layers without a window: transformers consumes the key for them.
+    // `rope_theta` belongs to layers without a window: transformers consumes the key for them.
     positions: Positions::LocalRotary { theta: Theta::Number(500_000) },
     windows: Windows::AllButEvery(Every::Number(4)),
     ..OLMO2

@@ -2,7 +2,7 @@
 
 use super::Gated;
 
-/// A mixture of experts: gated networks, of which every token uses a few.
+/// A mixture of experts: gated networks; every token uses a few of them.
 #[derive(Debug)]
 pub struct Experts {
     /// The router, `[experts, width]`, without bias.

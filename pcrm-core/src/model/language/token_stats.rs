@@ -28,7 +28,7 @@ pub struct RouterLoss {
     /// The loss of [`Decoder::forward_balanced`](crate::model::Decoder::forward_balanced), without its
     /// coefficient: a scalar with history.
     pub value: Tensor,
-    /// The factor at which it is added: `router_aux_loss_coef` of the config.
+    /// The factor of the loss: `router_aux_loss_coef` of the config.
     pub coefficient: f64,
 }
 

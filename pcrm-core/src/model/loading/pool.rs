@@ -1,5 +1,4 @@
-//! Frozen weights that models share: those of a base under the adapters of a policy, a critic and a reward
-//! model.
+//! Frozen weights that models share: a base under the adapters of a policy, a critic and a reward model.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

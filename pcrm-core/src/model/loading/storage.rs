@@ -105,7 +105,7 @@ impl<'a> Loading<'a> {
         Self { linear, precision: Precision::Compute, ..self }
     }
 
-    /// Returns the method by which a parameter is quantised on loading, if it is.
+    /// Returns the quantisation of a parameter on loading, if there is one.
     pub(super) fn method(&self, parameter: &Parameter) -> Option<Quantisation> {
         match self.linear {
             LinearStorage::Quantised(method) if parameter.linear => Some(method),

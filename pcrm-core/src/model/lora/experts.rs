@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::LoraConfig;
-use super::naming::Layout;
+use super::naming::AdapterLayout;
 use super::targets::Targets;
 use crate::error::{Error, Result};
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// Fails if it reads none, or others.
-pub(super) fn check_new(config: &LoraConfig, layout: &Layout<'_>, targets: &Targets) -> Result<()> {
+pub(super) fn check_new(config: &LoraConfig, layout: &AdapterLayout<'_>, targets: &Targets) -> Result<()> {
     let Some(experts) = &layout.shape.family.experts else { return Ok(()) };
     let refuse = |key: &str, message: String| Err(Error::invalid(key, message));
     // transformers calls the mixture of every family `mlp`.

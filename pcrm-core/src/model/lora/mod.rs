@@ -2,7 +2,7 @@
 //!
 //! Adapters are ordinary parameters beside those of the base, `NAME.lora_A.weight` `[r, in]` and
 //! `NAME.lora_B.weight` `[out, r]`, so that optimiser, gradients and checkpoints need no special cases.
-//! Names, scales, targets and files are those of PEFT.
+//! Names, scales, targets and files follow PEFT.
 
 pub mod config;
 mod dropout;
@@ -26,7 +26,7 @@ pub use config::{LoraConfig, Modules};
 pub use trainer_notes::{FILE as TRAINER_NOTES, quantisation};
 
 pub(super) use self::dropout::{Dropout, Noise};
-use self::naming::{Layout, Naming};
+use self::naming::{AdapterLayout, Naming};
 use self::targets::Targets;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -82,8 +82,8 @@ impl Adapters {
     }
 
     /// Returns a decoder of this shape with the names that the adapters have for its modules.
-    fn layout<'a>(&self, shape: &'a ModelConfig, heads: &'a [Head]) -> Layout<'a> {
-        Layout { shape, heads, naming: self.naming }
+    fn layout<'a>(&self, shape: &'a ModelConfig, heads: &'a [Head]) -> AdapterLayout<'a> {
+        AdapterLayout { shape, heads, naming: self.naming }
     }
 
     /// Returns the adapter of the language-model head, if it has one.
@@ -189,7 +189,7 @@ pub(super) fn adapt(
         return Err(Error::invalid("adapter", "the model has one already; merge it first"));
     }
     let shape = decoder.config();
-    let mut layout = Layout::new(shape, decoder.heads());
+    let mut layout = AdapterLayout::new(shape, decoder.heads());
     if let Values::Stored { naming, .. } = &values {
         layout.naming = *naming;
     }

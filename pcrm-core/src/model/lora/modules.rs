@@ -1,10 +1,10 @@
-//! The modules of a decoder that can have adapters, those that cannot, and those that `modules_to_save` names.
+//! The modules of a decoder: which can have adapters, which cannot, and which `modules_to_save` names.
 
 use std::collections::BTreeSet;
 
 use super::config::LoraConfig;
 use super::language_module;
-use super::naming::Layout;
+use super::naming::AdapterLayout;
 use crate::error::{Error, Result};
 use crate::model::parameters::{Head, Parameter, parameters};
 
@@ -18,7 +18,7 @@ pub(super) struct LinearModules {
 
 impl LinearModules {
     /// Lists the modules of a decoder.
-    pub fn of(layout: &Layout<'_>) -> Self {
+    pub fn of(layout: &AdapterLayout<'_>) -> Self {
         let (mut adaptable, mut barred) = (Vec::new(), Vec::new());
         let experts = layout.shape.family.experts.as_ref();
         for parameter in parameters(layout.shape, layout.heads) {
@@ -39,7 +39,7 @@ impl LinearModules {
 }
 
 /// Lists the matrices that are not linear modules by their names in PEFT, each with its kind.
-pub(super) fn tables(layout: &Layout<'_>) -> Vec<(String, &'static str)> {
+pub(super) fn tables(layout: &AdapterLayout<'_>) -> Vec<(String, &'static str)> {
     let experts = layout.shape.family.experts.as_ref();
     let kind = |parameter: Parameter| {
         let module = parameter.module().filter(|_| !parameter.linear && parameter.shape.len() == 2)?;
@@ -56,8 +56,8 @@ pub(super) fn tables(layout: &Layout<'_>) -> Vec<(String, &'static str)> {
 /// Returns the parameters of `modules_to_save`; for a reward model always including its head, as in PEFT.
 ///
 /// # Errors
-/// Fails if a name is that of no module.
-pub(super) fn saved(config: &LoraConfig, layout: &Layout<'_>) -> Result<BTreeSet<String>> {
+/// Fails if no module has a name.
+pub(super) fn saved(config: &LoraConfig, layout: &AdapterLayout<'_>) -> Result<BTreeSet<String>> {
     let scalar = layout.heads.iter().filter(|head| matches!(head, Head::Score | Head::Value));
     let mut saved: BTreeSet<String> =
         scalar.filter_map(|head| head.parameter(layout.shape)).map(|parameter| parameter.name).collect();
@@ -83,7 +83,7 @@ pub(super) fn saved(config: &LoraConfig, layout: &Layout<'_>) -> Result<BTreeSet
 }
 
 /// Returns whether a module of `modules_to_save` is or contains that of a parameter.
-pub(super) fn covers(module: &str, parameter: &str, layout: &Layout<'_>) -> bool {
+pub(super) fn covers(module: &str, parameter: &str, layout: &AdapterLayout<'_>) -> bool {
     let name = layout.peft(parameter);
     name.rmatch_indices('.').any(|(dot, _)| name[..dot].ends_with(module))
 }

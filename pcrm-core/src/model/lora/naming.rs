@@ -1,4 +1,4 @@
-//! PEFT's names of modules and parameters, which are those of the base's class in transformers.
+//! PEFT's names of modules and parameters, taken from the base's class in transformers.
 
 use super::language_module;
 use crate::model::config::ModelConfig;
@@ -18,19 +18,19 @@ const WITHIN: &str = "model.language_model.";
 pub(in crate::model) enum Naming {
     /// The class of the decoder's family.
     Alone,
-    /// The class of the multimodal model of which the decoder is the text part.
+    /// The class of the multimodal model that the decoder is the text part of.
     Within,
 }
 
 /// A decoder with the names that PEFT has for its modules.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout<'a> {
+pub(super) struct AdapterLayout<'a> {
     pub shape: &'a ModelConfig,
     pub heads: &'a [Head],
     pub naming: Naming,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> AdapterLayout<'a> {
     /// Returns the layout for new adapters: PEFT loads a multimodal base as a whole.
     pub fn new(shape: &'a ModelConfig, heads: &'a [Head]) -> Self {
         let naming = if shape.text_of.is_some() { Naming::Within } else { Naming::Alone };

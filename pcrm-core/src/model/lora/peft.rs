@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::config::LoraConfig;
-use super::naming::{Layout, PREFIX};
+use super::naming::{AdapterLayout, PREFIX};
 use super::tensors::Tensors;
 use super::{Adapters, Values, adapt, peft_config, trainer_notes, tying};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ pub const CONFIG: &str = "adapter_config.json";
 /// The weights of an adapter.
 pub const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// Returns the folder with the full weights of a model: its own, or that of an adapter's base.
+/// Returns the folder with the full weights of a model: its own, or the base's for an adapter.
 ///
 /// # Errors
 /// Fails if the base of an adapter does not exist.
@@ -142,7 +142,7 @@ impl AdapterFolder {
     /// unknown, or the adapter has other values for a weight of the base.
     pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
-        let layout = Layout::of_tensors(base.config(), base.heads(), checkpoint.names());
+        let layout = AdapterLayout::of_tensors(base.config(), base.heads(), checkpoint.names());
         if tying::parts(&self.config, &layout) {
             return Err(
                 self.parted("modules_to_save names the embedding or lm_head without ensure_weight_tying")
@@ -176,7 +176,7 @@ impl AdapterFolder {
         Ok(adapted.with_config(|own| *own = config))
     }
 
-    /// Sets the notes of the base's config to those of the adapter's trainer.
+    /// Replaces the notes in the base's config by the notes of the adapter's trainer.
     ///
     /// # Errors
     /// Fails if their file is broken.
@@ -184,7 +184,8 @@ impl AdapterFolder {
         trainer_notes::read(&self.dir, base)
     }
 
-    /// Returns the error on an adapter for which the embedding or the head was trained apart from the other.
+    /// Returns the error on an adapter that was trained with an embedding or a head of its own, apart from
+    /// the other.
     fn parted(&self, why: &str) -> Error {
         let message = format!(
             "{why}: PEFT trained one apart from the other, but the base model has one matrix for both \
@@ -232,7 +233,7 @@ pub(in crate::model) fn saved(
     heads: &[Head],
 ) -> Result<BTreeMap<String, HostTensor>> {
     let checkpoint = Checkpoint::open_file(dir, WEIGHTS)?;
-    let layout = Layout::of_tensors(shape, heads, checkpoint.names());
+    let layout = AdapterLayout::of_tensors(shape, heads, checkpoint.names());
     let mut tensors = Tensors::read(&checkpoint, &layout)?;
     tensors.tie(&layout)?;
     Ok(tensors.own)

@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::Adapters;
 use super::config::Modules;
-use super::naming::{Layout, Naming};
+use super::naming::{AdapterLayout, Naming};
 use super::targets::Targets;
 use crate::error::{Error, Result};
 use crate::model::parameters::{Head, SCORE, VALUE};
 
 /// Returns the configuration as PEFT writes it, with sorted keys.
-pub(super) fn json(adapters: &Adapters, layout: &Layout<'_>) -> Result<BTreeMap<String, Value>> {
+pub(super) fn json(adapters: &Adapters, layout: &AdapterLayout<'_>) -> Result<BTreeMap<String, Value>> {
     let reward = layout.heads.contains(&Head::Score);
     let mut config = adapters.config.clone();
     config.fan_in_fan_out = layout.shape.family.conv1d;
@@ -45,7 +45,7 @@ pub(super) fn json(adapters: &Adapters, layout: &Layout<'_>) -> Result<BTreeMap<
 
 /// Returns the modules with adapters by their shortest unambiguous names: last parts, else whole names. The other
 /// parts of a multimodal model have modules of the same names, so that only whole names are unambiguous there.
-fn module_names(adapters: &Adapters, layout: &Layout<'_>) -> Vec<String> {
+fn module_names(adapters: &Adapters, layout: &AdapterLayout<'_>) -> Vec<String> {
     let whole: BTreeSet<String> = adapters.targets.adapted.keys().map(|own| layout.peft(own)).collect();
     let last: BTreeSet<String> =
         whole.iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect();
@@ -58,7 +58,7 @@ fn module_names(adapters: &Adapters, layout: &Layout<'_>) -> Vec<String> {
 }
 
 /// Returns the modules trained in full by their whole names, without heads of scores.
-fn saved_names(adapters: &Adapters, layout: &Layout<'_>) -> Vec<String> {
+fn saved_names(adapters: &Adapters, layout: &AdapterLayout<'_>) -> Vec<String> {
     let saved = adapters.targets.saved.iter().filter(|name| ![SCORE, VALUE].contains(&name.as_str()));
     let modules = saved.filter_map(|own| Some(layout.peft(own).rsplit_once('.')?.0.to_owned()));
     modules.collect::<BTreeSet<_>>().into_iter().collect()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::LoraConfig;
 use super::modules::{LinearModules, saved, tables};
-use super::naming::Layout;
+use super::naming::AdapterLayout;
 use super::rules::Wanted;
 use super::tying;
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ impl Targets {
     /// # Errors
     /// Fails if modules cannot have adapters, if patterns are invalid, and if the configuration matches
     /// nothing.
-    pub fn find(config: &LoraConfig, layout: &Layout<'_>) -> Result<Self> {
+    pub fn find(config: &LoraConfig, layout: &AdapterLayout<'_>) -> Result<Self> {
         config.check()?;
         if tying::parts(config, layout) {
             let message = "names the embedding or lm_head, which are one (tie_word_embeddings): set \

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 
-use super::naming::Layout;
+use super::naming::AdapterLayout;
 use super::tying;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
@@ -25,7 +25,7 @@ impl Tensors {
     ///
     /// # Errors
     /// Fails if it is broken or holds other elements than floats.
-    pub fn read(checkpoint: &Checkpoint, layout: &Layout<'_>) -> Result<Self> {
+    pub fn read(checkpoint: &Checkpoint, layout: &AdapterLayout<'_>) -> Result<Self> {
         let mut tensors = Self::default();
         for name in checkpoint.names() {
             let (own, is_beneath) = layout.own(name);
@@ -39,7 +39,7 @@ impl Tensors {
     ///
     /// # Errors
     /// Fails if the two differ.
-    pub fn tie(&mut self, layout: &Layout<'_>) -> Result<()> {
+    pub fn tie(&mut self, layout: &AdapterLayout<'_>) -> Result<()> {
         tying::as_one(&mut self.own, layout)?;
         tying::as_one(&mut self.beneath, layout)
     }
@@ -76,7 +76,7 @@ impl Tensors {
     }
 }
 
-/// Returns whether values are those of the base, perhaps rounded to a type that the adapter was trained in.
+/// Returns true if values equal the base's, perhaps rounded to a type that the adapter was trained in.
 fn is_rounded(stored: &[f32], base: &[f32]) -> bool {
     let types: [fn(f32) -> f32; 3] =
         [|value| value, |value| bf16::from_f32(value).to_f32(), |value| f16::from_f32(value).to_f32()];

@@ -22,7 +22,7 @@ pub(super) fn drop_of_base(config: &mut ModelConfig) {
     config.raw.shift_remove(KEY);
 }
 
-/// Sets the notes of a config to those of the adapter in this folder, if it has any.
+/// Replaces the notes in a config by the notes of the adapter in this folder, if it has any.
 ///
 /// # Errors
 /// Fails if the file is not a JSON object, or a note has another type or value than expected.
@@ -39,8 +39,8 @@ pub(super) fn read(dir: &Path, config: &mut ModelConfig) -> Result<()> {
     Ok(())
 }
 
-/// Returns the method by which the base of the adapter in this folder was quantised in training; `None` if it
-/// was not, or the folder has no notes.
+/// Returns the quantisation of the base that the adapter in this folder was trained on; `None` if there was
+/// none, or the folder has no notes.
 ///
 /// # Errors
 /// Fails if the file is not JSON or names an unknown method.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::config::LoraConfig;
 use super::modules::covers;
-use super::naming::Layout;
+use super::naming::AdapterLayout;
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::parameters::Head;
 
 /// Returns whether `modules_to_save` names the embedding or the language-model head.
-fn trains_table(config: &LoraConfig, layout: &Layout<'_>) -> bool {
+fn trains_table(config: &LoraConfig, layout: &AdapterLayout<'_>) -> bool {
     let embedding = layout.embedding();
     let named =
         |module: &String| layout.head().ends_with(module.as_str()) || covers(module, &embedding, layout);
@@ -19,7 +19,7 @@ fn trains_table(config: &LoraConfig, layout: &Layout<'_>) -> bool {
 
 /// Returns whether a configuration trains the embedding or the language-model head apart from the other, although
 /// the model has one matrix for both.
-pub(super) fn parts(config: &LoraConfig, layout: &Layout<'_>) -> bool {
+pub(super) fn parts(config: &LoraConfig, layout: &AdapterLayout<'_>) -> bool {
     layout.is_tied() && !config.ensure_weight_tying && trains_table(config, layout)
 }
 
@@ -27,7 +27,7 @@ pub(super) fn parts(config: &LoraConfig, layout: &Layout<'_>) -> bool {
 /// tensors that it stored: it knows the two by a few names only, and stores both if it ties them.
 pub(super) fn parted(
     config: &LoraConfig,
-    layout: &Layout<'_>,
+    layout: &AdapterLayout<'_>,
     stored: &BTreeMap<String, HostTensor>,
 ) -> bool {
     layout.is_tied()
@@ -40,7 +40,7 @@ pub(super) fn parted(
 ///
 /// # Errors
 /// Fails if the two are one matrix and `ensure_weight_tying` is set.
-pub(super) fn check_head(config: &LoraConfig, layout: &Layout<'_>) -> Result<()> {
+pub(super) fn check_head(config: &LoraConfig, layout: &AdapterLayout<'_>) -> Result<()> {
     if !layout.is_tied() || !config.ensure_weight_tying {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(super) fn check_head(config: &LoraConfig, layout: &Layout<'_>) -> Result<()>
 ///
 /// # Errors
 /// Fails if it has none.
-pub(super) fn check_new(config: &LoraConfig, layout: &Layout<'_>) -> Result<()> {
+pub(super) fn check_new(config: &LoraConfig, layout: &AdapterLayout<'_>) -> Result<()> {
     let why = match config.ensure_weight_tying {
         false => return Ok(()),
         true if !layout.heads.contains(&Head::Language) => "the model has no language-model head",
@@ -77,7 +77,7 @@ pub(super) fn check_new(config: &LoraConfig, layout: &Layout<'_>) -> Result<()> 
 ///
 /// # Errors
 /// Fails if the two differ.
-pub(super) fn as_one(stored: &mut BTreeMap<String, HostTensor>, layout: &Layout<'_>) -> Result<()> {
+pub(super) fn as_one(stored: &mut BTreeMap<String, HostTensor>, layout: &AdapterLayout<'_>) -> Result<()> {
     let name = layout.shape.family.language_head;
     let head = if layout.shape.tied { stored.remove(name) } else { None };
     let Some(head) = head else { return Ok(()) };

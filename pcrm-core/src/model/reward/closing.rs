@@ -1,4 +1,4 @@
-//! The closing token, at which some reward models read their scores.
+//! The closing token, where some reward models read their scores.
 
 use crate::error::{Error, Result};
 use crate::tree::{Packed, Segment};

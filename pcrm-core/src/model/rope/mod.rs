@@ -70,7 +70,7 @@ pub enum Scaling {
     /// LongRoPE (arXiv 2402.13753): every pair divided by a number of its own, with one set for sequences
     /// within the trained context and one for longer ones; cos and sin are multiplied by a magnitude.
     ///
-    /// The length of a sequence is that of the longest in its tree, as for `Dynamic`.
+    /// The length of the longest sequence in the tree counts, as for `Dynamic`.
     Long {
         /// The divisors of sequences within the trained context.
         short: Vec<f64>,

@@ -1,4 +1,4 @@
-//! The order in which the chunks of a layout are exchanged: that in which a backward pass completes them.
+//! The order of exchanging the chunks of a layout, as a backward pass completes them.
 
 use std::cmp::Reverse;
 
@@ -7,7 +7,7 @@ use super::{CHUNK, Place};
 /// The modules above the layers. A head of another name is exchanged late, with the embeddings.
 const HEADS: [&str; 3] = ["score", "lm_head", "embed_out"];
 
-/// Returns the numbers of all chunks, in the order in which a usual backward pass completes their gradients:
+/// Returns the numbers of all chunks, in the order of their gradients' completion by a usual backward pass:
 /// heads, layers from the last to the first, and then what belongs to no layer. A chunk follows all parameters
 /// that it holds a part of.
 pub(super) fn exchanged(places: &[Place], chunks: usize) -> Vec<usize> {
@@ -23,7 +23,7 @@ pub(super) fn exchanged(places: &[Place], chunks: usize) -> Vec<usize> {
     order
 }
 
-/// Returns a key by which parameters are sorted.
+/// Returns a sort key of parameters.
 fn turn(name: &str) -> (u8, Reverse<usize>) {
     let layer = name.split('.').find_map(|part| part.parse().ok());
     match layer {

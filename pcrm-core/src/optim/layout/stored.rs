@@ -1,4 +1,4 @@
-//! A slice of the vector from stored tensors, one of which is in memory at a time.
+//! A slice of the vector, read from stored tensors one at a time.
 
 use std::ops::Range;
 

@@ -6,7 +6,7 @@ use super::tags::{end_of_brackets, end_of_operand, end_of_text, skip_blanks, tag
 /// The maximum nesting depth of formatted texts; deeper ones are left unchanged.
 const DEEPEST: usize = 32;
 
-/// Returns a template in which the filter `format` formats text literals.
+/// Returns a template that formats text literals by the filter `format`.
 pub(super) fn with_format_filter(source: &str) -> String {
     let (mut out, mut at) = (String::with_capacity(source.len()), 0);
     for tag in tags(source) {

@@ -1,4 +1,4 @@
-//! Chooses the class with which `AutoTokenizer` loads a folder.
+//! Chooses the class that `AutoTokenizer` loads a folder with.
 //!
 //! The table beside this file is generated from transformers (`scripts/tokenizer-classes`). Two of its rules
 //! are omitted: repositories that transformers knows by their Hub id, since a folder has none, and
@@ -18,7 +18,7 @@ use super::FROM_FILE;
 struct Table {
     /// For each model type, the class registered for it and its fallback.
     types: HashMap<String, [Option<String>; 2]>,
-    /// Model types for which `tokenizer_class` is overruled.
+    /// Model types that overrule `tokenizer_class`.
     incorrect: Vec<String>,
     /// For each class name, the class it resolves to.
     names: HashMap<String, String>,
@@ -32,7 +32,7 @@ const PLAIN: [&str; 4] = [FROM_FILE, "PythonBackend", "PreTrainedTokenizerFast",
 static TABLE: LazyLock<Option<Table>> =
     LazyLock::new(|| serde_json::from_str(include_str!("transformers.json")).ok());
 
-/// Returns the name of the class with which transformers loads a folder.
+/// Returns the name of the class that transformers loads a folder with.
 ///
 /// `has_byte_level` is called only for a declared Llama class; it returns true if tokenizer.json contains
 /// `"ByteLevel"`.

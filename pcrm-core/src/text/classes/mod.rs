@@ -24,7 +24,7 @@ pub(super) const FROM_FILE: &str = "TokenizersBackend";
 
 /// A tokenizer class.
 pub(super) struct Class {
-    /// Its name in transformers.
+    /// The name of the class in transformers.
     pub name: &'static str,
     /// The special tokens that its constructor names, with their defaults if no file sets them.
     pub defaults: &'static [(&'static str, Option<&'static str>)],
@@ -36,7 +36,7 @@ pub(super) struct Class {
     pub finish: fn(&Built<'_>) -> Result<Ending, String>,
 }
 
-/// The source from which a class builds its tokenizer.
+/// The source of a class's tokenizer.
 pub(super) enum Build {
     /// The whole tokenizer.json, unchanged.
     File,
@@ -66,11 +66,11 @@ pub(super) struct Built<'a> {
 pub(super) struct Ending {
     /// The special tokens added to every text; `None` leaves the post-processor unchanged.
     pub dressing: Option<Dressing>,
-    /// True if the post-processor is replaced by that of `add_bos_token` and `add_eos_token`.
+    /// True if `add_bos_token` and `add_eos_token` replace the post-processor.
     pub updates: bool,
     /// The mode of adding special tokens a second time.
     pub again: Again,
-    /// A normalizer that replaces the one under which tokens were added.
+    /// A normalizer that replaces the one that tokens were added under.
     pub normalizer: Option<Value>,
     /// A special token whose text changes.
     pub renamed: Option<(&'static str, String)>,
@@ -192,7 +192,7 @@ pub(super) fn find(name: &str) -> Result<&'static Class, String> {
     })
 }
 
-/// Returns true for classes over bytes, for which a file's own way of splitting is as likely as the class's.
+/// Returns true for classes over bytes. Their files split texts in their own way as often as in the class's.
 pub(super) fn is_byte_level(class: &Class) -> bool {
     byte_level::CLASSES.iter().any(|known| known.name == class.name)
 }

@@ -215,7 +215,11 @@ mod tests {
     fn real_parts_pass() {
         let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
         let x = json!({"SpecialToken": {"id": "X", "type_id": 0}});
-        let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+        let replace = |pattern: Value, content: &str| {
+            json!({
+                "type": "Replace", "pattern": pattern, "content": content
+            })
+        };
         let llama = json!({"type": "Sequence", "normalizers":
             [{"type": "Prepend", "prepend": "▁"}, replace(json!({"String": " "}), "▁")]});
         assert_eq!(read(json!({"normalizer": llama})), Ok(Growth { factor: 3, prefix: 9 }));

@@ -40,7 +40,7 @@ pub(super) struct Loaded {
     pub hf: HfTokenizer,
     /// The named special tokens, as chat templates see them.
     pub named: Vec<(String, String)>,
-    /// The side on which texts are truncated.
+    /// The side that texts are truncated on.
     pub truncates: TruncationDirection,
     /// The class that loaded it.
     pub class: &'static str,
@@ -48,7 +48,7 @@ pub(super) struct Loaded {
     pub refused: Option<String>,
     /// True if the class splits text into bytes or words differently than tokenizer.json.
     pub overrules: bool,
-    /// The factor by which the normalizer lengthens texts.
+    /// Growth of a text under the normalizer, as a factor.
     pub growth: Growth,
 }
 
@@ -135,7 +135,7 @@ impl Loading<'_> {
         })
     }
 
-    /// Returns the side on which texts are truncated; also takes a `pad_token` that only the file's padding
+    /// Returns the side that texts are truncated on; also takes a `pad_token` that only the file's padding
     /// names.
     fn truncation(&mut self) -> Result<TruncationDirection, String> {
         if let (Some(pad), false) = (self.file.padding.get("pad_token"), self.arguments.has("pad_token")) {

@@ -113,7 +113,7 @@ fn plain(token: &Named) -> Token {
     }
 }
 
-/// Sets a token by name: replaces one of the same name, else adds it after the others.
+/// Sets a token by name: replaces the token of that name, or adds one after the others.
 pub(super) fn put(named: &mut Vec<(String, Named)>, key: &str, token: Named) {
     match named.iter_mut().find(|(name, _)| name == key) {
         Some((_, old)) => *old = token,

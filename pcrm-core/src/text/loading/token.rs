@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-/// The key by which tokenizer_config.json marks an object as a token.
+/// The key that marks an object in tokenizer_config.json as a token.
 const MARK: &str = "__type";
 
 /// A token with its flags; a flag that is not set follows from `special`.
@@ -48,7 +48,7 @@ impl Token {
         })
     }
 
-    /// Returns the token as a marked object, the form in which [`Arguments`](super::Arguments) hold it.
+    /// Returns the token as a marked object, as in [`Arguments`](super::Arguments).
     pub fn to_value(&self) -> Value {
         let flags = [
             ("single_word", self.single_word),

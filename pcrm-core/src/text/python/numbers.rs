@@ -1,7 +1,7 @@
 //! Floats as Python writes them: `1e-05`, `1e+16`, `nan`.
 //!
-//! minijinja writes most floats like Python, but not those to which Python gives an exponent. Such a float in
-//! a message enters templates as an [`Exponent`], which prints Python's text wherever a template uses it;
+//! minijinja writes most floats like Python, but not those that Python writes with an exponent. Such a float
+//! in a message enters templates as an [`Exponent`], which prints Python's text wherever a template uses it;
 //! floats that a template computes are formatted when it prints them.
 
 use std::fmt;

@@ -104,7 +104,7 @@ impl Tokenizer {
             Some(SpecialToken { id: hf.token_to_id(&text)?, text })
         };
         let (bos, eos, pad) = (special("bos_token"), special("eos_token"), special("pad_token"));
-        // Detects a tokenizer on which the library panics for any text.
+        // Detects a tokenizer that makes the library panic for any text.
         let ids = |special: bool| guarded(|| hf.encode("a", special)).map(std::result::Result::ok);
         let broken = |message: String| wrong(format!("{TOKENIZER}: cannot encode a text: {message}"));
         let (bare, dressed) = (ids(false).map_err(broken)?, ids(true).map_err(broken)?);

@@ -116,7 +116,7 @@ impl Tokenizer {
     }
 
     /// Returns the token that begins every sequence and is never cut off: the BOS, or the first token of an
-    /// encoder's sequences, from which its score may be computed.
+    /// encoder's sequences, which its score may be computed from.
     pub fn first(&self) -> Option<u32> {
         match self.pairs {
             Some(_) => self.encode_pair("", "").ok()?.first().copied(),

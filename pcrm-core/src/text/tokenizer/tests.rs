@@ -122,7 +122,8 @@ fn chat_templates_are_found_wherever_they_stand() {
     let turns = [Message::new("user", "Hi")];
     let said =
         |tokenizer: &Tokenizer| tokenizer.render_chat(&turns, false).map_err(|error| error.to_string());
-    let named = |name: &str| json!({"chat_template": [{"name": "tools", "template": "T"}, {"name": name, "template": "D"}]});
+    let template = |name: &str, text: &str| json!({"name": name, "template": text});
+    let named = |name: &str| json!({"chat_template": [template("tools", "T"), template(name, "D")]});
     let without_file = ("chat_template.jinja", Json::Null);
 
     let (_dir, tokenizer) = changed(&[("tokenizer_config.json", named("default")), without_file.clone()]);

@@ -108,8 +108,8 @@ impl Config {
         }
     }
 
-    /// Returns the key: that of `api_key_env`, else the given one, which is sent over plain http to this
-    /// machine only.
+    /// Returns the key: from `api_key_env`, else the given one, which is sent over plain http to this machine
+    /// only.
     pub fn key(&self, given: Option<&String>) -> Result<Option<String>, String> {
         if let Some(name) = &self.api_key_env {
             let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());

@@ -4,7 +4,7 @@ use super::aggregation::Aggregation;
 use super::correction::{self, Correction};
 use super::entropy::quantile;
 use super::kl::{FAR, KlEstimator};
-use super::record::{Family, Seen, record_chosen};
+use super::record::{MetricNames, TokenSums, record_chosen};
 use super::rows::{self, AnswerRow, Needs, Totals};
 use super::surrogate::{Surrogate, Term};
 use crate::error::Result;
@@ -44,12 +44,12 @@ pub struct PolicyLoss {
     pub(super) top_entropy: f64,
     pub(super) off_policy_threshold: Option<f64>,
     pub(super) entropy_coefficient: f64,
-    pub(super) family: Family,
+    pub(super) family: MetricNames,
 }
 
 /// The loss of a part of a step, with its gradient. Parts sum to the step.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Evaluation {
+pub struct LossPart {
     /// Sum of all terms, which training minimises.
     pub total: f64,
     /// The loss without the entropy bonus.
@@ -118,8 +118,8 @@ impl PolicyLoss {
         self.top_entropy < 1.0
     }
 
-    /// Returns the counts of a whole step, by which its parts are divided. Entropies are used if tokens are
-    /// chosen by them.
+    /// Returns the counts of a whole step, which divide its parts. Entropies are used if tokens are chosen by
+    /// them.
     ///
     /// # Errors
     /// Fails if the columns of a row differ in length or a number is not finite.
@@ -147,8 +147,8 @@ impl PolicyLoss {
         self.leaves_out(!row.truncated, row.unscored)
     }
 
-    /// Computes the loss of some answers of a step with its gradient. `totals` are those of the whole step,
-    /// so that the losses and gradients of its parts sum to it. A masked answer contributes nothing.
+    /// Computes the loss of some answers of a step with its gradient. `totals` describe the whole step, so
+    /// that the losses and gradients of its parts sum to the step's. A masked answer contributes nothing.
     ///
     /// # Errors
     /// Fails if a row lacks a column, if columns differ in length, or if a number is not finite.
@@ -157,13 +157,13 @@ impl PolicyLoss {
         rows: &[AnswerRow<'_>],
         totals: &Totals,
         metrics: &mut Metrics,
-    ) -> Result<Evaluation> {
+    ) -> Result<LossPart> {
         rows::check(rows, Needs { reference: self.needs_reference(), entropy: self.needs_entropy() })?;
         if self.needs_threshold() && totals.threshold.is_none() && totals.tokens > 0.0 {
             let message = "totals have none; expected those of PolicyLoss::totals, over the whole step";
             crate::options::refuse("top-entropy-quantile", message.into())?;
         }
-        let mut sum = Evaluation::default();
+        let mut sum = LossPart::default();
         for row in rows {
             sum.d_log_probs.push(vec![0.0; row.log_probs.len()]);
             if self.entropy_coefficient != 0.0 {
@@ -180,7 +180,7 @@ impl PolicyLoss {
     }
 
     /// Adds an unmasked row; its gradient goes to the last entry.
-    fn add(&self, row: &AnswerRow<'_>, totals: &Totals, sum: &mut Evaluation, metrics: &mut Metrics) {
+    fn add(&self, row: &AnswerRow<'_>, totals: &Totals, sum: &mut LossPart, metrics: &mut Metrics) {
         let tokens = row.log_probs.len();
         let differences = || row.log_probs.iter().zip(row.old()).map(|(now, before)| now - before);
         // One ratio per token, or one for all tokens.
@@ -200,7 +200,7 @@ impl PolicyLoss {
             (self.answer_weight(row, corrections.as_ref()), self.aggregation.weight(tokens, totals));
         let drifted = self.off_policy_threshold.is_some_and(|threshold| correction::drifted(row, threshold));
         let mut through_row = 0.0;
-        let mut seen = Seen::new(row, self.ratio == Ratio::Token);
+        let mut seen = TokenSums::new(row, self.ratio == Ratio::Token);
         let at = sum.d_log_probs.len() - 1;
         for token in 0..tokens {
             let of = ratios[if by_row.is_none() { token } else { 0 }];

@@ -8,7 +8,7 @@ use super::entropy::EntropyControl;
 use super::evaluation::{Penalty, PolicyLoss, Ratio};
 use super::kl::KlEstimator;
 use super::loss_type::GrpoLoss;
-use super::record::Family;
+use super::record::MetricNames;
 use super::surrogate::Surrogate;
 use crate::advantage::GroupAdvantages;
 use crate::error::Result;
@@ -25,7 +25,7 @@ pub enum ImportanceLevel {
     Sequence,
 }
 
-/// The options of GRPO's loss and advantages. Names and defaults are those of TRL's `GRPOConfig`.
+/// The options of GRPO's loss and advantages. Names and defaults follow TRL's `GRPOConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct GrpoConfig {
@@ -107,27 +107,28 @@ impl Default for GrpoConfig {
 }
 
 impl GrpoConfig {
-    /// Builds the loss; `longest` is the maximum number of tokens of an answer, by which `dr_grpo` divides.
-    /// The entropy coefficient is the non-adaptive one: see [`PolicyLoss::with_entropy_coefficient`].
+    /// Builds the loss; `longest` is the maximum number of tokens of an answer, the divisor of `dr_grpo`. The
+    /// entropy coefficient is the non-adaptive one: see [`PolicyLoss::with_entropy_coefficient`].
     pub fn loss(&self, longest: usize) -> PolicyLoss {
         use GrpoLoss as L;
         let high = self.epsilon_high.unwrap_or(self.epsilon);
         let (surrogate, family) = match self.loss_type {
-            L::Cispo => (Surrogate::Cispo { most: high }, Family::Cispo),
+            L::Cispo => (Surrogate::Cispo { most: high }, MetricNames::Cispo),
             L::Sapo => {
                 let (positive, negative) = (self.sapo_temperature_pos, self.sapo_temperature_neg);
-                (Surrogate::Sapo { positive, negative }, Family::Sapo)
+                (Surrogate::Sapo { positive, negative }, MetricNames::Sapo)
             }
             L::Vespo => {
                 let k = [self.vespo_k_pos, self.vespo_k_neg];
                 (
                     Surrogate::Vespo { k, lambda: [self.vespo_lambda_pos, self.vespo_lambda_neg] },
-                    Family::Vespo,
+                    MetricNames::Vespo,
                 )
             }
-            L::Grpo | L::Bnpo | L::DrGrpo | L::Dapo | L::Luspo => {
-                (Surrogate::Clipped { low: self.epsilon, high, most: self.delta, dual: None }, Family::Grpo)
-            }
+            L::Grpo | L::Bnpo | L::DrGrpo | L::Dapo | L::Luspo => (
+                Surrogate::Clipped { low: self.epsilon, high, most: self.delta, dual: None },
+                MetricNames::Grpo,
+            ),
         };
         let aggregation = match self.loss_type {
             L::Grpo | L::Sapo => Aggregation::MeanOfRows,

@@ -6,7 +6,7 @@ use super::aggregation::Aggregation;
 use super::entropy::EntropyControl;
 use super::evaluation::{Penalty, PolicyLoss, Ratio};
 use super::kl::KlEstimator;
-use super::record::Family;
+use super::record::MetricNames;
 use super::surrogate::Surrogate;
 use super::value::ValueLoss;
 use crate::advantage::{Gae, KlControl, ScoreShaping};
@@ -25,7 +25,7 @@ pub enum KlPlace {
     Loss,
 }
 
-/// The options of PPO. Names and defaults are those of TRL's `PPOConfig`, where it has them.
+/// The options of PPO. Names and defaults follow TRL's `PPOConfig`, where it has them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PpoConfig {
@@ -105,7 +105,7 @@ impl PpoConfig {
             top_entropy: 1.0,
             off_policy_threshold: None,
             entropy_coefficient: self.entropy.applied(self.entropy.start()),
-            family: Family::Ppo,
+            family: MetricNames::Ppo,
         }
     }
 

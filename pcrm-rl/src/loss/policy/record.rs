@@ -1,13 +1,13 @@
 //! The metrics of policy losses, with TRL's names, over the tokens of unmasked answers.
 
-use super::evaluation::Evaluation;
+use super::evaluation::LossPart;
 use super::rows::{Advantage, AnswerRow, Totals};
 use super::surrogate::{Side, Surrogate};
 use crate::metrics::{Metrics, Summary};
 
 /// The trainer whose metric names a loss uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum MetricNames {
     /// GRPO with two-sided clipping.
     Grpo,
     /// GRPO with the loss `cispo`.
@@ -24,7 +24,7 @@ pub(super) enum Family {
 
 /// Sums over the tokens of an answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
+pub(super) struct TokenSums {
     tokens: f64,
     /// True if ratio metrics are by token; false for one per answer.
     by_token: bool,
@@ -36,7 +36,7 @@ pub(super) struct Seen {
     squares: f64,
 }
 
-impl Seen {
+impl TokenSums {
     pub fn new(row: &AnswerRow<'_>, ratio_of_token: bool) -> Self {
         let by_token = ratio_of_token || matches!(row.advantage, Advantage::OfTokens(_));
         Self { by_token, ..Self::default() }
@@ -84,9 +84,9 @@ pub fn loss_entropy(step: &Summary) -> Option<f64> {
     [CHOSEN_ENTROPY, "entropy", "policy/entropy_avg"].into_iter().find_map(|name| step.get(name))
 }
 
-impl Family {
+impl MetricNames {
     /// Records an answer.
-    pub fn record_row(self, row: &AnswerRow<'_>, seen: &Seen, metrics: &mut Metrics) {
+    pub fn record_row(self, row: &AnswerRow<'_>, seen: &TokenSums, metrics: &mut Metrics) {
         let (tokens, weight) = (seen.tokens.max(1.0), seen.weight());
         let (low, high) = (seen.low / tokens, seen.high / tokens);
         if let Some(kl) = seen.kl {
@@ -126,7 +126,7 @@ impl Family {
         self,
         rows: usize,
         totals: &Totals,
-        found: &Evaluation,
+        found: &LossPart,
         entropy_coefficient: f64,
         metrics: &mut Metrics,
     ) {

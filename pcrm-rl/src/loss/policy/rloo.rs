@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::aggregation::Aggregation;
 use super::evaluation::{PolicyLoss, Ratio};
 use super::kl::KlEstimator;
-use super::record::Family;
+use super::record::MetricNames;
 use super::surrogate::Surrogate;
 use crate::advantage::{Advantages, LeaveOneOut, Rewards, ScoreShaping};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::{number, refuse};
 
-/// The options of RLOO. Names and defaults are those of TRL's `RLOOConfig`.
+/// The options of RLOO. Names and defaults follow TRL's `RLOOConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RlooConfig {
@@ -74,7 +74,7 @@ impl RlooConfig {
             top_entropy: 1.0,
             off_policy_threshold: None,
             entropy_coefficient: 0.0,
-            family: Family::Rloo,
+            family: MetricNames::Rloo,
         }
     }
 

@@ -32,7 +32,7 @@ impl Advantage<'_> {
 /// A sampled answer: numbers of the tokens that the policy chose, including the end of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct AnswerRow<'a> {
-    /// ln π of the tokens, for which the gradient is computed.
+    /// ln π of the tokens; the gradient is with respect to it.
     pub log_probs: &'a [f64],
     /// ln π at the time of sampling; `None` if the policy has not moved since, so that every ratio is 1.
     pub old_log_probs: Option<&'a [f64]>,
@@ -67,8 +67,8 @@ pub struct Totals {
     pub tokens: f64,
     /// Number of these tokens with entropy in the upper share; all without `top_entropy_quantile`.
     pub active: f64,
-    /// Number of tokens that `dapo`, `cispo` and `vespo` divide by: those of the whole rollout, divided by
-    /// its number of steps.
+    /// Number of tokens that `dapo`, `cispo` and `vespo` divide by: the whole rollout's, divided by its
+    /// number of steps.
     pub generated: f64,
     /// Lowest entropy of the upper share.
     #[serde(skip_serializing_if = "Option::is_none")]

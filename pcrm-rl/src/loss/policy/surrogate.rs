@@ -24,7 +24,7 @@ pub(super) struct Term {
     pub by_log_prob: f64,
 }
 
-/// The side on which a clip changed a token's term.
+/// The side of a clip that changed a token's term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Side {
     #[default]
@@ -76,7 +76,7 @@ impl Surrogate {
         if phi.is_finite() { phi } else { 0.0 }
     }
 
-    /// Returns the side on which the clip holds a token; for `cispo` only the upper one.
+    /// Returns the side of the clip that holds a token; for `cispo` only the upper one.
     pub fn side(&self, ratio: f64, advantage: f64) -> Side {
         match *self {
             Self::Clipped { low, high, most, .. } => {

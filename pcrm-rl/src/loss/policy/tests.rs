@@ -99,7 +99,7 @@ fn losses() -> Vec<(String, PolicyLoss)> {
     all
 }
 
-fn evaluate(loss: &PolicyLoss, of: &[Numbers], by_token: bool, totals: &Totals) -> Evaluation {
+fn evaluate(loss: &PolicyLoss, of: &[Numbers], by_token: bool, totals: &Totals) -> LossPart {
     loss.evaluate(&rows(of, by_token), totals, &mut Metrics::default()).unwrap()
 }
 
@@ -167,11 +167,11 @@ fn micro_batches_add_up() {
         let whole = loss.evaluate(&all, &totals, &mut whole_metrics).unwrap();
         for cut in [1, 2, 3] {
             let mut metrics = Metrics::default();
-            let parts: Vec<Evaluation> =
+            let parts: Vec<LossPart> =
                 all.chunks(cut).map(|part| loss.evaluate(part, &totals, &mut metrics).unwrap()).collect();
             let total: f64 = parts.iter().map(|part| part.total).sum();
             assert!((total - whole.total).abs() < 1e-12, "{name}: {total} of parts, {} at once", whole.total);
-            let of_parts = |of: fn(Evaluation) -> Vec<Vec<f64>>| {
+            let of_parts = |of: fn(LossPart) -> Vec<Vec<f64>>| {
                 parts.clone().into_iter().flat_map(of).collect::<Vec<_>>()
             };
             assert_eq!(of_parts(|part| part.d_log_probs), whole.d_log_probs, "{name}");

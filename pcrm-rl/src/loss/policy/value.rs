@@ -7,7 +7,7 @@ use crate::options::refuse;
 /// The values of an answer's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ValueRow<'a> {
-    /// V of every token, for which the gradient is computed.
+    /// V of every token; the gradient is with respect to it.
     pub values: &'a [f64],
     /// V at the time of sampling.
     pub old_values: &'a [f64],

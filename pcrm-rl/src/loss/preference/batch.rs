@@ -6,7 +6,7 @@ use crate::loss::beyond_bound;
 
 /// The log-probabilities of an answer's tokens.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Answer<'a> {
+pub struct AnswerTokens<'a> {
     /// ln π of the answer's tokens, including the end of the answer.
     pub policy: &'a [f64],
     /// ln π_ref of the same tokens; empty without a reference.
@@ -51,7 +51,7 @@ impl Sums {
 
 /// The figures of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Judged {
+pub struct PairFigures {
     /// Σ ln π of the preferred answer and of the other; tokens beyond the shorter one's length are weighted
     /// by `ld_alpha`.
     pub log_probs: [f64; 2],
@@ -63,7 +63,7 @@ pub struct Judged {
 
 /// The loss of some pairs, with its gradient.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Evaluation {
+pub struct PairsLoss {
     /// Sum of all terms, which training minimises.
     pub total: f64,
     /// Losses of the pairs without their bounds.
@@ -77,7 +77,7 @@ pub struct Evaluation {
     /// d total / d ln π of the prompt's tokens before every answer; empty unless they are learned.
     pub prompt_gradient: Vec<Vec<f64>>,
     /// The figures of every pair.
-    pub judged: Vec<Judged>,
+    pub judged: Vec<PairFigures>,
 }
 
 impl PreferenceConfig {
@@ -85,19 +85,19 @@ impl PreferenceConfig {
     /// π per token).
     ///
     /// `share` is 1 / (number of items of the step). `learned` has the numbers of tokens over which −ln π is
-    /// averaged, for the whole step: those of preferred answers, and those with their prompts, each weighted
-    /// by its pair.
+    /// averaged, for the whole step: of preferred answers, and of preferred answers with their prompts, each
+    /// weighted by its pair.
     pub fn evaluate(
         &self,
-        answers: &[Answer<'_>],
+        answers: &[AnswerTokens<'_>],
         pairs: &[Pair],
         share: f64,
         learned: [f64; 2],
-    ) -> Evaluation {
-        let mut sum = Evaluation {
+    ) -> PairsLoss {
+        let mut sum = PairsLoss {
             gradient: answers.iter().map(|answer| vec![0.0; answer.policy.len()]).collect(),
             prompt_gradient: answers.iter().map(|answer| vec![0.0; answer.prompt.len()]).collect(),
-            ..Evaluation::default()
+            ..PairsLoss::default()
         };
         let sums: Vec<(Sums, Sums)> = pairs.iter().map(|pair| self.sums(answers, pair)).collect();
         for WeightedLoss { loss, weight } in &self.loss {
@@ -133,7 +133,7 @@ impl PreferenceConfig {
     }
 
     /// Returns the figures of these pairs.
-    pub fn judge(&self, answers: &[Answer<'_>], pairs: &[Pair]) -> Vec<Judged> {
+    pub fn judge(&self, answers: &[AnswerTokens<'_>], pairs: &[Pair]) -> Vec<PairFigures> {
         let figures = |pair: &Pair| {
             let (chosen, rejected) = self.sums(answers, pair);
             self.judged(&chosen, &rejected)
@@ -143,7 +143,7 @@ impl PreferenceConfig {
 
     /// Returns the sums of a pair's two answers; tokens beyond the shorter one's length are weighted by
     /// `ld_alpha`.
-    fn sums(&self, answers: &[Answer<'_>], pair: &Pair) -> (Sums, Sums) {
+    fn sums(&self, answers: &[AnswerTokens<'_>], pair: &Pair) -> (Sums, Sums) {
         let two = [pair.chosen, pair.rejected].map(|place| &answers[place]);
         let shorter = two[0].policy.len().min(two[1].policy.len());
         let total = |numbers: &[f64]| match self.ld_alpha {
@@ -153,7 +153,7 @@ impl PreferenceConfig {
                 both.iter().sum::<f64>() + alpha * tail.iter().sum::<f64>()
             }
         };
-        let sums = |answer: &Answer<'_>| Sums {
+        let sums = |answer: &AnswerTokens<'_>| Sums {
             policy: total(answer.policy),
             reference: total(answer.reference),
             tokens: answer.policy.len() as f64,
@@ -162,7 +162,7 @@ impl PreferenceConfig {
     }
 
     /// Returns WPO's weight of a pair: the likelihood of its answers, each averaged over tokens.
-    fn likely(&self, answers: &[Answer<'_>], pair: &Pair) -> f64 {
+    fn likely(&self, answers: &[AnswerTokens<'_>], pair: &Pair) -> f64 {
         match self.use_weighting {
             true => (answers[pair.chosen].alignment + answers[pair.rejected].alignment).exp(),
             false => 1.0,
@@ -170,7 +170,7 @@ impl PreferenceConfig {
     }
 
     /// Adds to every token of both answers the slope of its answer's sum.
-    fn spread(&self, answers: &[Answer<'_>], pair: &Pair, slopes: [f64; 2], gradient: &mut [Vec<f64>]) {
+    fn spread(&self, answers: &[AnswerTokens<'_>], pair: &Pair, slopes: [f64; 2], gradient: &mut [Vec<f64>]) {
         let places = [pair.chosen, pair.rejected];
         let shorter = places.map(|place| answers[place].policy.len()).into_iter().min().unwrap_or(0);
         for (place, slope) in places.into_iter().zip(slopes) {
@@ -183,10 +183,10 @@ impl PreferenceConfig {
     /// Adds the mean of −ln π over the tokens of preferred answers, and over these with their prompts.
     fn add_likelihoods(
         &self,
-        answers: &[Answer<'_>],
+        answers: &[AnswerTokens<'_>],
         pairs: &[Pair],
         learned: [f64; 2],
-        sum: &mut Evaluation,
+        sum: &mut PairsLoss,
     ) {
         let [alone, with_prompt] = self.likelihoods();
         let by_token = |weight: f64, tokens: f64| if weight == 0.0 { 0.0 } else { weight / tokens };
@@ -204,7 +204,7 @@ impl PreferenceConfig {
         }
     }
 
-    fn judged(&self, chosen: &Sums, rejected: &Sums) -> Judged {
+    fn judged(&self, chosen: &Sums, rejected: &Sums) -> PairFigures {
         use PreferenceLoss as L;
         let leading = self.losses().find(|loss| *loss != L::Sft).unwrap_or(L::Sft);
         let reward = |sums: &Sums| {
@@ -217,7 +217,7 @@ impl PreferenceConfig {
         };
         let rewards = [reward(chosen), reward(rejected)];
         let margin = self.losses().find_map(|loss| self.margin(loss, chosen, rejected));
-        Judged {
+        PairFigures {
             log_probs: [chosen.policy, rejected.policy],
             rewards,
             margin: margin.map_or(rewards[0] - rewards[1], |margin| margin.value),

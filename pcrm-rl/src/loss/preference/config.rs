@@ -14,11 +14,11 @@ use crate::options::{number, refuse};
 pub struct WeightedLoss {
     /// The loss.
     pub loss: PreferenceLoss,
-    /// Its weight.
+    /// Weight of the loss.
     pub weight: f64,
 }
 
-/// The loss of pairs of answers. Names and defaults are those of TRL's `DPOConfig` and `CPOConfig`.
+/// The loss of pairs of answers. Names and defaults follow TRL's `DPOConfig` and `CPOConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PreferenceConfig {

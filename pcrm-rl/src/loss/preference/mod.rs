@@ -2,7 +2,7 @@
 //!
 //! A [`PreferenceConfig`] takes the log-probabilities of answer tokens under the policy and under the
 //! reference, and returns the loss of a batch of pairs with its derivative by every policy log-probability.
-//! Formulas are those of TRL 1.16 (`DPOTrainer`, `CPOTrainer`, `ORPOTrainer`); golden values are in
+//! Formulas follow TRL 1.16 (`DPOTrainer`, `CPOTrainer`, `ORPOTrainer`); golden values are in
 //! `tests/golden/dpo`.
 //!
 //! A loss of the margin Δ can be bounded: the constraint's term −ln σ(Δ* − Δ) is added to it
@@ -17,7 +17,7 @@ mod margin;
 mod names;
 mod sorted;
 
-pub use batch::{Answer, Evaluation, Judged, Pair};
+pub use batch::{AnswerTokens, Pair, PairFigures, PairsLoss};
 pub use config::{PreferenceConfig, WeightedLoss};
 pub use divergence::Divergence;
 pub use names::PreferenceLoss;

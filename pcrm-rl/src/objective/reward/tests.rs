@@ -10,20 +10,20 @@ fn refused(loss: LossConfig) -> String {
 #[test]
 fn undefined_losses_are_refused() {
     let usual = LossConfig::default();
-    let smoothed = |share| Form::Smoothed { label_smoothing: WrongShare::Given(share) };
-    let robust = |share| Form::Robust { label_smoothing: WrongShare::Given(share) };
+    let smoothed = |share| RankingForm::Smoothed { label_smoothing: WrongShare::Given(share) };
+    let robust = |share| RankingForm::Robust { label_smoothing: WrongShare::Given(share) };
     let form = |form| LossConfig { form, ..usual };
     let whole = LossConfig { ranking: Ranking::PlackettLuce, ..usual };
     let rao = TieModel::RaoKupper { theta: 2.0 };
     for (loss, expected) in [
         (form(smoothed(0.7)), "label-smoothing: 0.7: "),
         (form(robust(0.5)), "label-smoothing: 0.5: "),
-        (form(Form::Floor { floor: f64::NAN }), "floor: NaN: "),
+        (form(RankingForm::Floor { floor: f64::NAN }), "floor: NaN: "),
         (LossConfig { center_rewards: -1.0, ..usual }, "center-rewards: -1: "),
         (LossConfig { ties: TieModel::Davidson { nu: -2.0 }, ..usual }, "tie-strength: -2: "),
         (LossConfig { ties: rao, ..whole }, "ties: "),
         (LossConfig { form: smoothed(0.1), ..whole }, "loss: expected bt"),
-        (LossConfig { form: Form::Floor { floor: -0.5 }, ..whole }, "loss: expected bt"),
+        (LossConfig { form: RankingForm::Floor { floor: -0.5 }, ..whole }, "loss: expected bt"),
     ] {
         assert!(refused(loss).starts_with(expected), "{:?}, not {expected:?}", refused(loss));
     }

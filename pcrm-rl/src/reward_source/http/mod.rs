@@ -32,7 +32,7 @@ use pcrm_core::erased_serde;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use self::protocol::{Part, Protocol};
+use self::protocol::{PartialRequest, Protocol};
 use self::text::Texts;
 use super::{Answers, Preparation, RewardPlugin, RewardSource, Scored};
 use crate::error::{Error, Result};
@@ -145,7 +145,7 @@ impl HttpReward {
     }
 
     /// Sends the requests of a batch concurrently, until one fails.
-    fn ask(&self, parts: &[Part], batch: &Answers<'_>) -> Result<Vec<Scored>, String> {
+    fn ask(&self, parts: &[PartialRequest], batch: &Answers<'_>) -> Result<Vec<Scored>, String> {
         let (next, answers) = (AtomicUsize::new(0), Mutex::new(vec![None; parts.len()]));
         let failed = Mutex::new(None);
         let lock = |error: std::sync::PoisonError<_>| error.into_inner();

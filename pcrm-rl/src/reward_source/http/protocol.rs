@@ -47,7 +47,7 @@ impl std::fmt::Display for Protocol {
 
 /// One request: the rows of the batch that it covers, and its body.
 #[derive(Debug)]
-pub struct Part {
+pub struct PartialRequest {
     pub rows: Vec<usize>,
     pub body: Value,
 }
@@ -107,7 +107,12 @@ impl Protocol {
     ///
     /// # Errors
     /// Fails if the protocol cannot express a row.
-    pub fn parts(self, batch: &Answers<'_>, texts: &Texts, config: &Config) -> Result<Vec<Part>, String> {
+    pub fn parts(
+        self,
+        batch: &Answers<'_>,
+        texts: &Texts,
+        config: &Config,
+    ) -> Result<Vec<PartialRequest>, String> {
         let runs: Vec<Vec<usize>> = match self {
             Self::TeiRerank | Self::Rerank => batch.by_prompt().into_iter().map(Iterator::collect).collect(),
             _ => vec![(0..batch.rows.len()).collect()],
@@ -122,11 +127,11 @@ impl Protocol {
             for row in messages {
                 let answer = &batch.rows[row];
                 let body = json!({"messages": Texts::messages(answer), "add_generation_prompt": false});
-                parts.push(Part { rows: vec![row], body: self.dressed(body, config) });
+                parts.push(PartialRequest { rows: vec![row], body: self.dressed(body, config) });
             }
             if !others.is_empty() {
                 let body = self.dressed(self.body(&others, batch, texts)?, config);
-                parts.push(Part { rows: others, body });
+                parts.push(PartialRequest { rows: others, body });
             }
         }
         Ok(parts)
@@ -167,7 +172,7 @@ impl Protocol {
             body["model"] = model.as_str().into();
         }
         match self {
-            // The field of current vLLM releases, and that of earlier ones.
+            // The field of current vLLM releases, and of earlier ones.
             Self::Classify | Self::Pooling | Self::Score | Self::Rerank => {
                 body["use_activation"] = false.into();
                 body["activation"] = false.into();

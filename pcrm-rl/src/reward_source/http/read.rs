@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::protocol::{Part, Protocol};
+use super::protocol::{PartialRequest, Protocol};
 use crate::reward_source::{Answers, Scored};
 use crate::transport::cut;
 
@@ -14,7 +14,7 @@ impl Protocol {
     /// # Errors
     /// Fails if the response is not JSON or not in the protocol's format, if the count is wrong, or if a
     /// reward is not finite.
-    pub fn read(self, text: &str, part: &Part, batch: &Answers<'_>) -> Result<Scored, String> {
+    pub fn read(self, text: &str, part: &PartialRequest, batch: &Answers<'_>) -> Result<Scored, String> {
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let not_finite = ["NaN", "Infinity"].iter().any(|token| text.contains(token));
             let hint = if not_finite { "; JSON has no NaN and no Infinity" } else { "" };

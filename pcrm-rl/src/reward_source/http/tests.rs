@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::protocol::Protocol;
-use crate::reward_source::testing::{Rows, rewards, sources};
+use crate::reward_source::testing::{OwnedAnswers, rewards, sources};
 
 /// A response of the test server: status, additional headers and body; or none, keeping the connection open.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ fn serve(stream: TcpStream, reply: &Reply, asked: &Mutex<Vec<(String, Value)>>) 
     }
 }
 
-fn said(config: &Value, rows: &Rows) -> String {
+fn said(config: &Value, rows: &OwnedAnswers) -> String {
     match rewards(&config.to_string(), rows) {
         Ok(rewards) => panic!("{config}: {rewards:?}"),
         Err(error) => error.to_string(),
@@ -166,7 +166,7 @@ fn protocols_are_those_of_the_servers() {
         ),
     ] {
         let server = Server::new(vec![ok(reply)]);
-        let mut rows = Rows::default();
+        let mut rows = OwnedAnswers::default();
         ["a", "b"].iter().for_each(|answer| rows.add(json!("q"), json!({"label": 7}), answer));
         let rewards = rewards(&server.config(path).to_string(), &rows)
             .unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -185,7 +185,7 @@ fn protocols_are_those_of_the_servers() {
 /// garble them.
 #[test]
 fn conversations_have_a_form_or_are_refused() {
-    let mut rows = Rows::default();
+    let mut rows = OwnedAnswers::default();
     let user = json!({"role": "user", "content": "q"});
     rows.add(json!([{"role": "system", "content": "s"}, user]), json!({}), "a");
     let server = Server::new(vec![ok(json!({"data": [{"index": 0, "probs": [1]}]}))]);
@@ -213,7 +213,7 @@ fn conversations_have_a_form_or_are_refused() {
 /// Protects: transient errors are retried as often as configured, and not before the server allows it.
 #[test]
 fn passing_faults_are_tried_again() {
-    let rows = Rows::of(&["a"]);
+    let rows = OwnedAnswers::of(&["a"]);
     let good = || ok(json!({"rewards": [1.5]}));
     let busy = || Reply::Say(429, "retry-after: 1\r\n", "{\"error\": \"Overloaded\"}".to_owned());
     let broken = || Reply::Say(503, "", String::new());
@@ -247,7 +247,7 @@ fn passing_faults_are_tried_again() {
 /// Protects: errors that a retry cannot fix are reported immediately, with the server's message.
 #[test]
 fn lasting_faults_are_errors_at_once() {
-    let rows = Rows::of(&["a", "b"]);
+    let rows = OwnedAnswers::of(&["a", "b"]);
     let text = |status, headers, body: &str| Reply::Say(status, headers, body.to_owned());
     for (path, reply, message) in [
         (
@@ -303,7 +303,7 @@ fn lasting_faults_are_errors_at_once() {
 #[test]
 fn batches_are_cut_and_put_together() {
     let answers: Vec<String> = (0..7).map(|n| n.to_string()).collect();
-    let rows = Rows::of(&answers.iter().map(String::as_str).collect::<Vec<_>>());
+    let rows = OwnedAnswers::of(&answers.iter().map(String::as_str).collect::<Vec<_>>());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));

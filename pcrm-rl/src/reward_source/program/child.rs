@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use pcrm_core::text::visible_line;
 
-use super::group::Group;
+use super::group::ProcessGroup;
 
-/// The environment variable by which `pcrm` asks a process of its own to stop when the process's input ends.
-/// Programs do not inherit it.
+/// The environment variable that asks a process of `pcrm` itself to stop when its input ends. Programs do not
+/// inherit it.
 pub const STOPS_WITH_INPUT: &str = "PCRM_STOP_WITH_INPUT_OF";
 
 /// The maximum length of a line.
@@ -47,14 +47,14 @@ impl Failure {
 }
 
 /// A running process. Dropping it closes its standard input, waits for its end, and kills the process and its
-/// descendants if they go on.
+/// descendants if they do not end.
 pub struct Child {
-    group: Group,
+    group: ProcessGroup,
     /// Lines to write; `None` once standard input is to be closed.
     to: Option<Sender<String>>,
     from: Receiver<io::Result<String>>,
     errors: Arc<Mutex<Errors>>,
-    /// The time at which standard input was closed.
+    /// The time when standard input was closed.
     closed: Option<Instant>,
 }
 
@@ -75,7 +75,7 @@ impl Child {
         // The input is for the program, and not for a pcrm that it may start.
         command.env_remove(STOPS_WITH_INPUT);
         let log = log.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
-        let mut group = Group::start(command)?;
+        let mut group = ProcessGroup::start(command)?;
         let (to, lines) = mpsc::channel::<String>();
         let (found, from) = mpsc::channel();
         let errors = Arc::new(Mutex::new(Errors::default()));

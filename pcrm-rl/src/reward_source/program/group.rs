@@ -38,7 +38,7 @@ pub fn kill_programs() -> NoPrograms {
 }
 
 /// A process and its descendants.
-pub(super) struct Group {
+pub(super) struct ProcessGroup {
     process: Shared,
     /// Waits in the group for the end of this process; `None` if there is no shell.
     #[cfg(unix)]
@@ -46,7 +46,7 @@ pub(super) struct Group {
     is_reaped: bool,
 }
 
-impl Group {
+impl ProcessGroup {
     /// Starts a process.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Group {
         Some((process.stdin.take()?, process.stdout.take()?, process.stderr.take()?))
     }
 
-    /// Waits for the process to end, and returns false if it goes on.
+    /// Waits for the process to end, and returns false if it does not.
     pub fn ends_by(&self, limit: Instant) -> bool {
         while !self.is_reaped && !has_ended(&mut locked(&self.process)) {
             if Instant::now() >= limit {
@@ -103,14 +103,14 @@ impl Group {
     }
 }
 
-/// Starts a process that kills a process group, of which it becomes a member, when this process is gone. (Linux would
-/// send a signal to the leader alone, and when the thread ends that started it.)
+/// Starts a process that joins a process group and kills it when this process is gone. (A signal from Linux would
+/// reach the leader alone, and already when the thread that started it ends.)
 #[cfg(unix)]
 fn guard(leader: u32) -> Option<Child> {
     use std::process::Stdio;
     let mut command = Command::new("sh");
     command.args(["-c", GUARD, &leader.to_string()]);
-    // Its input ends with this process.
+    // The guard's input ends with this process.
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     std::os::unix::process::CommandExt::process_group(&mut command, i32::try_from(leader).ok()?);
     command.spawn().ok()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::reward_source::testing::{Rows, rewards, sources};
+use crate::reward_source::testing::{OwnedAnswers, rewards, sources};
 use crate::reward_source::{Preparation, Rewards, Weighted};
 use crate::{Error, Result};
 
@@ -17,21 +17,21 @@ fn script(body: &str) -> Value {
     json!({"kind": "command", "command": command, "timeout": 120})
 }
 
-fn said(config: &Value, rows: &Rows) -> String {
+fn said(config: &Value, rows: &OwnedAnswers) -> String {
     match rewards(&config.to_string(), rows) {
         Ok(rewards) => panic!("{config}: {rewards:?}"),
         Err(error) => error.to_string(),
     }
 }
 
-fn twice(sources: &mut Weighted, rows: &Rows) -> [Result<Rewards, Error>; 2] {
+fn twice(sources: &mut Weighted, rows: &OwnedAnswers) -> [Result<Rewards, Error>; 2] {
     [rows.weighed_by(sources), rows.weighed_by(sources)]
 }
 
 /// Protects: batches and answers are exchanged in order; null is unscored, and logs and columns arrive.
 #[test]
 fn programs_answer_line_by_line() {
-    let rows = Rows::of(&["x", "y"]);
+    let rows = OwnedAnswers::of(&["x", "y"]);
     let further = r#"\"logs\": {\"a\": [1, $n]}, \"columns\": {\"c\": [\"u\", 2]}"#;
     let body = format!(r#"echo "{{\"id\": $n, \"rewards\": [0.5, null], {further}}}""#);
     let mut source = sources(&[&script(&body).to_string()]).unwrap();
@@ -53,7 +53,7 @@ fn batches_have_the_documented_keys() {
         file.display()
     ));
     config["name"] = "seen".into();
-    let mut rows = Rows::default();
+    let mut rows = OwnedAnswers::default();
     let prompt = json!([{"role": "user", "content": "q"}]);
     rows.add(prompt.clone(), json!({"gold": {"a": [1, "ä\n"]}}), "b");
     assert_eq!(rewards(&config.to_string(), &rows).unwrap(), [Some(1.0)]);
@@ -69,7 +69,7 @@ fn batches_have_the_documented_keys() {
 /// Protects: no error of a program becomes a reward: wrong counts, NaN, noise, wrong ids, reported errors.
 #[test]
 fn faults_of_answers_are_errors() {
-    let rows = Rows::of(&["x", "y"]);
+    let rows = OwnedAnswers::of(&["x", "y"]);
     for (reply, message) in [
         (r#"{"id": 0, "rewards": [1]}"#, "gave 1 rewards for 2 answers"),
         (r#"{"id": 0}"#, "gave 0 rewards for 2 answers"),
@@ -99,7 +99,7 @@ fn a_program_that_dies_is_started_again_once() {
     let dir = TempDir::new().unwrap();
     let flag = dir.path().join("died");
     let answer = r#"echo "{\"id\": 0, \"rewards\": [2]}""#;
-    let rows = Rows::of(&["x"]);
+    let rows = OwnedAnswers::of(&["x"]);
     let once = script(&format!("if [ ! -e {0} ]; then touch {0}; exit 3; fi; {answer}", flag.display()));
     assert_eq!(rewards(&once.to_string(), &rows).unwrap(), [Some(2.0)]);
     let said = said(&script("for i in $(seq 30); do echo last $i >&2; done; exit 3"), &rows);
@@ -114,7 +114,7 @@ fn a_program_that_dies_is_started_again_once() {
 fn processes_do_not_outlive_their_source() {
     let dir = TempDir::new().unwrap();
     let pids = dir.path().join("pids");
-    let rows = Rows::of(&["x"]);
+    let rows = OwnedAnswers::of(&["x"]);
     let mut hangs = script(&format!("sleep 1000 & echo $! $$ >> {}; wait", pids.display()));
     hangs["timeout"] = 2.into();
     let began = Instant::now();
@@ -148,7 +148,7 @@ fn processes_do_not_outlive_their_source() {
 /// of all others has ended too, and none is killed while it waits for them.
 #[test]
 fn programs_exit_together() {
-    let (dir, rows) = (TempDir::new().unwrap(), Rows::of(&["x"]));
+    let (dir, rows) = (TempDir::new().unwrap(), OwnedAnswers::of(&["x"]));
     let names = ["a", "b", "c"];
     let program = |name: &str| {
         let command = format!(
@@ -174,7 +174,7 @@ fn programs_exit_together() {
 fn slow_and_large_are_no_faults() {
     // A shell reads byte by byte.
     let long = "x".repeat(1 << 17);
-    let rows = Rows::of(&[&long]);
+    let rows = OwnedAnswers::of(&[&long]);
     let slow = script(r#"sleep 0.3; echo "{\"id\": 0, \"rewards\": [1]}""#);
     assert_eq!(rewards(&slow.to_string(), &rows).unwrap(), [Some(1.0)]);
     let never = json!({"kind": "command", "command": "sleep 1000", "start_timeout": 0.3});
@@ -194,7 +194,7 @@ fn slow_and_large_are_no_faults() {
 fn a_program_that_ends_slowly_is_heard_to_its_end() {
     let command = "echo cannot go on >&2; exec >&-; sleep 1; echo last words >&2; exit 3";
     let mut slow = sources(&[&json!({"kind": "command", "command": command}).to_string()]).unwrap();
-    let rows = Rows::of(&["x"]);
+    let rows = OwnedAnswers::of(&["x"]);
     let failed = slow.prepare(&Preparation { prompts: rows.prompts(), logs: None }).unwrap_err().to_string();
     assert!(failed.contains("it ended (exit status: 3) before it could get ready"), "{failed}");
     assert!(failed.ends_with("\n  cannot go on\n  last words"), "{failed}");
@@ -209,7 +209,7 @@ fn messages_are_read_after_the_end_of_a_program() {
         println!("nothing checked: setsid(1) is not installed");
         return;
     }
-    let (dir, rows) = (TempDir::new().unwrap(), Rows::of(&["x"]));
+    let (dir, rows) = (TempDir::new().unwrap(), OwnedAnswers::of(&["x"]));
     let up = dir.path().join("up").display().to_string();
     let heir =
         format!("touch {up}$0; while kill -0 $0; do sleep 0.02; done 2> /dev/null; echo last words >&2");
@@ -228,7 +228,7 @@ fn messages_are_read_after_the_end_of_a_program() {
 /// Protects: all of standard error is written to a file of the run.
 #[test]
 fn standard_error_is_kept() {
-    let (dir, rows) = (TempDir::new().unwrap(), Rows::of(&["x"]));
+    let (dir, rows) = (TempDir::new().unwrap(), OwnedAnswers::of(&["x"]));
     let body = r#"echo "batch $n" >&2; echo "{\"id\": $n, \"rewards\": [1]}""#;
     let mut source = sources(&[&script(body).to_string()]).unwrap();
     source.prepare(&Preparation { prompts: rows.prompts(), logs: Some(dir.path()) }).unwrap();

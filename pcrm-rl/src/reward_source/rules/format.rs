@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{Answer, Rule, plugin};
 
-/// 1 for an answer that begins with the first tag's part, followed by those of the other tags in order with
+/// 1 for an answer that begins with the first tag's part, followed by the other tags' parts in order with
 /// only white space between them, each tag opened once; else 0. With only the tag `think` this is TRL's
 /// `think_format_reward`.
 #[derive(Debug, Deserialize)]

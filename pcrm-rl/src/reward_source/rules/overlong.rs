@@ -9,7 +9,7 @@ use super::{Answer, Rule, Unit, plugin};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Overlong {
-    /// Length from which the reward is −1.
+    /// Minimum length with a reward of −1.
     max: usize,
     /// Length of the linear part before `max`.
     cache: usize,

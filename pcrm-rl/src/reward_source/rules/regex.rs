@@ -5,9 +5,9 @@ use serde::Deserialize;
 
 use super::{Answer, Rule, finite, plugin};
 
-/// `reward` if the pattern matches, else `otherwise`. The syntax is that of the crate regex, with lookaround
-/// and back references; flags go into the pattern: `(?s)`, `(?i)`. Without `(?m)`, `$` matches only at the
-/// very end.
+/// `reward` if the pattern matches, else `otherwise`. The syntax is the crate regex's, with lookaround and
+/// back references; flags go into the pattern: `(?s)`, `(?i)`. Without `(?m)`, `$` matches only at the very
+/// end.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pattern {

@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 
-use crate::reward_source::testing::{Rows, rewards, sources};
+use crate::reward_source::testing::{OwnedAnswers, rewards, sources};
 
-fn given(rule: &Value, rows: &Rows) -> Vec<Option<f32>> {
+fn given(rule: &Value, rows: &OwnedAnswers) -> Vec<Option<f32>> {
     rewards(&rule.to_string(), rows).unwrap_or_else(|error| panic!("{rule}: {error}"))
 }
 
@@ -40,7 +40,7 @@ fn rules_give_what_they_say() {
         (json!({"kind": "format", "rest": false}), "<think>a</think> b", 0.0),
         (json!({"kind": "format", "rest": false}), "<think>a</think> \n", 1.0),
     ] {
-        assert_eq!(given(&rule, &Rows::of(&[answer])), [Some(reward)], "{rule} {answer:?}");
+        assert_eq!(given(&rule, &OwnedAnswers::of(&[answer])), [Some(reward)], "{rule} {answer:?}");
     }
 }
 
@@ -53,7 +53,7 @@ fn rules_are_those_of_trl() {
     assert!(cases.len() >= 10);
     for case in cases {
         let texts: Vec<String> = serde_json::from_value(case["completions"].clone()).unwrap();
-        let mut rows = Rows::of(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut rows = OwnedAnswers::of(&texts.iter().map(String::as_str).collect::<Vec<_>>());
         *rows.ids_mut() = serde_json::from_value(case["completion_ids"].clone()).unwrap();
         let wanted: Vec<Option<f32>> = serde_json::from_value(case["rewards"].clone()).unwrap();
         assert_eq!(given(&case["rule"], &rows), wanted, "{case}");
@@ -63,7 +63,7 @@ fn rules_are_those_of_trl() {
 /// Protects: comparison with columns of every type, null columns, and records without the column.
 #[test]
 fn columns_are_compared() {
-    let mut rows = Rows::default();
+    let mut rows = OwnedAnswers::default();
     for (gold, answer) in [
         (json!("Paris"), " paris\n"),
         (json!("Paris"), "Paris!"),
@@ -83,7 +83,7 @@ fn columns_are_compared() {
     rows.add(json!("q"), json!({"other": 1}), "x");
     let said = rewards(r#"{"kind": "exact", "column": "gold"}"#, &rows).unwrap_err().to_string();
     assert_eq!(said, "reward \"exact\": rows.jsonl:7: no column \"gold\"; the record has other");
-    rows = Rows::default();
+    rows = OwnedAnswers::default();
     rows.add(json!("q"), json!({"gold": {}}), "x");
     let said = rewards(r#"{"kind": "exact", "column": "gold"}"#, &rows).unwrap_err().to_string();
     assert!(said.contains("the column \"gold\" is {}; expected a text or a number"), "{said}");
@@ -92,7 +92,7 @@ fn columns_are_compared() {
 /// Protects: the generated world's true reward reaches the sum, for texts and conversations.
 #[test]
 fn the_worlds_truth_is_a_reward() {
-    let mut rows = Rows::default();
+    let mut rows = OwnedAnswers::default();
     let asked = "Where does the otter live?";
     rows.add(json!(format!("Question: {asked}\nAnswer:")), json!({}), " The otter lives in clear rivers.");
     rows.add(json!([{"role": "user", "content": asked}]), json!({}), "The otter lives in old barns.");

@@ -2,12 +2,12 @@
 
 use pcrm_core::data::conversation::Content;
 use pcrm_core::data::prompts::Prompt;
-use pcrm_eval::worlds::Asked;
+use pcrm_eval::worlds::WorldPrompt;
 use serde::Deserialize;
 
 use super::{Answer, Rule, plugin};
 
-/// The true reward of an answer to a prompt of a generated world ([`Asked::true_reward`]), in log-odds.
+/// The true reward of an answer to a prompt of a generated world ([`WorldPrompt::true_reward`]), in log-odds.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct World {}
@@ -29,10 +29,10 @@ impl Rule for World {
     }
 }
 
-fn asked(prompt: &Prompt) -> Result<Asked, String> {
+fn asked(prompt: &Prompt) -> Result<WorldPrompt, String> {
     let text = match &prompt.prompt {
         Content::Text(text) => text,
         Content::Messages(turns) => turns.last().map_or("", |turn| &turn.content),
     };
-    Asked::of_prompt(text).ok_or_else(|| format!("{text:?} is not a prompt of a generated world"))
+    WorldPrompt::of_prompt(text).ok_or_else(|| format!("{text:?} is not a prompt of a generated world"))
 }

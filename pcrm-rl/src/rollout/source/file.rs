@@ -1,7 +1,7 @@
 //! Samples that someone else made, from a file of JSON lines.
 //!
 //! A line is an answer: `{"prompt_ids": [1, 2], "completion_ids": [3, 4], "log_probs": [-0.5, -1.25],
-//! "finish_reason": "stop"}`. Log-probabilities are those of the sampler, at the temperature of the run. The
+//! "finish_reason": "stop"}`. Log-probabilities come from the sampler, at the temperature of the run. The
 //! answers to a prompt are used in the order of the file; each pass over the prompts takes the next ones, and
 //! after the last one the first again.
 
@@ -14,7 +14,7 @@ use pcrm_core::model::LanguageModel;
 use serde_json::Value;
 
 use super::super::{Finish, Sample};
-use super::{Ask, Pending, RolloutSource, Sampled};
+use super::{Pending, RolloutSource, SampleRequest, Sampled};
 use crate::error::{Error, Result};
 use crate::lanes::Lanes;
 use crate::rollout::answer;
@@ -62,7 +62,7 @@ impl FileSource {
         (count(false), count(true))
     }
 
-    fn of(&self, ask: &Ask) -> Sampled {
+    fn of(&self, ask: &SampleRequest) -> Sampled {
         let mut all = Vec::with_capacity(ask.prompts.len());
         for (at, prompt) in ask.prompts.iter().enumerate() {
             let known = self.answers.get(&prompt.ids).map_or(&[][..], Vec::as_slice);
@@ -133,7 +133,7 @@ impl RolloutSource for FileSource {
         Ok(())
     }
 
-    fn begin(&mut self, ask: Ask) -> Result<Pending> {
+    fn begin(&mut self, ask: SampleRequest) -> Result<Pending> {
         Ok(Pending::Waiting(ask))
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let mut source = opened(&lines.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         let mut take = |pass, samples| -> Result<Vec<u32>> {
             let prompts = vec![Prompt { number: 0, ids: vec![1] }];
-            let ask = Ask { prompts, samples, sampling: Sampling::default(), version: 0, pass };
+            let ask = SampleRequest { prompts, samples, sampling: Sampling::default(), version: 0, pass };
             let pending = source.begin(ask)?;
             let made = source.finish(pending, &AtomicBool::new(false))?;
             assert!(

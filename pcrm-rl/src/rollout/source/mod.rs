@@ -2,7 +2,7 @@
 //! file.
 //!
 //! A source receives each version of the policy ([`RolloutSource::publish`]) and answers prompts with a
-//! version that it was told. Asking and waiting are two calls, so that a server samples while the policy is
+//! version that it was given. Asking and waiting are two calls, so that a server samples while the policy is
 //! updated.
 
 mod file;
@@ -56,7 +56,7 @@ impl SourceKind {
 
 /// A request for answers.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct SampleRequest {
     /// Prompts.
     pub prompts: Vec<Prompt>,
     /// Number of answers to each.
@@ -75,7 +75,7 @@ pub type Sampled = Result<Vec<Vec<Sample>>>;
 /// A request that a source has taken.
 pub enum Pending {
     /// Sampled when it is waited for.
-    Waiting(Ask),
+    Waiting(SampleRequest),
     /// Sampled by this thread.
     Working(JoinHandle<Sampled>),
 }
@@ -96,7 +96,7 @@ pub trait RolloutSource {
     ///
     /// # Errors
     /// Fails if the version was not published.
-    fn begin(&mut self, ask: Ask) -> Result<Pending>;
+    fn begin(&mut self, ask: SampleRequest) -> Result<Pending>;
 
     /// Waits for the answers. Setting `interrupted` ends the wait with [`Error::Interrupted`].
     ///

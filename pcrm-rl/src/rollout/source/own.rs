@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pcrm_core::model::LanguageModel;
 
 use super::super::{Engine, Progress, Sample, Stop, Watch};
-use super::{Ask, Pending, RolloutSource, Sampled};
+use super::{Pending, RolloutSource, SampleRequest, Sampled};
 use crate::error::{Error, Result};
 use crate::lanes::Lanes;
 
@@ -60,7 +60,7 @@ impl RolloutSource for Own<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, ask: Ask) -> Result<Pending> {
+    fn begin(&mut self, ask: SampleRequest) -> Result<Pending> {
         Ok(Pending::Waiting(ask))
     }
 
@@ -74,7 +74,7 @@ impl RolloutSource for Own<'_> {
         }
         let mut collected = Collected { samples: Vec::new(), interrupted };
         if !ask.prompts.is_empty() {
-            let (decoder, Ask { prompts, samples, sampling, .. }) = (policy.decoder(), &ask);
+            let (decoder, SampleRequest { prompts, samples, sampling, .. }) = (policy.decoder(), &ask);
             self.engine.run(decoder, prompts, *samples, sampling, self.stop, &mut collected)?;
         }
         Ok(collected.samples)

@@ -12,8 +12,8 @@ use crate::training::policy::PreferenceArgs;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Loss")]
 pub struct OnlineDpoLossArgs {
-    /// Bound the margins Δ = β·(log-ratio of the best answer − that of the worst) by this prior constraint: a
-    /// name, JSON, or a JSON file
+    /// Bound the margins Δ = β·(log-ratio of the best answer − log-ratio of the worst) by this prior
+    /// constraint: a name, JSON, or a JSON file
     #[arg(long, value_name = "KIND", default_value = "none")]
     pub constraint: String,
     #[command(flatten)]

@@ -33,7 +33,7 @@ pub struct PpoLossArgs {
     /// Cap the loss of tokens with a negative advantage A at −C·A; 3 is usual
     #[arg(long, value_name = "C", value_parser = real)]
     dual_clip: Option<f64>,
-    /// Clip values to ±E around those of the rollout; 0 for no clipping
+    /// Clip values to ±E around the rollout's; 0 for no clipping
     #[arg(long, value_name = "E", default_value_t = PpoConfig::default().cliprange_value, value_parser = real)]
     cliprange_value: f64,
     /// Weight the critic's loss by W

@@ -1,12 +1,12 @@
 //! The plots of the course of a language model's training.
 
-use super::{Kind, Run};
+use super::{LanguagePage, TrainingKind};
 use crate::report::curves::Curves;
 use crate::report::plot::{Axis, Plot};
 use crate::report::run::plots::{BALANCE, Course, ROUTERS, steps};
 
 /// Returns the plots of the metrics that the run has.
-pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
+pub(super) fn plots(run: &LanguagePage<'_>) -> Vec<Plot> {
     let course = Course { curves: &run.curves, max_grad_norm: run.max_grad_norm };
     let metric = |title: &str, name: &str, y: Axis| Plot {
         title: title.into(),
@@ -20,12 +20,12 @@ pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
             "Loss",
             "loss",
             Axis::new(match run.kind {
-                Kind::FineTuned if !run.curves.train("nll_loss").is_empty() => {
+                TrainingKind::FineTuned if !run.curves.train("nll_loss").is_empty() => {
                     "−ln p per token and the routers' loss"
                 }
-                Kind::FineTuned => "−ln p, nats per token",
-                Kind::Labelled => "loss per answer",
-                Kind::Rewarded => "policy loss",
+                TrainingKind::FineTuned => "−ln p, nats per token",
+                TrainingKind::Labelled => "loss per answer",
+                TrainingKind::Rewarded => "policy loss",
             }),
         ),
         metric(ROUTERS, "aux_loss", Axis::new(BALANCE)),
@@ -57,7 +57,7 @@ pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
             "KL to the reference",
             "kl",
             Axis::new(match run.kind {
-                Kind::Rewarded => "nats per token",
+                TrainingKind::Rewarded => "nats per token",
                 _ => "nats per mismatched answer",
             }),
         ),
@@ -72,7 +72,7 @@ pub(super) fn plots(run: &Run<'_>) -> Vec<Plot> {
         course.learning_rate(),
         course.speed(),
     ];
-    if run.kind == Kind::Rewarded {
+    if run.kind == TrainingKind::Rewarded {
         // The loss of an evaluation is only −reward, so its plot is dropped.
         plots.remove(0);
     }

@@ -106,12 +106,12 @@ fn table_row(folder: &Path, case: &Value) -> String {
     let note = case["note"].as_str().map_or(String::new(), |note| format!("; {note}"));
     let (read, schema) =
         match crate::data::survey::file_schema::file_schema(&path, &Columns::default()).unwrap() {
-            Some(told) => {
+            Some(found) => {
                 let line = std::fs::read_to_string(&path).unwrap();
                 let record: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
-                let unread: Vec<&str> = told.unread.iter().map(|column| column.name.as_str()).collect();
+                let unread: Vec<&str> = found.unread.iter().map(|column| column.name.as_str()).collect();
                 let read = record.as_object().unwrap().keys().filter(|key| !unread.contains(&key.as_str()));
-                (read.map(|key| format!("`{key}`")).collect::<Vec<_>>(), format!("`{}`", told.schema.name()))
+                (read.map(|key| format!("`{key}`")).collect::<Vec<_>>(), format!("`{}`", found.schema.name()))
             }
             None => (Vec::new(), "refused".to_owned()),
         };

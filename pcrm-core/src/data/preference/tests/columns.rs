@@ -189,7 +189,11 @@ fn names_that_do_nothing_are_refused() {
 /// scores as text, which are record errors if margins need them.
 #[test]
 fn faults_of_kept_pairs_are_found() {
-    let pair = |prompt: &str, more: &str| json!({"prompt": prompt, "chosen": format!("{more}a"), "rejected": format!("{more}b")});
+    let pair = |prompt: &str, more: &str| {
+        json!({
+            "prompt": prompt, "chosen": format!("{more}a"), "rejected": format!("{more}b")
+        })
+    };
     let mut with_margin = pair("q", "");
     with_margin["margin"] = json!(1.5);
     assert_eq!(findings(&[with_margin.clone(), pair("q", "")]), ["margins_missing"]);

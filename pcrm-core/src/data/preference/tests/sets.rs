@@ -3,12 +3,12 @@
 use super::*;
 
 /// Returns the set, answers and verdict of each pair.
-fn told(sets: &[AnswerSet]) -> Vec<(u32, u32, u32, Verdict)> {
-    let told = |pair: Preference<'_>| {
+fn verdicts(sets: &[AnswerSet]) -> Vec<(u32, u32, u32, Verdict)> {
+    let verdicts = |pair: Preference<'_>| {
         let InSet { set, chosen, rejected } = pair.in_set.unwrap();
         (set, chosen, rejected, pair.verdict)
     };
-    pairs(sets).map(told).collect()
+    pairs(sets).map(verdicts).collect()
 }
 
 fn with_ties(text: &str, ties: Ties, strictness: Strictness) -> Result<(Vec<AnswerSet>, Report)> {
@@ -27,7 +27,7 @@ const RANKED: &str = r#"{"prompt": "q", "responses": ["a", "b", "c"], "scores": 
 fn ties_in_sets_are_dropped_and_counted() {
     use Verdict::Preferred;
     let (sets, report) = with_ties(RANKED, Ties::Drop, Strictness::Skip).unwrap();
-    assert_eq!(told(&sets), [(0, 1, 0, Preferred), (0, 1, 2, Preferred), (2, 0, 1, Preferred)]);
+    assert_eq!(verdicts(&sets), [(0, 1, 0, Preferred), (0, 1, 2, Preferred), (2, 0, 1, Preferred)]);
     assert_eq!(sets[0].comparisons[0].scores, Some((3.5, 1.0)));
     let counts = report.counts();
     assert_eq!((counts[&ProblemKind::TieInSet], counts[&ProblemKind::Tie]), (1, 1));
@@ -42,7 +42,7 @@ fn ties_are_kept_in_their_place() {
     let (sets, report) = with_ties(RANKED, Ties::Keep, Strictness::Refuse).unwrap();
     let expected =
         [(0, 1, 0, Preferred), (0, 0, 2, Tied), (0, 1, 2, Preferred), (1, 0, 1, Tied), (2, 0, 1, Preferred)];
-    assert_eq!(told(&sets), expected);
+    assert_eq!(verdicts(&sets), expected);
     assert_eq!(pairs(&sets).nth(1).unwrap().chosen, &Content::Text("a".to_owned()));
     assert!(report.counts().is_empty());
 }
@@ -69,7 +69,7 @@ fn answers_of_one_class_are_not_compared() {
     let text = r#"{"prompt": "q", "chosen": ["a", "b"], "rejected": ["c", "d"], "subset": "Ties"}"#;
     let (sets, report) = with_ties(text, Ties::Keep, Strictness::Refuse).unwrap();
     let expected = [(0, 0, 2, Preferred), (0, 0, 3, Preferred), (0, 1, 2, Preferred), (0, 1, 3, Preferred)];
-    assert_eq!(told(&sets), expected);
+    assert_eq!(verdicts(&sets), expected);
     assert_eq!(report.schema, Some(Schema::RewardBench2));
 }
 

@@ -38,7 +38,7 @@ fn good_texts_are_found_nothing_of() {
     let (ends, findings) = surveyed(&[plain("a", "b")], &tokenizer, &model(384));
     assert_eq!(findings, []);
     let eos = tokenizer.eos().unwrap();
-    assert_eq!(ends.scored, [Scored { id: eos.id, text: eos.text.clone(), sequences: 2 }]);
+    assert_eq!(ends.scored, [ScoredToken { id: eos.id, text: eos.text.clone(), sequences: 2 }]);
     assert_eq!((ends.sequences, ends.by_template), (2, 0));
 }
 

@@ -1,8 +1,8 @@
 use super::*;
 use crate::loss::WrongShare;
 
-fn answer<'a>(policy: &'a [f64], reference: &'a [f64], prompt: &'a [f64]) -> Answer<'a> {
-    Answer { policy, reference, prompt, alignment: -0.3 }
+fn answer<'a>(policy: &'a [f64], reference: &'a [f64], prompt: &'a [f64]) -> AnswerTokens<'a> {
+    AnswerTokens { policy, reference, prompt, alignment: -0.3 }
 }
 
 /// Protects: the gradient of every loss by every token, with weights, bounds where allowed, and every

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::said;
 use crate::Result;
-use crate::reward_source::testing::{Rows, rewards, sources};
+use crate::reward_source::testing::{OwnedAnswers, rewards, sources};
 use crate::reward_source::{Preparation, Rewards, Spec};
 
 /// Returns the interpreter for tests: `PCRM_PYTHON`, or the system's. Without one, tests that need it print a
@@ -34,7 +34,7 @@ fn function(python: &str, path: &str, function: &str) -> Spec {
     format!("python:{path}:{function}:{python}").parse().unwrap()
 }
 
-fn weighed(spec: &Spec, rows: &Rows) -> Result<Rewards> {
+fn weighed(spec: &Spec, rows: &OwnedAnswers) -> Result<Rewards> {
     let mut sources = sources(&[&spec.to_tagged().to_string()])?;
     sources.prepare(&Preparation { prompts: rows.prompts(), logs: None })?;
     rows.weighed_by(&mut sources)
@@ -108,7 +108,7 @@ number = 7
 fn functions_of_three_trainers_work_unchanged() {
     let Some(python) = python() else { return };
     let (_dir, path) = file(FORMS);
-    let mut rows = Rows::default();
+    let mut rows = OwnedAnswers::default();
     let columns = json!({"gold": "1", "label": "1", "data_source": "d", "extra_info": {"i": 1},
                          "reward_model": {"style": "rule", "ground_truth": "1"}});
     rows.add(json!("q"), columns.clone(), "1");
@@ -142,7 +142,7 @@ fn functions_of_three_trainers_work_unchanged() {
     assert!(
         notes.len() == 1 && notes[0].starts_with("openrlhf: ") && notes[0].contains("OpenRLHF's (queries")
     );
-    let mut chat = Rows::default();
+    let mut chat = OwnedAnswers::default();
     chat.add(json!([{"role": "user", "content": "q"}]), json!({}), "0.25");
     assert_eq!(weighed(&function(&python, &path, "trl_chat"), &chat).unwrap().total, [Some(0.25)]);
     let mut labelled = function(&python, &path, "verl_batch").to_tagged();
@@ -157,7 +157,7 @@ fn functions_of_three_trainers_work_unchanged() {
 fn faults_in_python_are_shown() {
     let Some(python) = python() else { return };
     let (_dir, path) = file(FORMS);
-    let rows = Rows::of(&["x", "y"]);
+    let rows = OwnedAnswers::of(&["x", "y"]);
     for (name, parts) in [
         ("failing", &["in inner\n", "ValueError: no such unit: parsec", "reward.py\", line"][..]),
         ("leaving", &["SystemExit: 4", "in leaving"]),
@@ -192,7 +192,7 @@ fn faults_in_python_are_shown() {
 /// Protects: messages name a missing file or interpreter.
 #[test]
 fn missing_files_and_interpreters_are_said() {
-    let rows = Rows::of(&["x"]);
+    let rows = OwnedAnswers::of(&["x"]);
     let absent = weighed(&function("python3", "/nowhere/reward.py", "f"), &rows).unwrap_err().to_string();
     assert!(absent.contains("/nowhere/reward.py: no such file"), "{absent}");
     let (_dir, path) = file("def f(completions): return [0.0]\n");
@@ -217,7 +217,7 @@ fn rewards_of_trl_itself_work() {
                 repeats = get_repetition_penalty_reward(ngram_size=1, max_penalty=-1.0)\n\
                 overlong = get_soft_overlong_punishment(max_completion_len=20, soft_punish_cache=15)\n";
     let (_dir, path) = file(code);
-    let mut rows = Rows::default();
+    let mut rows = OwnedAnswers::default();
     for answer in ["<think>a</think>b", "aaaa", ""] {
         rows.add(json!([{"role": "user", "content": "q"}]), json!({"solution": "x"}), answer);
     }

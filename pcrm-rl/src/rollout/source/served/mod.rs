@@ -22,13 +22,13 @@ use std::time::Duration;
 
 use self::server::Server;
 use self::versions::Versions;
-use super::{Ask, Pending, RolloutSource, Sampled};
+use super::{Pending, RolloutSource, SampleRequest, Sampled};
 use crate::error::{Error, Result};
 use crate::lanes::Lanes;
 use crate::transport::{Client, Connection, Failed};
 use pcrm_core::model::LanguageModel;
 
-/// The interval at which a wait checks for an interrupt.
+/// The time between a wait's checks for an interrupt.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The protocol of a server.
@@ -205,7 +205,7 @@ impl RolloutSource for Served {
         Ok(())
     }
 
-    fn begin(&mut self, ask: Ask) -> Result<Pending> {
+    fn begin(&mut self, ask: SampleRequest) -> Result<Pending> {
         let Some(adapters) = self.adapters.filter(|_| self.versions.holds(ask.version)) else {
             return Err(self.server.error(format!("has no version {} of the policy", ask.version)));
         };

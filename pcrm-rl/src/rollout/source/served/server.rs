@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use super::super::super::{Finish, Sample};
-use super::super::{Ask, Sampled};
+use super::super::{SampleRequest, Sampled};
 use super::{Protocol, Version, sglang, vllm};
 use crate::error::Error;
 use crate::transport::{Client, Failed, Watcher, cut};
@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// Samples answers, a request per prompt.
-    pub fn answers(&self, ask: &Ask, version: &Version) -> Sampled {
+    pub fn answers(&self, ask: &SampleRequest, version: &Version) -> Sampled {
         let (next, answers) = (AtomicUsize::new(0), Mutex::new(vec![None; ask.prompts.len()]));
         let (failed, reloaded) = (Mutex::new(None), Mutex::new(false));
         let work = || {
@@ -105,7 +105,7 @@ impl Server {
     /// Loads an adapter again that the server has lost, once per rollout, and repeats a request.
     fn again(
         &self,
-        ask: &Ask,
+        ask: &SampleRequest,
         at: usize,
         version: &Version,
         reloaded: &Mutex<bool>,
@@ -124,7 +124,7 @@ impl Server {
     }
 
     /// Samples the answers to one prompt.
-    fn answer(&self, ask: &Ask, at: usize, version: &Version) -> Result<Vec<Sample>, Refusal> {
+    fn answer(&self, ask: &SampleRequest, at: usize, version: &Version) -> Result<Vec<Sample>, Refusal> {
         let prompt = &ask.prompts[at];
         let body = match self.protocol {
             Protocol::Vllm => vllm::body(ask, prompt, version, &self.ends),
@@ -158,7 +158,7 @@ impl Server {
         log_probs: Vec<f32>,
         reason: &str,
         field: &str,
-        ask: &Ask,
+        ask: &SampleRequest,
     ) -> Result<Sample, String> {
         let (last, most) = (ids.last().copied().unwrap_or_default(), ask.sampling.max_tokens);
         let finish = match reason {

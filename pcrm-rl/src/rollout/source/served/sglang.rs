@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::super::{Prompt, Sample};
-use super::super::{Ask, request_seed};
+use super::super::{SampleRequest, request_seed};
 use super::Version;
 use super::server::Server;
 use crate::rollout::answer;
@@ -14,7 +14,7 @@ use crate::transport::cut;
 
 /// Returns the request for all samples of a prompt: a batch with a seed for each. (`n` would give them all
 /// the same seed.) Servers without `--enable-deterministic-inference` ignore seeds.
-pub(super) fn body(ask: &Ask, prompt: &Prompt, version: &Version, ends: &BTreeSet<u32>) -> Value {
+pub(super) fn body(ask: &SampleRequest, prompt: &Prompt, version: &Version, ends: &BTreeSet<u32>) -> Value {
     let first = request_seed(ask.sampling.seed, prompt.number);
     let sampling = |sample: usize| {
         json!({
@@ -48,7 +48,7 @@ pub(super) fn body(ask: &Ask, prompt: &Prompt, version: &Version, ends: &BTreeSe
 pub(super) fn read(
     value: &Value,
     server: &Server,
-    ask: &Ask,
+    ask: &SampleRequest,
     version: &Version,
 ) -> Result<Vec<Sample>, String> {
     let all = answer::list(value, "the answer", "a list of answers")?;
@@ -58,10 +58,16 @@ pub(super) fn read(
     all.iter().enumerate().map(|(at, one)| sample(one, at, server, ask, version)).collect()
 }
 
-fn sample(value: &Value, at: usize, server: &Server, ask: &Ask, version: &Version) -> Result<Sample, String> {
+fn sample(
+    value: &Value,
+    at: usize,
+    server: &Server,
+    ask: &SampleRequest,
+    version: &Version,
+) -> Result<Sample, String> {
     let field = |name: &str| format!("[{at}].meta_info.{name}");
     let info = &value["meta_info"];
-    // An adapter is named in the request; this version is that of the weights below it.
+    // An adapter is named in the request; this is the version of the weights below it.
     if !version.adapter && info["weight_version"] != version.name.as_str() {
         let (field, found) = (field("weight_version"), &info["weight_version"]);
         return Err(format!("{field} is {found}, expected {:?}", version.name));

@@ -3,15 +3,15 @@ use serde_json::{Value, json};
 use super::super::super::{Finish, Prompt, Sample, Sampling};
 use super::*;
 
-/// A server that knows tokens below 10, of which 2 ends an answer.
+/// A server that knows tokens below 10; token 2 ends an answer.
 fn server(protocol: Protocol) -> Served {
     let access = Access { url: "http://127.0.0.1:1".into(), ..Access::default() };
     Served::new(protocol, &access, Path::new("weights"), 0, BTreeSet::from([2]), 10)
 }
 
-fn ask() -> Ask {
+fn ask() -> SampleRequest {
     let prompts = vec![Prompt { number: 7, ids: vec![1, 5] }];
-    Ask {
+    SampleRequest {
         prompts,
         samples: 2,
         sampling: Sampling { max_tokens: 3, ..Sampling::default() },

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::super::{Prompt, Sample};
-use super::super::{Ask, request_seed};
+use super::super::{SampleRequest, request_seed};
 use super::Version;
 use super::server::Server;
 use crate::rollout::answer;
@@ -14,7 +14,7 @@ use crate::rollout::answer;
 /// Returns the request for all samples of a prompt. vLLM gives sample `i` the seed plus `i`.
 ///
 /// Every setting is sent, as the server takes missing ones from the model's `generation_config.json`.
-pub(super) fn body(ask: &Ask, prompt: &Prompt, version: &Version, ends: &BTreeSet<u32>) -> Value {
+pub(super) fn body(ask: &SampleRequest, prompt: &Prompt, version: &Version, ends: &BTreeSet<u32>) -> Value {
     json!({
         "model": version.name,
         "prompt": prompt.ids,
@@ -40,7 +40,7 @@ pub(super) fn body(ask: &Ask, prompt: &Prompt, version: &Version, ends: &BTreeSe
 pub(super) fn read(
     value: &Value,
     server: &Server,
-    ask: &Ask,
+    ask: &SampleRequest,
     prompt: &Prompt,
     version: &Version,
 ) -> Result<Vec<Sample>, String> {
