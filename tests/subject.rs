@@ -31,6 +31,10 @@ impl Backend for Subject {
         self.backend.upload(host, dtype)
     }
 
+    fn memory_in_use(&self) -> Option<u64> {
+        self.backend.memory_in_use()
+    }
+
     fn synchronize(&self) -> pcrm_core::Result<()> {
         self.backend.synchronize()
     }

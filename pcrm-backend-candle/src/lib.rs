@@ -110,6 +110,11 @@ impl Backend for CandleBackend {
         tensor::upload(host, dtype, &self.opened)
     }
 
+    #[cfg(feature = "cuda")]
+    fn memory_in_use(&self) -> Option<u64> {
+        cuda::memory_in_use(&self.opened)
+    }
+
     fn synchronize(&self) -> Result<()> {
         self.opened.synchronize().map_err(Error::backend(NAME, "synchronize"))
     }

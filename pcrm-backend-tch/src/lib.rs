@@ -74,6 +74,13 @@ impl Backend for TchBackend {
         tensor::upload(host, dtype, library::device(self.device))
     }
 
+    fn memory_in_use(&self) -> Option<u64> {
+        match self.device {
+            Device::Cpu => None,
+            Device::Cuda(index) => library::memory_in_use(index),
+        }
+    }
+
     fn synchronize(&self) -> Result<()> {
         if let Device::Cuda(index) = self.device {
             tch::Cuda::synchronize(index as i64);

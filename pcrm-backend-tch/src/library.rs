@@ -117,6 +117,32 @@ pub(crate) fn check_cuda(index: usize) -> Result<()> {
     }
 }
 
+/// Returns the bytes in use on the GPU of this index, by all programs; `None` if CUDA does not report them.
+#[cfg(unix)]
+pub(crate) fn memory_in_use(index: usize) -> Option<u64> {
+    use libloading::os::unix::Library;
+    type Get = unsafe extern "C" fn(*mut libc::c_int) -> libc::c_int;
+    type Set = unsafe extern "C" fn(libc::c_int) -> libc::c_int;
+    type Info = unsafe extern "C" fn(*mut usize, *mut usize) -> libc::c_int;
+    let index = libc::c_int::try_from(index).ok()?;
+    let this = Library::this();
+    let (mut current, mut free, mut total) = (0, 0, 0);
+    // SAFETY: these are cudaGetDevice, cudaSetDevice and cudaMemGetInfo of the runtime that libtorch's CUDA part
+    // loaded, called with CUDA's signatures. They write to the three numbers, and the thread keeps its device.
+    let codes = unsafe {
+        let get = this.get::<Get>(b"cudaGetDevice\0").ok()?;
+        let set = this.get::<Set>(b"cudaSetDevice\0").ok()?;
+        let info = this.get::<Info>(b"cudaMemGetInfo\0").ok()?;
+        [get(&raw mut current), set(index), info(&raw mut free, &raw mut total), set(current)]
+    };
+    (codes == [0; 4]).then(|| total.saturating_sub(free) as u64)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn memory_in_use(_: usize) -> Option<u64> {
+    None
+}
+
 /// Returns libtorch's name of a device.
 pub(crate) fn device(device: Device) -> tch::Device {
     match device {

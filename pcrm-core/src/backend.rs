@@ -114,6 +114,12 @@ pub trait Backend: Send {
         Arc::new(Alone)
     }
 
+    /// Returns the bytes in use on the device: those of every program, and those that a library keeps for its next
+    /// tensors. `None` if the device does not report them, like a CPU.
+    fn memory_in_use(&self) -> Option<u64> {
+        None
+    }
+
     /// Waits until all requested computations are done.
     ///
     /// # Errors

@@ -179,6 +179,10 @@ impl Backend for Joined<dyn Backend> {
         self.backend.upload(host, dtype)
     }
 
+    fn memory_in_use(&self) -> Option<u64> {
+        self.backend.memory_in_use()
+    }
+
     fn synchronize(&self) -> Result<()> {
         self.backend.synchronize()
     }

@@ -76,6 +76,13 @@ fn keep_memory(device: &CudaDevice) -> Result<(), String> {
     kept.map_err(|error| error.to_string())
 }
 
+/// Returns the bytes in use on a GPU, by all programs; `None` if the driver does not report them.
+pub(crate) fn memory_in_use(device: &ct::Device) -> Option<u64> {
+    let ct::Device::Cuda(device) = device else { return None };
+    let (free, total) = device.cuda_stream().context().mem_get_info().ok()?;
+    Some(total.saturating_sub(free) as u64)
+}
+
 /// Returns the attention kernels for the GPU and the head size of q, if they serve it and are proven.
 fn attention(q: &ct::Tensor, how: &Attention<'_>) -> Option<&'static Kernels> {
     let device = device_of(q).filter(|_| Kernels::serve(q, how))?;

@@ -15,6 +15,7 @@ use pcrm_rl::reference::{LogProbCache, Reference, log_probs, token_log_probs};
 use pcrm_rl::train::bounds::bounds;
 use serde::Serialize;
 
+use super::memory::Memory;
 use super::pace::{Pace, PolicyArgs};
 use super::{WorkArgs, round};
 use crate::constraint;
@@ -54,6 +55,7 @@ pub fn run(args: &DpoArgs) -> Result<()> {
     let work = &args.work;
     let constraint = usage(constraint::read(&args.constraint))?;
     let backend = work.machine.open()?;
+    let memory = Memory::of(backend.as_ref());
     let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
     // The end token of an answer is learned, so no token counts as padding.
@@ -109,7 +111,7 @@ pub fn run(args: &DpoArgs) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let count = (work.steps * work.batch) as f64;
     let timing = Timing {
-        pace: Pace::new(work, backend.as_ref(), "dpo", count, separate, seconds),
+        pace: Pace::new(work, backend.as_ref(), &memory, "dpo", count, separate, seconds),
         reference: if args.cached_reference { "cached" } else { "computed" },
         unique_tokens_per_pair: round(unique as f64 / count, 1),
     };

@@ -9,7 +9,8 @@ use pcrm_core::data::preference::{AnswerSet, Content, Ties, load_preferences};
 use pcrm_core::encoder::{self, longest_first};
 use serde::Serialize;
 
-use super::{peak_rss, round};
+use super::memory::{Memory, Peak};
+use super::round;
 use crate::columns::ColumnArgs;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -65,7 +66,8 @@ struct Speed {
     sentences_per_s: f64,
     tokens_per_s: Option<f64>,
     mean_tokens: Option<f64>,
-    peak_rss_mib: Option<u64>,
+    #[serde(flatten)]
+    peak: Peak,
 }
 
 /// Times an encoder and prints its speed. Tokenising is timed, loading is not.
@@ -74,7 +76,8 @@ struct Speed {
 /// Fails if an option is invalid, a file cannot be read or the encoder fails.
 pub fn run(args: &EncodeArgs) -> Result<()> {
     let encoder = usage(encoder::parse(&args.encoder).context("--encoder"))?;
-    args.machine.open()?;
+    let backend = args.machine.open()?;
+    let memory = Memory::of(backend.as_ref());
     let model = match &args.model {
         Some(model) => Some(args.hub.model("--model", model, crate::hub::Weights::Read)?),
         None => None,
@@ -106,15 +109,15 @@ pub fn run(args: &EncodeArgs) -> Result<()> {
         sentences_per_s: round(texts.len() as f64 / seconds, 2),
         tokens_per_s: tokens.map(|tokens| round(tokens / seconds, 1)),
         mean_tokens: tokens.map(|tokens| round(tokens / texts.len() as f64, 1)),
-        peak_rss_mib: peak_rss(),
+        peak: memory.peak(backend.as_ref()),
     };
     match args.json {
         true => terminal::result(&(serde_json::to_string(&speed)? + "\n")),
         false => terminal::result(&format!(
-            "{:.1} sentences/s, {} tokens/s, {} MiB ({} sentences{})\n",
+            "{:.1} sentences/s, {} tokens/s, {} ({} sentences{})\n",
             speed.sentences_per_s,
             speed.tokens_per_s.map_or("?".to_owned(), |speed| format!("{speed:.0}")),
-            speed.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string()),
+            speed.peak.text(),
             speed.sentences,
             speed.mean_tokens.map_or(String::new(), |mean| format!(" of {mean:.0} tokens")),
         )),

@@ -8,8 +8,9 @@ use pcrm_core::model::{LanguageModel, Loading, ModelConfig};
 use pcrm_rl::rollout::{Engine, Prompt, Sample, Sampling, Stop, Watch};
 use serde::Serialize;
 
+use super::memory::{Memory, Peak};
 use super::prompts::SampleArgs;
-use super::{peak_rss, round, system};
+use super::{round, system};
 use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::terminal;
@@ -40,7 +41,8 @@ struct Timing {
     samples_per_s: f64,
     tokens_per_s: f64,
     prompt_tokens: usize,
-    peak_rss_mib: Option<u64>,
+    #[serde(flatten)]
+    peak: Peak,
 }
 
 /// A sink that drops all samples.
@@ -60,6 +62,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let sampled = &args.sampled;
     let options = sampled.reading()?;
     let backend = sampled.machine.open()?;
+    let memory = Memory::of(backend.as_ref());
     let (dir, tokenizer) = sampled.opened()?;
     let Machine { dtype, seed, .. } = sampled.machine;
     let model = match sampled.random_init {
@@ -89,14 +92,14 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         samples_per_s: round(progress.samples as f64 / seconds, 3),
         tokens_per_s: round(progress.sampled as f64 / seconds, 1),
         prompt_tokens: progress.prompt_tokens,
-        peak_rss_mib: peak_rss(),
+        peak: memory.peak(backend.as_ref()),
     };
     match sampled.json {
         true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
         false => {
-            let peak = timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());
+            let peak = timing.peak.text();
             terminal::result(&format!(
-                "{:.1} samples/s, {:.0} tokens/s, {peak} MiB\n",
+                "{:.1} samples/s, {:.0} tokens/s, {peak}\n",
                 timing.samples_per_s, timing.tokens_per_s
             ))
         }

@@ -13,9 +13,10 @@ use pcrm_rl::rollout::{Engine, Prompt, Sample, Sampling, Stop, Watch};
 use pcrm_rl::train::Base;
 use serde::Serialize;
 
+use super::memory::{Memory, Peak};
 use super::pace::learner;
 use super::prompts::SampleArgs;
-use super::{peak_rss, round, system};
+use super::{round, system};
 use crate::machine::Machine;
 use crate::numbers::{positive, whole};
 use crate::terminal;
@@ -55,7 +56,8 @@ struct Timing {
     samples_per_s: f64,
     s_per_step: f64,
     s_rollout: f64,
-    peak_rss_mib: Option<u64>,
+    #[serde(flatten)]
+    peak: Peak,
 }
 
 #[derive(Default)]
@@ -76,6 +78,7 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
     let sampled = &args.sampled;
     let options = sampled.reading()?;
     let backend = sampled.machine.open()?;
+    let memory = Memory::of(backend.as_ref());
     let (dir, tokenizer) = sampled.opened()?;
     let Machine { dtype, seed, .. } = sampled.machine;
     let base = Base {
@@ -121,14 +124,14 @@ pub fn run(args: &GrpoArgs) -> Result<()> {
         samples_per_s: round(steps * rows as f64 / seconds, 3),
         s_per_step: round(seconds / steps, 3),
         s_rollout: round(rolling / steps, 3),
-        peak_rss_mib: peak_rss(),
+        peak: memory.peak(backend.as_ref()),
     };
     match sampled.json {
         true => terminal::result(&(serde_json::to_string(&timing)? + "\n")),
         false => {
-            let peak = timing.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());
+            let peak = timing.peak.text();
             terminal::result(&format!(
-                "{:.2} s per step, {:.2} s of it sampling; {:.1} samples/s, {peak} MiB\n",
+                "{:.2} s per step, {:.2} s of it sampling; {:.1} samples/s, {peak}\n",
                 timing.s_per_step, timing.s_rollout, timing.samples_per_s
             ))
         }

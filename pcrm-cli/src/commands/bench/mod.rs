@@ -5,6 +5,7 @@ mod encode;
 mod gemm;
 mod generate;
 mod grpo;
+mod memory;
 mod pace;
 mod prompts;
 mod reward;
@@ -138,13 +139,6 @@ fn shares_turns(row: &AnswerSet) -> bool {
     let [Content::Text(chosen), Content::Text(rejected)] = &row.answers[..] else { return true };
     let cut = chosen.rfind(TURN).map_or(0, |at| at + TURN.len());
     rejected.as_bytes().get(..cut) == Some(&chosen.as_bytes()[..cut])
-}
-
-/// Returns the peak resident memory of this process, if the system reports it.
-fn peak_rss() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
 fn round(value: f64, digits: i32) -> f64 {

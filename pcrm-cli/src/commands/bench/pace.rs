@@ -13,7 +13,8 @@ use pcrm_rl::options::TrainerConfig;
 use pcrm_rl::train::Base;
 use serde::Serialize;
 
-use super::{WorkArgs, peak_rss, round, system};
+use super::memory::{Memory, Peak};
+use super::{WorkArgs, round, system};
 use crate::numbers::positive;
 use crate::training::LoraArgs;
 
@@ -29,7 +30,8 @@ pub(super) struct Pace {
     pub s_per_step: f64,
     pub batch: usize,
     pub mean_tokens_per_pair: f64,
-    pub peak_rss_mib: Option<u64>,
+    #[serde(flatten)]
+    pub peak: Peak,
 }
 
 impl Pace {
@@ -38,6 +40,7 @@ impl Pace {
     pub fn new(
         work: &WorkArgs,
         backend: &dyn Backend,
+        memory: &Memory,
         job: &'static str,
         count: f64,
         tokens: usize,
@@ -53,14 +56,13 @@ impl Pace {
             s_per_step: round(seconds / work.steps as f64, 4),
             batch: work.batch,
             mean_tokens_per_pair: round(tokens as f64 / count, 1),
-            peak_rss_mib: peak_rss(),
+            peak: memory.peak(backend),
         }
     }
 
     /// Formats tokens per second, seconds per step and peak memory.
     pub fn text(&self) -> String {
-        let peak = self.peak_rss_mib.map_or("?".to_owned(), |mib| mib.to_string());
-        format!("{:.0} tokens/s, {:.3} s per step, {peak} MiB", self.tokens_per_s, self.s_per_step)
+        format!("{:.0} tokens/s, {:.3} s per step, {}", self.tokens_per_s, self.s_per_step, self.peak.text())
     }
 }
 

@@ -17,6 +17,7 @@ use pcrm_rl::pairs::Pairs;
 use pcrm_rl::score::score_pairs;
 use serde::Serialize;
 
+use super::memory::Memory;
 use super::pace::{self, Pace, PolicyArgs};
 use super::{WorkArgs, gemm, round};
 use crate::constraint;
@@ -77,6 +78,7 @@ pub fn run(args: &BenchArgs, job: StepWork) -> Result<()> {
     let work = &args.work;
     let constraint = usage(constraint::read(&args.constraint))?;
     let backend = work.machine.open()?;
+    let memory = Memory::of(backend.as_ref());
     let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
     let base = args.policy.base(work, dir.clone());
@@ -109,7 +111,7 @@ pub fn run(args: &BenchArgs, job: StepWork) -> Result<()> {
         StepWork::Score => "score",
     };
     // Built before the matrix peak is measured, which takes memory of its own.
-    let pace = Pace::new(work, backend.as_ref(), name, count, separate, seconds);
+    let pace = Pace::new(work, backend.as_ref(), &memory, name, count, separate, seconds);
     let gemm = gemm::peak(backend.as_ref(), &work.machine, 1.0)?;
     let trained = &trainer.learner.model;
     let in_full = trained.decoder().adapters().is_none();

@@ -11,6 +11,7 @@ use pcrm_rl::objective::Batch;
 use pcrm_rl::objective::sft::{Completions, Sft};
 
 use super::WorkArgs;
+use super::memory::Memory;
 use super::pace::{Pace, PolicyArgs};
 use crate::dataset::padding;
 use crate::hub::Weights;
@@ -32,6 +33,7 @@ pub struct SftArgs {
 pub fn run(args: &SftArgs) -> Result<()> {
     let work = &args.work;
     let backend = work.machine.open()?;
+    let memory = Memory::of(backend.as_ref());
     let dir = work.hub.model("--model", &work.model, Weights::drawn_if(work.random_init))?;
     let tokenizer = Tokenizer::from_dir(&dir)?;
     let pad = padding(&ModelConfig::from_dir(&dir)?, &tokenizer);
@@ -54,7 +56,7 @@ pub fn run(args: &SftArgs) -> Result<()> {
     backend.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     let count = (work.steps * work.batch) as f64;
-    let pace = Pace::new(work, backend.as_ref(), "sft", count, tokens, seconds);
+    let pace = Pace::new(work, backend.as_ref(), &memory, "sft", count, tokens, seconds);
     match work.json {
         true => terminal::result(&(serde_json::to_string(&pace)? + "\n")),
         false => terminal::result(&format!("{:.2} completions/s, {}\n", pace.pairs_per_s, pace.text())),
