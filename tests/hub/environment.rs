@@ -67,7 +67,7 @@ fn proxy_to(place: String) -> Result<(String, Receiver<String>)> {
             thread::spawn(move || -> Result<()> {
                 let mut lines = BufReader::new(client.try_clone()?).lines();
                 let first = lines.next().context("a request")??;
-                while lines.next().context("a blank line")?? != "" {}
+                while !lines.next().context("a blank line")??.is_empty() {}
                 told.send(first.split(' ').nth(1).context("a host")?.to_owned())?;
                 let mut server = TcpStream::connect(place)?;
                 let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
