@@ -97,8 +97,8 @@ fn a_run_fits_its_constraint_once() -> Result<()> {
 fn an_interrupted_cross_fit_goes_on() -> Result<()> {
     let world = World::new()?;
     fs::create_dir(world.path("tmp"))?;
-    let calibrate = "calibrate --model base --data train.jsonl --epochs 2 --batch 8 --learning-rate 1e-3 \
-                     --folds 6 --bootstrap 100 --output bound.json --json";
+    let calibrate = "calibrate --model base --data train.jsonl[:120] --epochs 2 --batch 8 --learning-rate 1e-3 \
+                     --folds 4 --bootstrap 100 --output bound.json --json";
     let judged = || -> usize {
         let files = fs::read_dir(world.path("cache/pcrm/crossfit")).into_iter().flatten().flatten();
         files.filter(|file| file.path().extension().is_some_and(|ext| ext == "margins")).count()
@@ -438,7 +438,8 @@ fn a_share_of_wrong_labels_is_estimated() -> Result<()> {
     )?;
 
     // A policy's judges are reward models over its base, with their own learning rate.
-    let dpo = "dpo --model base --random-init --data flipped.jsonl --max-steps 60 --batch 8 --loss cdpo";
+    let dpo =
+        "dpo --model base --random-init --data flipped.jsonl[:120] --max-steps 30 --batch 8 --loss cdpo";
     world.run(&format!("{dpo} --label-smoothing estimate --save-every 30 --output policy"))?;
     let config = json_of(&String::from_utf8(world.read("policy/config.json")?)?)?;
     let share = config["pcrm"]["wrong_labels"]["share"].as_f64().context("share")?;
