@@ -146,6 +146,38 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     world.run("dpo --model policy --data best/pairs.jsonl --max-steps 1 --output dpo").map(drop)
 }
 
+/// Protects: a run of best-of-n that was killed, also while it wrote its results, continues to the same files.
+#[test]
+fn a_killed_best_of_n_continues() -> Result<()> {
+    let world = World::new()?;
+    policy(&world)?;
+    let run =
+        "best-of-n --model policy --reward repetition --data test.jsonl --limit 10 --max-tokens 24 -n 4";
+    world.run(&format!("{run} --output whole"))?;
+    let part = world.path("cut/samples.jsonl.part");
+    for _ in 0..10 {
+        let mut stopped = world.command(&format!("{run} --rows 4 --output cut"))?.spawn()?;
+        while std::fs::metadata(&part).map_or(0, |file| file.len()) == 0 && stopped.try_wait()?.is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let _ = stopped.kill();
+        stopped.wait()?;
+        if part.exists() {
+            break;
+        }
+        std::fs::remove_dir_all(world.path("cut"))?;
+    }
+    ensure!(part.exists(), "every run ended before it was killed");
+    world.write("cut/best.jsonl", "{\"prompt\": ")?;
+    world.refuses(&format!("{run} --output cut"), &["samples.jsonl.part", "pass --resume"])?;
+    world.run(&format!("{run} --output cut --resume"))?;
+    for name in ["samples.jsonl", "best.jsonl", "pairs.jsonl", "curve.json"] {
+        let same = world.read(&format!("whole/{name}"))? == world.read(&format!("cut/{name}"))?;
+        ensure!(same, "{name} differs from that of an undisturbed run");
+    }
+    Ok(())
+}
+
 /// Protects: `pcrm grpo` trains with a reward model, leaves samples and a page, and its output loads as a
 /// model; options that would bias it are refused.
 #[test]

@@ -67,6 +67,12 @@ impl GrowingFile {
         Ok(Self { path: path.to_path_buf(), file, groups })
     }
 
+    /// Returns true if a stopped process left lines of `path`.
+    #[must_use]
+    pub fn is_begun(path: &Path) -> bool {
+        fs::metadata(beside(path, "part")).is_ok_and(|lines| lines.len() > 0)
+    }
+
     /// Returns the number of complete groups.
     pub fn groups(&self) -> usize {
         self.groups

@@ -111,7 +111,9 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let of_prompts = digest_of(&prompts, rows.iter().map(|row| &asked[*row]))?;
     origins.insert("prompts".to_owned(), json!(of_prompts));
     let all = args.output.join("samples.jsonl");
+    // A run that was killed while it wrote its results has some of them beside its unfinished lines.
     if !all.exists()
+        && !GrowingFile::is_begun(&all)
         && let Some(name) = WRITTEN.iter().find(|name| args.output.join(name).exists())
     {
         bail!("--output {}: already holds {name}; name another folder", args.output.display());
