@@ -69,7 +69,7 @@ impl RewardReport {
     }
 }
 
-/// Returns the name of a model in tables, or its number if it has none.
+/// Returns the name that tables show for a model: its own, shortened, or else its number.
 fn named(names: &[&str], at: usize) -> String {
     names.get(at).map_or_else(|| format!("model {}", at + 1), |name| shortened(name))
 }

@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(evaluation.sets()[1].scores, [0.1, 0.3]);
     }
 
-    /// Protects: a row's number is its place in the data, also after rows with ids or rows that cannot be read; rows of
-    /// one id are told apart.
+    /// Protects: a row's number is its place in the data, also after rows with ids or rows that cannot be read; rows
+    /// with the same id get different keys.
     #[test]
     fn rows_are_numbered_by_their_place() {
         let mut keys = Keys::default();
