@@ -116,7 +116,9 @@ impl GrowingFile {
 /// Refuses a final file that exists.
 fn absent(path: &Path, resume: bool) -> Result<()> {
     match (path.exists(), resume) {
-        (true, true) => Err(Error::file(path, "already exists: the run is complete, and --resume has nothing to do")),
+        (true, true) => {
+            Err(Error::file(path, "already exists: the run is complete, and --resume has nothing to do"))
+        }
         (true, false) => Err(Error::file(path, "already exists; expected a new file")),
         (false, _) => Ok(()),
     }
