@@ -58,11 +58,11 @@ pub(crate) fn x_times_wt(x: &[f32], weight: &[f32], [rows, width, outputs]: [usi
     }
 }
 
-/// Returns values `[rows, columns]` as `[columns, rows]`.
+/// Returns values `[rows, columns]`, not empty, as `[columns, rows]`.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const BLOCK: usize = 16;
     let mut turned = vec![0.0; values.len()];
-    turned.par_chunks_mut(BLOCK * rows.max(1)).enumerate().for_each(|(block, turned)| {
+    turned.par_chunks_mut(BLOCK * rows).enumerate().for_each(|(block, turned)| {
         for start in (0..rows).step_by(BLOCK) {
             for (at, line) in turned.chunks_exact_mut(rows).enumerate() {
                 for (row, value) in (start..).zip(line[start..].iter_mut().take(BLOCK)) {

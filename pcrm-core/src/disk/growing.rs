@@ -37,7 +37,7 @@ impl GrowingFile {
     pub fn open(path: &Path, origins: &Origins, group: usize, resume: bool) -> Result<Self> {
         let (lines, notes) = (beside(path, "part"), beside(path, "part.json"));
         let mut file = loop {
-            absent(path, resume)?;
+            absent(path)?;
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false);
             let opened = options.open(&lines).map_err(Error::io(&lines))?;
@@ -106,7 +106,7 @@ impl GrowingFile {
         if !leads_to(&lines, &self.file) {
             return Err(Error::file(&lines, "was deleted or replaced during the run"));
         }
-        absent(&self.path, false)?;
+        absent(&self.path)?;
         fs::rename(&lines, &self.path).map_err(Error::io(&self.path))?;
         fs::remove_file(&notes).map_err(Error::io(&notes))?;
         sync_dir(folder_of(&self.path))
@@ -114,13 +114,13 @@ impl GrowingFile {
 }
 
 /// Refuses a final file that exists.
-fn absent(path: &Path, resume: bool) -> Result<()> {
-    match (path.exists(), resume) {
-        (true, true) => {
-            Err(Error::file(path, "already exists: the run is complete, and --resume has nothing to do"))
-        }
-        (true, false) => Err(Error::file(path, "already exists; expected a new file")),
-        (false, _) => Ok(()),
+fn absent(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => Err(Error::file(
+            path,
+            "already exists; expected a new file (a complete run has nothing to resume)",
+        )),
+        false => Ok(()),
     }
 }
 
