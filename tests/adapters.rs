@@ -420,7 +420,7 @@ fn tying_without_effect_is_refused() -> Result<()> {
     };
     let both = "names lm_head together with ensure_weight_tying (--lora-ensure-weight-tying)";
     let neither = "(--lora-modules-to-save) names neither";
-    // The last: whether the same is allowed without the key.
+    // The last field is true if the same is allowed without the key.
     for (family, fields, said, is_free) in [
         ("qwen2", json!({"target_modules": ["v_proj", "lm_head"]}), both, true),
         ("qwen2", json!({"target_modules": ".*v_proj|lm_head", "modules_to_save": ["lm_head"]}), both, false),

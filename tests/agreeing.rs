@@ -1,4 +1,4 @@
-//! Processes of a run must have in common: options, data, base model, and the run's folder.
+//! The options, data, base model and folder that the processes of a run must have in common.
 
 use std::fs;
 use std::path::Path;
@@ -55,9 +55,9 @@ fn refusals(change: impl Fn(&mut Inputs) + Sync) -> Result<Vec<Option<String>>> 
     Ok(said)
 }
 
-/// Protects: processes with other data, another base model or other options are refused, all of them with a message
-/// that names the process and what differs. Equal ones are not, and neither are ones that differ in what only the
-/// first process reads.
+/// Protects: if a process has other data, another base model or other options, all processes are refused with a message
+/// that names the process and the difference. Equal processes are accepted, and so are differences in options that only
+/// the first process reads.
 #[test]
 fn processes_with_other_inputs_are_refused() -> Result<()> {
     type Change = fn(&mut Inputs);
@@ -122,8 +122,8 @@ fn a_run_of_processes_that_differ_writes_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a folder that a process does not share is found, on all processes and with its rank; one that all
-/// share is not refused, however often it is looked at, and nothing stays there.
+/// Protects: a folder that a process does not share is refused on all processes, naming the rank of that process. A
+/// folder that all share is accepted, however often it is checked, and no file stays there.
 #[test]
 fn a_folder_that_is_not_shared_is_found() -> Result<()> {
     let (first, other) = (tempdir()?, tempdir()?);

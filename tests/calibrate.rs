@@ -278,7 +278,7 @@ fn wrong_calibrations_are_refused() -> Result<()> {
     let world = World::new()?;
     world
         .write("one.jsonl", &"{\"prompt\": \"a\", \"chosen\": \" b\", \"rejected\": \" c d\"}\n".repeat(5))?;
-    let cases: [(&str, &[&str]); 15] = [
+    let cases: [(&str, &[&str]); 16] = [
         (
             "--data train.jsonl --constraint fixed",
             &["--constraint fixed", "no beta1, beta2 and beta3", "length_ratio"],
@@ -299,6 +299,10 @@ fn wrong_calibrations_are_refused() -> Result<()> {
         ("--data train.jsonl --collective-timeout 5", &["--collective-timeout has no effect"]),
         ("--data train.jsonl --judge base --lanes 4", &["--lanes has no effect", "with --judge"]),
         ("--data train.jsonl --temperature --random-init", &["--random-init has no effect", "--temperature"]),
+        (
+            "--data train.jsonl --temperature --eval-split 0.5",
+            &["--eval-split", "--temperature fits to all of --data"],
+        ),
         ("--data one.jsonl", &["all 5 pairs fall into one of 5 folds", "several prompts"]),
     ];
     for (arguments, parts) in cases {

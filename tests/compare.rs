@@ -46,9 +46,8 @@ fn arms_are_runs_of_their_own() -> Result<()> {
     world.refuses(&format!("{command} --batch 4"), &["cmp/none-3", "was measured with another", "--output"])
 }
 
-/// Protects: comparisons with the same arms are combined into one with more seeds, and other arms are
-/// refused; known probabilities are read from their column and used to measure, and measures against another
-/// column are not taken for these.
+/// Protects: comparisons with the same arms are combined into one with more seeds, and other arms are refused. Known
+/// probabilities are read from their column and used to measure; measures against another column are not reused.
 #[test]
 fn comparisons_are_put_together() -> Result<()> {
     let world = World::new()?;

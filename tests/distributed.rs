@@ -277,19 +277,19 @@ fn two_processes_have_the_bits_of_one() -> Result<()> {
     check_bits(&world, "kto", &format!("kto {policy} --learning-rate 1e-3"), &files)
 }
 
-/// Protects: a constraint that a run fits to its own pairs is the same on two processes, which train each
-/// judge together, and so is what follows; one writes its files.
+/// Protects: a constraint that a run fits to its own pairs is the same on two processes, which train each judge
+/// together, and so is the trained model; one process writes the files.
 #[test]
 fn two_processes_fit_the_constraint_of_one() -> Result<()> {
     let world = World::new()?;
     let files = ["model.safetensors", "constraint.json", "evidence.json"];
     let run = format!("{REWARD} --lanes 2 --batch 8 --max-steps 6 --constraint calibrated");
     train(&world, 2, &format!("{run} --output fitted-2"))?;
-    // Otherwise the margins of the first run's judges would be taken from there.
+    // Otherwise the second run would read the margins of the first run's judges from the cache.
     fs::remove_dir_all(world.path("cache"))?;
     train(&world, 1, &format!("{run} --output fitted-1"))?;
     check_same(&world, "fitted-1", "fitted-2", &files)?;
-    // The judges of the one process are known to both.
+    // Both processes find the margins of the one-process run in the cache.
     train(&world, 2, &format!("{run} --output again"))?;
     check_same(&world, "fitted-1", "again", &files)
 }
@@ -369,8 +369,7 @@ fn of_rank(world: &World, rank: usize, port: u16, arguments: &str) -> Result<Com
     Ok(command)
 }
 
-/// Returns a port that is free now and that systems give to no connection before it is used: they give those from
-/// 32768 on.
+/// Returns a free port below 32768, where systems do not assign ports to other connections in the meantime.
 fn free_port() -> Result<u16> {
     let mut ports = (0..100).map(|_| rand::random_range(10_000..20_000));
     let is_free = |port: &u16| std::net::TcpListener::bind(("0.0.0.0", *port)).is_ok();
@@ -428,8 +427,8 @@ fn a_process_that_dies_ends_the_run_with_its_name() -> Result<()> {
     let world = World::new()?;
     let run = format!("{REWARD} --lanes 2 --batch 4 --max-steps 70 --save-every 3");
     train(&world, 1, &format!("{run} --output whole"))?;
-    // The victim's rank, the number of lines after which it is hit, the signal, and the seconds that the other one
-    // waits: it hears at once of a process that ends.
+    // The victim's rank, the number of lines after which it is hit, the signal, and the timeout of exchanges. The
+    // end of a process is noticed at once, without the timeout.
     for (at, (victim, after, signal, wait)) in [
         (1, 3, "KILL", 60),
         (0, 8, "KILL", 60),

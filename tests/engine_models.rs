@@ -52,7 +52,7 @@ impl Models {
         Self { backend, adapters: BTreeMap::new(), whole: None, first: None, most_adapters }
     }
 
-    /// Does a job.
+    /// Runs a job.
     pub fn done(&mut self, job: Job) -> Reply {
         let faulty = |error: anyhow::Error| (500, format!("{error:#}"));
         match job {
@@ -114,7 +114,7 @@ fn base_of(adapter: &Path) -> Result<Option<PathBuf>> {
     Ok(places.into_iter().find(|base| base.join("config.json").is_file()))
 }
 
-/// Samples answers to a prompt as a run does that has seed 0 and token 2 as the end.
+/// Samples answers to a prompt as a run with seed 0 and the end token 2 does.
 pub fn of_policy(model: &LanguageModel, prompt: &Prompt, samples: usize, most: usize) -> Result<Vec<Sample>> {
     let sampling = Sampling { max_tokens: most, ..Sampling::default() };
     sampled(model, prompt.clone(), samples, sampling, &[2])

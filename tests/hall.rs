@@ -50,7 +50,7 @@ fn failed(message: String) -> Error {
 }
 
 impl Hall {
-    /// Waits until all processes have come to an operation, and returns their bytes by rank.
+    /// Waits until all processes have reached an operation, and returns their bytes by rank.
     fn wait(&self, number: u64, world: usize) -> pcrm_core::Result<Vec<Vec<u8>>> {
         let brought = self.brought.lock().unwrap_or_else(PoisonError::into_inner);
         let absent = |brought: &mut HashMap<u64, Vec<_>>| brought.get(&number).map_or(0, Vec::len) < world;
@@ -70,7 +70,7 @@ impl Hall {
 }
 
 impl Seat {
-    /// Comes to the next operation, and returns its number.
+    /// Enters the next operation, and returns its number.
     fn bring(&self, called: String, bytes: Vec<u8>) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut brought = self.hall.brought.lock().unwrap_or_else(PoisonError::into_inner);

@@ -320,7 +320,7 @@ fn budgets_end_a_run_that_goes_on_later() -> Result<()> {
         said.contains("401 Unauthorized") && said.contains("0 of 60 verdicts") && !said.contains(KEY),
         "{said}"
     );
-    // Only a failure that may pass is worth the same command again.
+    // Only a transient failure is worth repeating the command.
     let again = "rerun the same command";
     ensure!(!said.contains(again), "{said}");
     let gone = json!({"kind": "openai", "model": "x", "base_url": "http://127.0.0.1:1/v1", "attempts": 1});

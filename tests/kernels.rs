@@ -290,8 +290,8 @@ fn adamw_agrees_and_updates_in_place() -> Result<()> {
     })
 }
 
-/// Protects: a cache refuses keys, values and queries of another type than its own, or computes with them what it
-/// computes with the same ones in its own type.
+/// Protects: a cache refuses keys, values and queries of another type, or computes the same as if they were cast to its
+/// own type.
 #[test]
 fn a_cache_reads_nothing_in_another_type() -> Result<()> {
     let shape = CacheShape { blocks: 1, kv_heads: 2, dim: 64 };

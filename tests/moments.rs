@@ -84,7 +84,7 @@ fn a_resumed_run_keeps_its_moment() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a run that renders no template which asks for the time records none, and does not depend on it.
+/// Protects: a run whose templates do not ask for the time records none, and does not depend on it.
 #[test]
 fn other_runs_record_no_moment() -> Result<()> {
     let world = World::new()?;

@@ -44,8 +44,8 @@ fn answers(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Protects: a program that a run starts is not asked to stop with its input, as a `pcrm` in it would swallow what
-/// the program is to read.
+/// Protects: a program that a run starts is not asked to stop with its input, since a `pcrm` in it would then consume
+/// the program's input.
 #[cfg(unix)]
 #[test]
 fn programs_do_not_inherit_the_request() -> Result<()> {
@@ -82,11 +82,11 @@ mod hanging {
     use super::*;
     use crate::binary::send;
 
-    /// A program that hangs on its first line, with the ids of its processes, and of the one that started it, in
-    /// `pids`.
+    /// A program that hangs on its first line. It writes the id of the process that started it and the ids of its own
+    /// processes to `pids`.
     const PROGRAM: &str = "echo '{\"ready\": true}'; read -r line; sleep 1000 & \
                            echo $PPID $$ $! > pids.part; mv pids.part pids; wait\n";
-    /// The time after which a process is gone that was killed. A program that its guard kills has ten seconds more.
+    /// The time after which a killed process is gone. A program that its guard kills has ten seconds more.
     const KILLED: Duration = Duration::from_secs(8);
     const LIMIT: Duration = Duration::from_secs(120);
 
@@ -140,7 +140,7 @@ mod hanging {
         Ok(())
     }
 
-    /// Sends a second signal once the first has been heard, and returns when the process has ended.
+    /// Sends a second signal once the process has reacted to the first, and returns when it has ended.
     fn interrupt_twice(child: &mut Child) -> Result<()> {
         send("INT", child)?;
         let mut said = BufReader::new(child.stderr.take().context("messages")?);
@@ -155,7 +155,7 @@ mod hanging {
         Ok(())
     }
 
-    /// Protects: a program in the middle of an answer is gone when its run is, after a second signal.
+    /// Protects: a program that is computing an answer is gone when its run has ended after a second signal.
     #[test]
     fn no_program_outlives_a_second_signal() -> Result<()> {
         let world = World::new()?;
@@ -164,7 +164,7 @@ mod hanging {
         check_gone(&pids, KILLED)
     }
 
-    /// Protects: and so it is when the run ends because its parent did.
+    /// Protects: a program is gone when its run has ended because the run's parent did.
     #[test]
     fn no_program_outlives_the_parent_of_its_run() -> Result<()> {
         let world = World::new()?;
@@ -176,7 +176,7 @@ mod hanging {
         check_gone(&pids, KILLED)
     }
 
-    /// Protects: and so it is soon after its run was killed.
+    /// Protects: a program is gone soon after its run was killed.
     #[test]
     fn no_program_outlives_a_run_that_was_killed() -> Result<()> {
         let world = World::new()?;
@@ -222,7 +222,8 @@ mod hanging {
         Ok(pids.filter(|pid| stat(*pid).is_some_and(|(state, of)| of == parent && state != "Z")).collect())
     }
 
-    /// Protects: no run of a study outlives it after a second signal, not even one that hears no signal.
+    /// Protects: no run of a study outlives the study after a second signal, not even a stopped one, which handles no
+    /// signals.
     #[test]
     fn no_run_outlives_its_study() -> Result<()> {
         const RECIPE: &str = r#"

@@ -49,9 +49,9 @@ fn prompts(world: &World, path: &str) -> Result<BTreeSet<String>> {
     Ok(world.lines(path)?.into_iter().map(|line| line["prompt"].to_string()).collect())
 }
 
-/// Protects: a study on files measures every model on prompts of that seed that it was not trained on, with the
-/// numbers of `pcrm score`; what needs a true reward is left out and said; the same command runs nothing again, and
-/// a file or a model that has changed since is refused.
+/// Protects: a study on files measures every model on prompts of that seed that it was not trained on, with the numbers
+/// of `pcrm score`. Parts that need a true reward are left out and reported. The same command runs nothing again, and a
+/// file or a model that has changed since is refused.
 #[test]
 fn a_study_runs_on_own_pairs() -> Result<()> {
     let world = World::new()?;

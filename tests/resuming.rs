@@ -137,8 +137,8 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() -> Result<()> {
     })
 }
 
-/// Protects: a run that is killed as it replaces its only checkpoint continues from that one, whether the new one
-/// has its name already or not, and has the bits of an unbroken run.
+/// Protects: a run that is killed while it replaces its only checkpoint continues from that checkpoint, whether the new
+/// one already has its name or not, and has the bits of an unbroken run.
 #[test]
 fn a_run_killed_as_it_replaces_a_checkpoint_goes_on_from_it() -> Result<()> {
     every_backend(|backend| {

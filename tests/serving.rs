@@ -397,8 +397,8 @@ fn texts_are_cut_only_where_that_is_asked() -> Result<()> {
     Ok(())
 }
 
-/// Protects: without the token only the health check answers, and without a token the server listens only on
-/// the local machine.
+/// Protects: texts become tokens and tokens become texts as with the model's tokenizer, in the formats of vLLM and TEI,
+/// and invalid requests are refused.
 #[test]
 fn texts_become_tokens_and_texts_again() -> Result<()> {
     let world = World::new()?;
@@ -460,6 +460,8 @@ fn texts_become_tokens_and_texts_again() -> Result<()> {
     Ok(())
 }
 
+/// Protects: without the token only the health check answers, and without a token the server listens only on
+/// the local machine.
 #[test]
 fn tokens_are_asked_for() -> Result<()> {
     let world = World::new()?;

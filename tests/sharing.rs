@@ -29,8 +29,8 @@ fn zeroed(model: &LanguageModel) -> Result<()> {
     Ok(weight.assign(&weight.constant(&zeros)?.cast(weight.dtype())?)?)
 }
 
-/// Protects: models of a pool use the same storage for a base that they load with the same types, compute the
-/// bits that they compute alone, and leave a trained copy and a copy of another storage to themselves.
+/// Protects: models of a pool use the same storage for a base that they load with the same types, and have the scores
+/// that they have alone. A copy that is trained, or quantised in another way, is not shared.
 #[test]
 fn adapters_over_one_base_share_its_weights() -> Result<()> {
     every_backend(|backend| {

@@ -27,7 +27,7 @@ fn open(plugin: &BackendPlugin, collective: &Arc<dyn Collective>) -> Result<Join
     Ok(Joined { collective: Arc::clone(collective), backend: (plugin.open)(Device::Cpu.into())? })
 }
 
-/// Stored moments that note what is read of them.
+/// Stored moments that record which of them are read.
 struct Noted {
     states: BTreeMap<String, HostTensor>,
     read: Mutex<Vec<String>>,
@@ -49,8 +49,8 @@ fn stored() -> Result<BTreeMap<String, HostTensor>> {
     Ok(states)
 }
 
-/// Protects: a process reads the moments of its own slice and no others, each once, and all of them together have
-/// the stored moments again. A missing one is named.
+/// Protects: a process reads only the moments of its own slice, each once, and all processes together restore the
+/// stored moments. A missing one is named.
 #[test]
 fn a_process_restores_its_own_slice() -> Result<()> {
     for plugin in registry::all::<BackendPlugin>() {
@@ -130,8 +130,8 @@ impl Collective for Forgetful {
     }
 }
 
-/// Protects: as a checkpoint is written, the first process alone reads the moments of all slices: the others need
-/// nothing of what is gathered. All of them resume from the file with the moments that they had.
+/// Protects: as a checkpoint is written, only the first process reads the moments of all slices: the others work
+/// without the gathered values. All of them resume from the file with the moments that they had.
 #[test]
 fn one_process_reads_the_moments_of_a_checkpoint() -> Result<()> {
     for plugin in registry::all::<BackendPlugin>() {

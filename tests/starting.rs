@@ -15,7 +15,7 @@ fn pcrm(world: &World) -> Result<PathBuf> {
 }
 
 /// Protects: neither the default build nor `pcrm` of a build with libtorch links to it, which would cost every command,
-/// even `--help`, 0.2 s; `pcrm-tch` does, so the loader's list is read rightly.
+/// even `--help`, 0.2 s. `pcrm-tch` does, which shows that the loader's list is parsed correctly.
 #[test]
 fn libtorch_is_no_part_of_the_program_that_users_start() -> Result<()> {
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
@@ -39,7 +39,7 @@ fn libtorch_is_no_part_of_the_program_that_users_start() -> Result<()> {
     Ok(())
 }
 
-/// `pcrm` in a folder of its own, beside a script that stands for `pcrm-tch`.
+/// `pcrm` in a separate folder, beside a script in place of `pcrm-tch`.
 struct Pair {
     world: World,
 }
@@ -104,7 +104,7 @@ impl Pair {
 }
 
 /// Protects: a command for libtorch becomes the program beside `pcrm`: the same process, so signals reach it, with the
-/// same arguments and exit code. An option of a config file counts, of a file that can be read only once too.
+/// same arguments and exit code. An option in a config file counts too, even if the file can be read only once.
 #[test]
 fn commands_for_libtorch_become_the_program_beside() -> Result<()> {
     let Some(pair) = Pair::new()? else { return Ok(()) };
@@ -128,7 +128,7 @@ fn commands_for_libtorch_become_the_program_beside() -> Result<()> {
     )
 }
 
-/// Protects: what needs no libtorch is answered by `pcrm` itself, also if the program beside it is gone.
+/// Protects: commands that need no libtorch are run by `pcrm` itself, also if the program beside it is gone.
 #[test]
 fn other_commands_stay() -> Result<()> {
     let Some(pair) = Pair::new()? else { return Ok(()) };
@@ -152,8 +152,8 @@ fn other_commands_stay() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a missing program gives an error that names it and what builds it, before anything is made; a copy or a
-/// link of `pcrm` under its name is refused instead of starting itself for ever.
+/// Protects: a missing program gives an error that names it and the command that builds it, before anything is made; a
+/// copy or a link of `pcrm` under its name is refused instead of starting itself forever.
 #[test]
 fn a_missing_program_is_named() -> Result<()> {
     let Some(pair) = Pair::new()? else { return Ok(()) };
@@ -180,8 +180,8 @@ fn a_missing_program_is_named() -> Result<()> {
     refused(&reward, &["bin/pcrm-tch is this program", build])
 }
 
-/// Protects: a program does not take over from one of another version. The variable that tells the version does not
-/// concern the programs that it starts.
+/// Protects: a program does not take over from one of another version. The variable with the version has no effect on
+/// the programs that it starts.
 #[test]
 fn only_programs_of_one_version_take_over() -> Result<()> {
     let world = World::new()?;

@@ -364,7 +364,7 @@ fn worlds_are_written_whole() -> Result<()> {
         &["--name moon", "expected one of questions, dialogue"],
     )?;
     let listed = world.run("data world --list")?;
-    ensure!(listed.contains("likeness in length carries preference strength ("), "{listed}");
-    ensure!(listed.contains("likeness in length carries almost no preference strength"), "{listed}");
+    ensure!(listed.contains("similarity in length carries preference strength ("), "{listed}");
+    ensure!(listed.contains("similarity in length carries almost no preference strength"), "{listed}");
     Ok(())
 }

@@ -9,9 +9,8 @@ use std::sync::Once;
 
 use pcrm_core::{Device, Error, Result};
 
-/// Loads libtorch's CUDA part if it is installed, before any query about devices: nothing links to it, so
-/// that one binary serves machines with and without it. Also keeps freed memory for the next step, and the order
-/// of sums.
+/// Loads libtorch's CUDA part if it is installed, before any query about devices: nothing links to it, so that one
+/// binary serves machines with and without it. Also makes malloc keep freed memory, and MKL the order of its sums.
 pub(crate) fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -53,10 +52,10 @@ fn keep_pages() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_pages() {}
 
-/// Makes MKL add up a row of a product in one order, whatever the other rows: its strict mode of "conditional
-/// numerical reproducibility". Without it, MKL picks the order by the product's size on Intel's newer CPUs. Must
-/// run before MKL's first product, and warns if it comes too late; a mode in the environment (`MKL_CBWR`) is kept.
-/// On other makers' CPUs MKL has no such mode, and keeps the order without it.
+/// Makes MKL add up a row of a product in one order, whatever the other rows: its strict mode of "conditional numerical
+/// reproducibility". Without it, MKL picks the order by the product's size on Intel's newer CPUs. Must run before MKL's
+/// first product, and warns if it comes too late; a mode in the environment (`MKL_CBWR`) is kept. On CPUs of other
+/// vendors MKL has no such mode, and keeps the order without it.
 #[cfg(all(unix, target_arch = "x86_64"))]
 fn keep_order() {
     use libloading::os::unix::Library;
@@ -90,7 +89,7 @@ fn keep_order() {}
 #[must_use = "other tests draw numbers once it is dropped"]
 pub(crate) fn seeded(seed: i64) -> std::sync::MutexGuard<'static, ()> {
     static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    // A test that failed leaves nothing that the next one reads.
+    // A failed test leaves no state behind, so a poisoned lock can be used.
     let guard = GENERATOR.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     prepare();
     tch::manual_seed(seed);

@@ -1,6 +1,5 @@
-//! The allocator. Tensors are allocated and freed by the megabyte, and fetching fresh pages from the system
-//! takes
-//! a tenth of a step.
+//! The allocator. Tensors are allocated and freed by the megabyte, and fetching fresh pages from the system takes a
+//! tenth of a step.
 
 #![allow(unsafe_code, reason = "mimalloc's options are a C function")]
 

@@ -47,8 +47,8 @@ impl Arguments {
         Ok(Self { matches, typed, all, config })
     }
 
-    /// Returns the arguments for another process to parse. They are the typed ones, unless the config file was a
-    /// pipe, which cannot be read twice: its options are then arguments.
+    /// Returns the arguments for another process to parse: the typed ones, unless the config file was a pipe, which
+    /// cannot be read twice. Its options are then passed as arguments.
     pub fn again(&self) -> Vec<OsString> {
         if self.config.as_deref().is_none_or(|config| config.is_file()) {
             return self.typed.clone();

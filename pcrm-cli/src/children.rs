@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::interrupt::PARENT;
 
-/// The time between two looks at a process.
+/// The interval at which processes are polled.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The time that processes have to stop after their standard input was closed: they exit by themselves before.
+/// The time limit for processes to stop after their standard input is closed; they exit by themselves before it ends.
 const STOPPING: Duration = Duration::from_secs(20);
-/// The time that processes have to exit at once, before they are killed, and to be gone after that.
+/// The time limit for processes to exit after a signal, before they are killed, and to be gone after that.
 const ENDING: Duration = Duration::from_secs(5);
 
 type Shared = Arc<Mutex<Child>>;
@@ -37,7 +37,7 @@ impl Started {
     /// Fails with the error of the operating system.
     pub fn new(command: &mut Command) -> io::Result<Self> {
         command.env(PARENT, std::process::id().to_string()).stdin(Stdio::piped());
-        // The processes are not ended between the start of this one and its entry.
+        // Hold the lock, so that `end_all` cannot run between the start of this process and its registration.
         let mut running = locked(&RUNNING);
         let child = Arc::new(Mutex::new(command.spawn()?));
         running.push(Arc::clone(&child));
@@ -52,8 +52,8 @@ impl Started {
         locked(&self.0).try_wait()
     }
 
-    /// Asks the process to stop after the current step, however long that takes; on other systems than Unix, only as
-    /// long as a process without a parent has.
+    /// Asks the process to stop after the current step, however long that takes. On systems other than Unix it has only
+    /// as long as a process whose parent is gone.
     pub fn interrupt(&self) {
         let mut child = locked(&self.0);
         if is_running(&mut child) {
@@ -69,8 +69,8 @@ impl Drop for Started {
     }
 }
 
-/// Asks processes to stop, all at the same time, and returns when they are gone. It ends processes that do not stop
-/// in time.
+/// Asks processes to stop, all at the same time, and returns when they are gone. Ends processes that do not stop in
+/// time.
 pub fn stop<'a>(processes: impl IntoIterator<Item = &'a Started>) {
     let children: Vec<&Shared> = processes.into_iter().map(|process| &process.0).collect();
     children.iter().for_each(|child| drop(locked(child).stdin.take()));
@@ -92,7 +92,7 @@ pub struct NoneStarts {
     _running: MutexGuard<'static, Vec<Shared>>,
 }
 
-/// As [`end`], for all processes. It is meant for the moment before this process exits at once.
+/// Ends all processes, as [`end`] does. Call it right before this process exits.
 pub fn end_all() -> NoneStarts {
     let running = locked(&RUNNING);
     end_each(&running.iter().collect::<Vec<_>>());
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// Protects: a process exits at once if it hears a signal, and one that hears none is killed.
+    /// Protects: a process that reacts to a signal exits at once, and one that does not is killed.
     #[test]
     fn a_process_that_hears_no_signal_is_killed() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! Options that name the columns of the data, shared by every command that reads data.
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Arg, Args};
 use pcrm_core::data::columns::Columns;
 use pcrm_core::data::preference::{ReadOptions, Strictness, Ties};
 use pcrm_core::data::schema::Schema;
@@ -33,7 +33,7 @@ pub struct ColumnArgs {
     /// Use the difference of scores as the margin of pairs that have scores and no margin
     #[arg(long)]
     pub score_margins: bool,
-    /// Use only the first N rows of --data, and of --eval-data
+    /// Use only the first N rows
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub limit: Option<usize>,
     /// Reject files with malformed, tied, identical or empty rows instead of skipping those rows
@@ -42,6 +42,11 @@ pub struct ColumnArgs {
     /// Columns that the command reads itself.
     #[arg(skip)]
     pub elsewhere: Vec<String>,
+}
+
+/// Names `--eval-data` in the help of `--limit`, for commands that have both.
+pub fn of_both_sets(limit: Arg) -> Arg {
+    limit.help("Use only the first N rows of --data, and of --eval-data")
 }
 
 impl ColumnArgs {

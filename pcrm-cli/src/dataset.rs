@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Arg, Args};
 use pcrm_core::constraint::{Constraint, Priors};
 use pcrm_core::data::encode::{EncodeOptions, EncodeReport, EncodedSet, Padding, TooLong, encode_sets};
 use pcrm_core::data::files::data_files;
@@ -50,8 +50,7 @@ pub fn sliced(option: &str, data: &[PathBuf]) -> Result<()> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data")]
 pub struct Reading {
-    /// Limit sequences (prompt and answer) to N tokens [default: in training 1024, or the limit the model was
-    /// trained with; in evaluation all positions of the model]
+    /// Limit sequences (prompt and answer) to N tokens [default: 1024, or the limit the model was trained with]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     pub max_length: Option<usize>,
     /// Handle longer pairs by this rule: drop them, or cut-prompt from the left
@@ -59,6 +58,11 @@ pub struct Reading {
     pub too_long: TooLong,
     #[command(flatten)]
     pub columns: ColumnArgs,
+}
+
+/// Names the default of evaluation in the help of `--max-length`.
+pub fn all_positions(max_length: Arg) -> Arg {
+    max_length.help("Limit sequences (prompt and answer) to N tokens [default: all positions of the model]")
 }
 
 impl Reading {

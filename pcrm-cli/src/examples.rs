@@ -3,7 +3,7 @@
 
 use clap::Command;
 
-/// Help texts are at most this wide, and are so without a terminal, as clap formats them.
+/// The largest width of help texts, as clap formats them; also the width without a terminal.
 const WIDEST: usize = 100;
 
 /// Breaks the examples of a command and of its subcommands that are wider than the terminal.

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first signal stops after the current step, the second exits immediately, after all
-//! that this process started.
+//! Ctrl-C, SIGTERM and SIGHUP: the first signal stops after the current step; the second ends all processes that this
+//! one has started and exits immediately.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, OnceLock};
@@ -18,7 +18,7 @@ pub const EXIT_CODE: u8 = 130;
 /// The environment variable that asks a child to stop when its input ends. Its value is the parent's process
 /// id, for people who look for it.
 pub const PARENT: &str = reward_source::STOPS_WITH_INPUT;
-/// The time a command has to stop after its input ended. Programs that it started have less, all together.
+/// The time that a command has to stop after its input ended. The programs that it started share a shorter limit.
 const GRACE: Duration = Duration::from_secs(15);
 
 static STOP: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(false));
@@ -67,7 +67,7 @@ pub fn follow_parent() {
 
 /// Ends the programs and processes that this process started, and exits.
 fn exit() -> ! {
-    // Until the end, no other thread starts one again or reports that one has ended.
+    // Until this process exits, no other thread starts a program or reports that one has ended.
     let _programs = reward_source::kill_programs();
     let _processes = children::end_all();
     std::process::exit(i32::from(EXIT_CODE));

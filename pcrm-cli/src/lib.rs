@@ -86,19 +86,19 @@ struct Cli {
 }
 
 const ABOUT: &str = "\
-Train reward models whose scores can be trusted: Bradley-Terry with a bound on every pair's margin
+Train reward models whose scores can be trusted: Bradley-Terry with a bound on every pair's margin \
 (Prior Constraints-based Reward Models, arXiv 2404.00978), on Hugging Face checkpoints and preference files.";
 
 const AFTER: &str = "\
 Try `pcrm quickstart` first: it needs nothing but this binary.
 
-Exit codes: 0 for success; 1 for errors in files, data, models or training; 2 for errors in options (unknown, out of
-range, without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits with 1 for warnings and 2 for
+Exit codes: 0 for success; 1 for errors in files, data, models or training; 2 for errors in options (unknown, out of \
+range, without effect, not to be combined); 130 after Ctrl-C. `pcrm inspect` exits with 1 for warnings and 2 for \
 errors.";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Train reward models on a small generated world and compare constraints
+    /// Train reward models and policies in small generated worlds and compare constraints
     Quickstart(commands::quickstart::QuickstartArgs),
     /// Check your data against a model before training
     Inspect(Box<commands::inspect::InspectArgs>),
@@ -176,7 +176,7 @@ pub fn main() -> ExitCode {
     main_with(None)
 }
 
-/// Entry point like [`main`], of a program that leaves other backends to a second program beside it.
+/// Like [`main`], for a program that leaves other backends to a second program beside it.
 pub fn main_with(sibling: Option<Sibling>) -> ExitCode {
     allocator::keep_pages();
     interrupt::follow_parent();

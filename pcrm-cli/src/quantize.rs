@@ -12,9 +12,8 @@ use crate::progress::say;
 /// The storage of a frozen model's linear layers.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct QuantizeArgs {
-    /// Quantise the linear layers of the frozen model on loading, as bitsandbytes does: nf4, nf4-double (with
-    /// double quantisation), int8 or none; training needs --lora-r then (QLoRA) [default: none; for an adapter
-    /// trained by pcrm, as in training]
+    /// Quantise the frozen linear layers of the model on loading, as bitsandbytes does: nf4, nf4-double (with
+    /// double quantisation), int8 or none [default: none; for an adapter trained by pcrm, as in training]
     #[arg(long, value_name = "TYPE")]
     quantize: Option<Storage>,
     /// Same as --quantize nf4
@@ -81,7 +80,22 @@ impl QuantizeArgs {
 mod tests {
     use std::fs;
 
+    use clap::Command;
+
     use super::*;
+
+    /// Protects: whatever the order of fields, the options are listed with the adapters they quantise the base of, or
+    /// with the machine.
+    #[test]
+    fn the_options_have_a_fitting_heading() {
+        fn check(command: &Command) -> usize {
+            let found = command.get_arguments().find(|arg| arg.get_long() == Some("load-in-8bit"));
+            let heading = found.map(|arg| arg.get_help_heading());
+            assert!(matches!(heading, None | Some(Some("LoRA" | "Machine"))), "{}", command.get_name());
+            usize::from(found.is_some()) + command.get_subcommands().map(check).sum::<usize>()
+        }
+        assert!(check(&crate::command()) > 10);
+    }
 
     /// Protects: an adapter's manifest names the method, an option overrides it, and a full model has none.
     #[test]

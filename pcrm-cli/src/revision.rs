@@ -1,4 +1,4 @@
-//! `--revision` of commands that fetch models and read no data, and `--data-revision` of those that read data alone.
+//! `--revision` of commands that fetch models and read no data, and `--data-revision` of those that only read data.
 
 use clap::Args;
 
@@ -39,7 +39,7 @@ pub struct DataRevisionArgs {
 }
 
 impl DataRevisionArgs {
-    /// Returns the options with which data sets are fetched.
+    /// Returns the options for fetching data sets.
     pub fn hub(&self) -> Hub {
         Hub { revision: RevisionArgs::MAIN.to_owned(), data_revision: self.data_revision.clone() }
     }

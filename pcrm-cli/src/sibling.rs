@@ -4,7 +4,7 @@
 //! `--help`. A command that needs the sibling is replaced by it, with the same arguments, before it does anything. The
 //! parsed arguments decide:
 //!
-//! * a command with `--backend` (typed, of the config file or by default) needs the sibling if this program does not
+//! * a command with `--backend` (typed, from the config file or by default) needs the sibling if this program does not
 //!   link that backend;
 //! * `merge` computes on the default backend and needs the sibling if this program does not link it;
 //! * `plugins` lists what the sibling has.
@@ -33,10 +33,10 @@ use crate::plugins::DEFAULT_BACKEND;
 /// The version of this program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The variable with the version and the process of the program that a sibling takes over from.
+/// The variable with the version and the process id of the program that a sibling takes over from.
 const STARTED_BY: &str = "PCRM_STARTED_BY";
 
-/// A program in the folder of this one, which has the same commands and further backends.
+/// A program in this program's folder that has the same commands and further backends.
 #[derive(Debug, Clone, Copy)]
 pub struct Sibling {
     /// Its file name, without the ending of executables.
@@ -70,7 +70,7 @@ impl Sibling {
         let path = own.with_file_name(format!("{}{EXE_SUFFIX}", self.name));
         let at = path.display();
         match path.canonicalize() {
-            // A copy or a link of this program would start itself for ever.
+            // A copy or a link of this program would start itself forever.
             Ok(found) => {
                 ensure!(found != own, "{at} is this program; expected the one that {} builds", self.built_by);
             }
@@ -84,7 +84,7 @@ impl Sibling {
     }
 }
 
-/// Refuses to take over from a program of another version, as a sibling that an older build left there would.
+/// Refuses to take over from a program of another version, for example if an older build left this sibling there.
 ///
 /// # Errors
 /// Fails with both versions.
@@ -122,13 +122,13 @@ fn need(matches: &ArgMatches) -> Option<String> {
     (!is_linked).then_some(what)
 }
 
-/// Makes this process the command, and returns only if it cannot be started.
+/// Replaces this process by the command, and returns only if it cannot be started.
 #[cfg(unix)]
 fn replaced(command: &mut Command) -> io::Error {
     command.exec()
 }
 
-/// Runs the command and ends as it ends; returns only if it cannot be started.
+/// Runs the command and exits with its exit code; returns only if it cannot be started.
 #[cfg(not(unix))]
 fn replaced(command: &mut Command) -> io::Error {
     // Ctrl-C reaches both programs. The command stops and says so; this program waits for it.

@@ -68,7 +68,7 @@ impl Calibrated {
             Conclusion::Informative => {
                 let mut tagged = self.of.to_tagged()?;
                 tagged["beta1"] = json!(rounded(calibration.beta1));
-                // Given or one of a few: rounded, a small one would be 0.
+                // β2 is given, or one of a few candidates; rounding would turn a small one into 0.
                 tagged["beta2"] = json!(calibration.beta2);
                 tagged["beta3"] = json!(rounded(calibration.beta3()));
                 from_tagged(tagged)
@@ -148,10 +148,10 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// The most folds; each trains a model.
+/// The maximum number of folds; each trains a model.
 const MOST_FOLDS: u64 = 1000;
 
-/// The most bootstrap draws.
+/// The maximum number of bootstrap draws.
 const MOST_DRAWS: u64 = 1_000_000;
 
 fn refused(message: String) -> Error {

@@ -62,7 +62,7 @@ impl Constraint for Edit {
 }
 
 fn similarity(pair: &PairView<'_>) -> f64 {
-    // strsim needs a sized type whose reference iterates, so a slice does not do.
+    // strsim needs a sized type whose reference is iterable, which a slice is not.
     let (chosen, rejected) = (pair.chosen_ids.to_vec(), pair.rejected_ids.to_vec());
     match chosen.len().max(rejected.len()) {
         0 => 1.0,

@@ -3,7 +3,7 @@
 //! PCRM (arXiv 2404.00978, §4.1) trains a reward model with L = −log σ(Δ) − log σ(Δ* − Δ), where
 //! Δ = r(chosen) − r(rejected). A constraint computes the Δ* of each pair once, without gradient. The loss of
 //! one pair is smallest at Δ = Δ*/2, so a constraint states a confidence in each pair: P(chosen ≻ rejected)
-//! is drawn towards σ(Δ*/2).
+//! is pulled towards σ(Δ*/2).
 //!
 //! | kind | Δ* | fields and defaults | source |
 //! |---|---|---|---|

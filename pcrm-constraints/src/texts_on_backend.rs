@@ -5,7 +5,8 @@ use pcrm_core::model::Rows;
 use pcrm_core::tree::within_budget;
 use pcrm_core::{Backend, DType, Error, Packed, Result, Tensor};
 
-/// Most tokens of a batch, unless one text alone has more. A larger batch would not fit a CPU's caches.
+/// The maximum number of tokens in a batch, unless one text alone has more. A larger batch would not fit a
+/// CPU's caches.
 const BUDGET: usize = 2048;
 
 /// An encoder's backend and its dtype.

@@ -25,12 +25,12 @@ impl From<Device> for Place {
     }
 }
 
-/// A backend that can be opened later, or not at all.
+/// A backend and where to run it, opened when it is needed.
 #[derive(Debug, Clone, Copy)]
 pub struct Engine {
-    /// The function that opens it.
+    /// Opens the backend.
     pub open: fn(Place) -> Result<Box<dyn Backend>>,
-    /// The place to compute.
+    /// The device and the number of threads to open it with.
     pub place: Place,
     /// The element type to compute in.
     pub dtype: DType,
@@ -57,7 +57,7 @@ pub trait Backend: Send {
     /// Returns the element types it can compute in on this device, the best first.
     fn dtypes(&self) -> &'static [DType];
 
-    /// Uploads these elements as this type, without history.
+    /// Copies `host` to the device with elements of type `dtype`, without history.
     ///
     /// # Errors
     /// Fails if the device does not support the type or has no memory left.
@@ -114,8 +114,8 @@ pub trait Backend: Send {
         Arc::new(Alone)
     }
 
-    /// Returns the bytes in use on the device: those of every program, and those that a library keeps for its next
-    /// tensors. `None` if the device does not report them, like a CPU.
+    /// Returns the bytes in use on the device, by all programs, including memory that a library keeps for
+    /// reuse. `None` if the device does not report them, as a CPU does not.
     fn memory_in_use(&self) -> Option<u64> {
         None
     }

@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::host::HostTensor;
 use crate::tensor::Tensor;
 
-/// An exchange that is under way. If dropped, it still completes, and its result is lost.
+/// An exchange in progress. If dropped, it still completes, and its result is lost.
 pub trait Exchange: Debug + Send {
     /// Waits until the exchange is complete and returns its result.
     ///
@@ -34,7 +34,7 @@ impl Exchange for Complete {
     }
 }
 
-/// The processes of a run, from the view of one of them.
+/// The processes of a run, as seen by one of them.
 pub trait Collective: Debug + Send + Sync {
     /// Returns the number of this process, from 0.
     fn rank(&self) -> usize;
@@ -50,7 +50,8 @@ pub trait Collective: Debug + Send + Sync {
     fn all_to_all(&self, parts: &Tensor) -> Result<Tensor>;
 
     /// Starts [`Collective::all_to_all`] and returns at once. Every process starts and calls all operations in
-    /// the same order, and may wait for those it started in any order. By default the exchange is made here.
+    /// the same order, and may wait for those it started in any order. The default implementation completes the
+    /// exchange before it returns.
     ///
     /// # Errors
     /// Fails as [`Collective::all_to_all`] does.
@@ -130,11 +131,12 @@ impl Collective for Alone {
     }
 }
 
-/// The environment variable for passing a listening socket, bound to the store's port, to the process that serves
-/// the store: the number of its descriptor. Without it, that process listens by itself.
+/// The environment variable that hands a listening socket, bound to the store's port, to the process that
+/// serves the store. Its value is the number of the socket's descriptor. If it is unset, that process opens its
+/// own socket.
 pub const STORE_SOCKET: &str = "PCRM_STORE_SOCKET";
 
-/// The place where the processes of a run meet.
+/// The rendezvous of a run's processes: a key-value store, and the rank of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meeting {
     /// The host of the key-value store.
@@ -153,7 +155,7 @@ pub struct Meeting {
     pub timeout: Duration,
 }
 
-/// A backend in a process that is one of several.
+/// The backend of one process of a group, with the group.
 #[derive(Debug)]
 pub struct Joined<B: ?Sized> {
     /// The processes.

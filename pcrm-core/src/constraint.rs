@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::registry::ConstraintPlugin;
 use crate::tagged;
 
-/// The view of a preference pair that constraints get.
+/// A preference pair, as constraints see it.
 #[derive(Debug, Clone, Copy)]
 pub struct PairView<'a> {
     /// A hash of the pair's content: the same in any order, in any file and at any batch size.

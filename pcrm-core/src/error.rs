@@ -61,7 +61,7 @@ pub enum Error {
         /// The parameters' names.
         names: Vec<String>,
     },
-    /// A collective operation that not all processes of a run took part in.
+    /// A collective operation failed because not all processes of the run took part.
     #[error("{message}")]
     Collective {
         /// This process's rank, the failed rank if it is known, and the library's message.

@@ -41,7 +41,7 @@ pub struct Attention<'a> {
     pub queries: Option<&'a [usize]>,
 }
 
-/// The rows of its chain (its segment and all of the segment's ancestors) that a row sees.
+/// The rows of its chain (its segment and all ancestors of the segment) that a row sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
     /// Rows up to the row itself, as in a decoder.
@@ -198,14 +198,14 @@ pub trait Kernels: Sync {
         updates.iter().try_for_each(|update| self.adamw(&update.step, &update.slots, &update.gradient))
     }
 
-    /// Updates a parameter and its 8-bit moments in place, as AdamW8bit of bitsandbytes does. Overrides have the
-    /// bits of the reference, which computes on the host, so moments move freely between devices.
+    /// Updates a parameter and its 8-bit moments in place, as AdamW8bit of bitsandbytes does. Overrides match
+    /// the reference bit for bit; it computes on the host, so moments move freely between devices.
     fn adamw_8bit(&self, step: &AdamWStep, slots: &QuantisedSlots, grad: &Tensor) -> Result<()> {
         composed::adamw_8bit(step, slots, grad)
     }
 
-    /// Rounds f32 values to bf16 at random and writes them to `into`, of the same shape. Overrides have the bits
-    /// of the reference.
+    /// Rounds f32 values to bf16 at random and writes them to `into`, of the same shape. Overrides match the
+    /// reference bit for bit.
     fn round_at_random(&self, value: &Tensor, into: &Tensor, bits: &RandomBits) -> Result<()> {
         composed::round_at_random(value, into, bits)
     }

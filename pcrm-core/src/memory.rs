@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 /// Bytes of a GiB.
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// Fails if `bytes` exceed the free memory; `what` names the purpose, and `None` is a size beyond u64. If the
-/// machine does not report its free memory, the limit is 2^47 bytes, the address space of a process.
+/// Fails if `bytes` exceed the free memory; `what` names the purpose, and `None` stands for a size beyond u64.
+/// If the machine does not report its free memory, the limit is 2^47 bytes, the address space of a process.
 ///
 /// # Errors
 /// Fails with [`Error::Unsupported`], which states both sizes.

@@ -38,7 +38,7 @@ pub struct CollectivePlugin {
     pub name: &'static str,
     /// One line for listings.
     pub about: &'static str,
-    /// Meets the other processes; fails with a reason if they do not come.
+    /// Joins the other processes; fails with a reason if they do not appear.
     pub join: fn(&Meeting) -> Result<Arc<dyn Collective>>,
 }
 

@@ -116,7 +116,8 @@ pub trait Taped: RawTensor + Sized {
     fn sum(a: Self::Value, b: Self::Value) -> Result<Self::Value>;
 }
 
-/// Records `value` with a backward function of the caller: [`RawTensor::record`] of every backend.
+/// Records `value` with a backward function of the caller; every backend implements [`RawTensor::record`] with
+/// it.
 ///
 /// # Errors
 /// Fails if operands belong to another backend. The backward pass fails with the function's errors, and if
@@ -151,8 +152,8 @@ pub fn record_custom<X: Taped>(value: &X, operands: &[&Tensor], backward: CoreBa
 }
 
 /// Computes d Σ outputs·gradients / d leaf of every leaf, and calls `ready` with the leaf's index and its
-/// gradient as soon as that is complete; never for a leaf that no gradient reaches: [`RawTensor::pull`] of
-/// every backend.
+/// gradient as soon as that is complete; never for a leaf that no gradient reaches. Every backend implements
+/// [`RawTensor::pull`] with it.
 ///
 /// # Errors
 /// Fails if gradients have other shapes than their outputs, if an operation or `ready` fails, and if an

@@ -25,7 +25,7 @@ pub struct Asking {
     pub segment: usize,
     /// The index of its tree, in the order of [`SequenceTree::trees`].
     pub tree: usize,
-    /// The rows of q: all querying rows are counted in order.
+    /// Its rows of q, which holds all querying rows in order.
     pub rows: Range<usize>,
     /// The position of each row, ascending.
     pub positions: Vec<usize>,

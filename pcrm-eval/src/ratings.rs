@@ -14,11 +14,11 @@ use crate::table::number;
 /// A report with fewer answers warns about it.
 const FEW: usize = 30;
 
-/// The measures of a model on rated answers, no two of which answer one prompt and differ in their human scores. Fields
-/// have the names that [`RewardReport`](crate::RewardReport) gives them.
+/// The measures of a model on rated answers that form no pairs: no two answers to one prompt have different human
+/// scores. Fields have the names that [`RewardReport`](crate::RewardReport) gives them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RatingsReport {
-    /// Number of pairs: 0.
+    /// Number of pairs, always 0.
     pub pairs: usize,
     /// Number of prompts.
     pub prompts: usize,
@@ -182,8 +182,8 @@ mod tests {
         assert_eq!(serde_json::from_value::<RatingsReport>(json).unwrap(), report);
     }
 
-    /// Protects: equal ratings of several answers form no pair either. Pairs, and answers that people did not rate,
-    /// have another report. Constant sides are said.
+    /// Protects: several answers with equal ratings form no pair either. Pairs, and answers that people did not rate,
+    /// have another report. Constant scores and constant ratings are reported.
     #[test]
     fn what_has_pairs_has_another_report() {
         let none = Bootstrap { resamples: 0, ..Bootstrap::default() };

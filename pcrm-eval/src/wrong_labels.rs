@@ -17,7 +17,7 @@ const MOST: f64 = 0.49;
 pub struct WrongLabels {
     /// ε, the share of wrong labels, from 0 to below ½.
     pub share: f64,
-    /// T, the temperature beside ε.
+    /// T, the temperature fitted together with ε.
     pub temperature: f64,
     /// Mean −ln p of the labels at ε and T, in nats.
     pub log_loss: f64,

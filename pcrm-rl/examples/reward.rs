@@ -1,4 +1,4 @@
-//! Trains a reward model on a preference file, under a bound that the answers' lengths give:
+//! Trains a reward model on a preference file, with a bound from the lengths of the answers:
 //!
 //!     cargo run --release -p pcrm-rl --example reward -- MODEL_DIR PAIRS.jsonl OUTPUT_DIR
 

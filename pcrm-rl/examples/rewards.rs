@@ -1,4 +1,4 @@
-//! Scores answers in a file by reward sources, as a training loop does it:
+//! Scores the answers in a file with reward sources, as a training loop does:
 //!
 //! ```text
 //! cargo run --release --example rewards -- answers.jsonl model:runs/rm python:reward.py:score
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (prompts, _) = load_prompts(&[file], Strictness::Refuse)?;
     sources.prepare(&Preparation { prompts: &prompts, logs: None })?;
     let texts: Vec<AnswerTexts> = prompts.iter().map(texts).collect::<Result<_, _>>()?;
-    // A loop has the policy's own tokens; here a token is a byte.
+    // A training loop passes the policy's own tokens. Here, every byte is a token.
     let ids: Vec<Vec<u32>> =
         texts.iter().map(|texts| texts.completion.bytes().map(u32::from).collect()).collect();
     let rows: Vec<Answer<'_>> = (prompts.iter().zip(&texts).zip(&ids))
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Opens a saved reward model, whose tokenizer stands for the policy's.
+/// Opens a saved reward model. Its tokenizer is also used as the policy's.
 fn model(dir: &Path) -> pcrm_rl::Result<Box<dyn RewardSource>> {
     let backend = (registry::find::<BackendPlugin>("candle")?.open)(Device::Cpu.into())?;
     let model = RewardModel::load(backend.as_ref(), dir, DType::F32)?;

@@ -31,8 +31,8 @@ impl Brief {
     }
 }
 
-/// Refuses to train if the processes of a run differ in their options, data or base model. `inputs` names those of
-/// this process, as [`crate::offline::Run::fingerprint`] does. Every process of the run must call this.
+/// Refuses to train if the processes of a run differ in their options, data or base model. `inputs` is the fingerprint
+/// of this process's run ([`crate::offline::Run::fingerprint`]). Every process of the run must call this.
 ///
 /// # Errors
 /// Fails on every process if any two differ, and if a process is gone.

@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn every_token_is_asked_of_the_row_before_it() -> Result<()> {
         let origin = Origin { file: Arc::from(Path::new("x")), line: 1, record: 1 };
-        // The answers share their first token, which the packed prompt therefore holds.
+        // The answers share their first token, which is therefore packed with the prompt.
         let answers = [vec![7, 8, 9], vec![7, 5]];
         let set = EncodedSet::of_tokens(origin, &[1, 2], &answers, &[Comparison::preferring(0, 1)])
             .ok_or_else(|| Error::invalid("set", "empty"))?;

@@ -80,9 +80,9 @@ pub fn folder(run: &Path, step: u64) -> PathBuf {
 }
 
 /// Writes a checkpoint of these parts into the folder of a run, which must exist, and fills in `state.files`. Every
-/// process of the run contributes its slice; the first process alone reads the moments and writes, and all return
-/// when the checkpoint is complete. A checkpoint of the same step is replaced; if the process is killed as it does
-/// so, [`recover`] gives it its name back.
+/// process of the run contributes its slice. Only the first process reads the moments and writes, and all return when
+/// the checkpoint is complete. A checkpoint of the same step is replaced; if the process is killed while it replaces
+/// one, [`recover`] restores the old one.
 ///
 /// # Errors
 /// Fails if the disk does or the run's folder is deleted or moved, in which case existing checkpoints are
@@ -120,7 +120,7 @@ fn write(run: &Path, parts: &[(&str, &dyn CheckpointPart)], state: &mut State) -
     Ok(target)
 }
 
-/// Gives a complete draft the name of the checkpoint of a step, in place of an older checkpoint of that name.
+/// Renames a complete draft to the checkpoint of a step, and replaces an older checkpoint of that step.
 fn publish(draft: Draft, run: &Path, step: u64) -> Result<()> {
     let target = folder(run, step);
     let old = match target.exists() {
@@ -128,12 +128,18 @@ fn publish(draft: Draft, run: &Path, step: u64) -> Result<()> {
         false => None,
     };
     if let Err(error) = draft.rename(&target) {
-        // The cause is the error to report. If this fails too, the next start of the run tries again.
+        // Report the original error. If this rename fails too, the next start of the run repeats it.
         old.iter().for_each(|old| drop(put_back(old, &target)));
         return Err(error);
     }
     weights::sync_dir(run)?;
-    Ok(old.map_or(Ok(()), |old| fs::remove_dir_all(&old).map_err(pcrm_core::Error::io(&old)))?)
+    if let Some(old) = old
+        && let Err(error) = fs::remove_dir_all(&old)
+    {
+        // The new checkpoint is complete; the next sweep tries again.
+        tracing::warn!("{}: the replaced checkpoint cannot be removed yet: {error}", old.display());
+    }
+    Ok(())
 }
 
 /// Returns the steps of all checkpoints of a run, ascending.

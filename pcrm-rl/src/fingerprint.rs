@@ -14,7 +14,7 @@ pub type Fingerprint = BTreeMap<String, Value>;
 /// Options that do not affect results.
 const WITHOUT_EFFECT: [&str; 5] = ["log-every", "save-every", "keep", "final-weights", "optimizer-states"];
 
-/// Options that affect no result, but which exchanges the processes of a run make.
+/// Options that do not affect results but determine which exchanges the processes of a run make.
 const EXCHANGES: [&str; 2] = ["save-every", "final-weights"];
 
 /// Options that set the length of a run.

@@ -37,8 +37,8 @@ pub struct Footprint {
 pub struct Memory {
     /// Weights: trained ones in f32, frozen ones in the type that the model computes in.
     pub weights: u64,
-    /// This process's slice of the masters and both moments, in f32; of moments in host memory, those that pass
-    /// through the device at once.
+    /// Master weights and both moments of this process's slice, in f32. If moments are in host memory, only those that
+    /// are on the device at once count.
     pub optimiser: u64,
     /// Peak of the lanes' gradients in f32, including the buckets that are sent and received.
     pub gradients: u64,
@@ -70,17 +70,18 @@ impl Footprint {
         slice_of(self.trained.iter().copied(), self.processes) as u64
     }
 
-    /// Returns the number of gradients in memory at once while lanes are computed: one for every unfinished
-    /// node above the current lane, and the sum of its micro-batches, if it has several. What a backward pass
-    /// completes is added to them at once, so it counts only where there is no other.
+    /// Returns the number of gradients in memory at once while lanes are computed: one for every unfinished node above
+    /// the current lane, and the sum over its micro-batches, if it has several. A backward pass adds its gradients to
+    /// these as soon as they are complete, so its own gradient counts only if there is no other.
     fn gradients_at_once(&self) -> u64 {
         let own = (self.lanes / self.processes).max(1) as u64;
         let several = self.tokens > (self.micro_tokens as u64).saturating_mul(self.lanes as u64);
         (u64::from(own.next_power_of_two().trailing_zeros()) + u64::from(several)).max(1)
     }
 
-    /// Returns the number of elements of gradients in memory at once: those of the process's last node, or
-    /// what is sent and received of it, and what is sent and received of its other nodes.
+    /// Returns the number of elements of gradients in memory at once. With several lanes these are the larger of the
+    /// gradients of the process's last node and the send and receive buffers for it, plus the buffers for its other
+    /// nodes.
     fn gradients(&self) -> u64 {
         let (lanes, flat) =
             (self.gradients_at_once() * self.parameters(), self.slice() * self.processes as u64);

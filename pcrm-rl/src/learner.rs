@@ -103,7 +103,7 @@ impl<M: Trainable> Learner<M> {
         })
     }
 
-    /// Gives this process's slice to one that calls [`Learner::moments`], and reads none.
+    /// Sends this process's slice to the process that calls [`Learner::moments`], and receives none.
     ///
     /// # Errors
     /// Fails as [`Learner::moments`] does.
@@ -174,8 +174,8 @@ impl<M: Trainable> Learner<M> {
         Ok(made)
     }
 
-    /// Clips a gradient by its global norm and updates the weights at the learning rate of this step. What was
-    /// sent of the gradient is taken out.
+    /// Clips a gradient by its global norm and updates the weights at the learning rate of this step. Takes the
+    /// exchanged gradients out of `made`.
     ///
     /// # Errors
     /// Fails if the norm is not finite, naming the `rows` of the batch, or if the backend fails. The weights are

@@ -92,7 +92,7 @@ pub struct TrainerConfig {
     pub final_weights: Final,
 }
 
-/// Returns true for one lane, which is not written, so that the options equal those of earlier versions.
+/// Returns true for one lane, which is not serialised, so that the options equal those of earlier versions.
 fn is_one(lanes: &usize) -> bool {
     *lanes == 1
 }
@@ -240,7 +240,7 @@ pub(crate) fn shown(value: f64) -> String {
     }
 }
 
-/// Refuses an option by its name.
+/// Returns the error of an invalid option.
 pub(crate) fn refuse<T>(field: &'static str, message: String) -> Result<T> {
     Err(Error::Invalid { field, message })
 }

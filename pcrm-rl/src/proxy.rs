@@ -1,8 +1,8 @@
 //! The proxy of a request, from the environment, as Python's `requests` and curl choose it.
 //!
-//! `https_proxy` is for addresses of https, `http_proxy` for those of http, and `all_proxy` for both. Every name may be
-//! in capitals; the small one counts if both are set. Hosts of `no_proxy`, with those below them, and this machine are
-//! reached directly.
+//! `https_proxy` is for https addresses, `http_proxy` for http addresses, and `all_proxy` for both. Every name may also
+//! be in upper case; the lower-case name takes precedence. Hosts in `no_proxy` with their subdomains, and this machine,
+//! are reached directly.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ureq::Proxy;
 use ureq::http::Uri;
 
-/// A proxy on the way to a server. It is shown without its password.
+/// A proxy for reaching a server. Its `Display` leaves out the password.
 #[derive(Debug, Clone)]
 pub struct Via {
     /// The proxy.
@@ -28,7 +28,7 @@ impl fmt::Display for Via {
 /// Returns the proxy that the environment names for an address; `None` for a direct connection.
 ///
 /// # Errors
-/// Fails if the variable holds no address of a proxy, with its name.
+/// Fails if the variable is not the address of a proxy; the error names the variable.
 pub fn proxy_of(address: &Uri) -> Result<Option<Via>, String> {
     chosen(address, &|name| std::env::var(name).ok())
 }
@@ -66,8 +66,8 @@ pub(crate) fn chosen(
     }
 }
 
-/// Returns true if an entry of `no_proxy` is of an address: its host or a domain above it, with any port or this one; a
-/// range of addresses such as 10.0.0.0/8; or `*`.
+/// Returns true if an entry of `no_proxy` matches an address. An entry is its host or a parent domain, with this port
+/// or without one; a range of addresses such as 10.0.0.0/8; or `*`.
 fn is_of(address: &Uri, entry: &str) -> bool {
     let host = host(address);
     if let (Ok(number), Some((base, bits))) = (host.parse(), entry.split_once('/')) {
@@ -82,7 +82,7 @@ fn is_of(address: &Uri, entry: &str) -> bool {
     let name = name.trim_matches(['[', ']']).trim_start_matches('*').trim_start_matches('.');
     let below = || {
         host.strip_suffix(name.to_lowercase().as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            .is_some_and(|rest| rest.is_empty() || (rest.ends_with('.') && host.parse::<IpAddr>().is_err()))
     };
     let is_any = entry == "*";
     is_any || (!name.is_empty() && own.is_none_or(|own| own.parse::<u16>() == Ok(port)) && below())
@@ -101,7 +101,7 @@ fn is_within(number: IpAddr, base: &str, bits: &str) -> bool {
     }
 }
 
-/// Returns the host of an address in small letters, without the brackets of an IPv6 address.
+/// Returns the host of an address in lower case, without the brackets of an IPv6 address.
 fn host(address: &Uri) -> String {
     address.host().unwrap_or_default().trim_matches(['[', ']']).to_lowercase()
 }
@@ -120,8 +120,8 @@ mod tests {
         Ok(chosen(&uri(address), &variable)?.map(|via| via.to_string()))
     }
 
-    /// Protects: the proxy is that of the address's scheme, else that of all; small names come first, and an empty one
-    /// switches the proxy off, as in `requests`.
+    /// Protects: the proxy is that of the address's scheme, else that of all; lower-case names come first, and an empty
+    /// one switches the proxy off, as in `requests`.
     #[test]
     fn the_scheme_selects_the_proxy() {
         let all =
@@ -146,7 +146,8 @@ mod tests {
         }
     }
 
-    /// Protects: no message has the password of a proxy, and text that is no address is refused with its variable.
+    /// Protects: no message has the password of a proxy, and text that is not an address is refused, naming its
+    /// variable.
     #[test]
     fn passwords_are_not_shown() {
         let with = |value| found("http://hf.co", &[("all_proxy", value)]);
@@ -161,7 +162,7 @@ mod tests {
     /// Protects: this machine and the hosts of `no_proxy` are reached directly, other hosts of similar names are not.
     #[test]
     fn some_hosts_are_reached_directly() {
-        let list = "corp.org, .lab.org,*.wild.org api.org:8443,10.0.0.0/8,192.168.1.7,fd00::/8,[fd11::1]:90";
+        let list = "corp.org, .lab.org,*.wild.org api.org:8443,10.0.0.0/8,192.168.1.7,8.9,fd00::/8,[fd11::1]:90";
         let with =
             |address: &str, list: &str| found(address, &[("all_proxy", "p:1"), ("NO_PROXY", list)]).unwrap();
         for own in ["http://localhost:80", "http://127.8.9.1", "http://[::1]:8", "https://LOCALHOST/a"] {
@@ -188,6 +189,7 @@ mod tests {
             "https://api.org",
             "http://11.2.3.4",
             "http://192.168.1.70",
+            "http://6.7.8.9",
             "http://localhost.org",
             "http://127.0.0.1.evil.org",
             "http://[fe00::5]",

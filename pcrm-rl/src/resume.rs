@@ -63,8 +63,8 @@ impl Candidate<'_> {
     }
 }
 
-/// Prepares a look for the newest checkpoint in a run's folder: the processes must have the same options, data and
-/// base model, and a checkpoint that was being replaced has its name back.
+/// Prepares a run's folder for finding its newest checkpoint: checks that all processes have the same options, data and
+/// base model, and restores a checkpoint that was being replaced.
 ///
 /// # Errors
 /// Fails if the processes differ, if one is gone, or if the disk fails.
@@ -77,7 +77,7 @@ pub(crate) fn prepare(
     if lanes.is_first() {
         checkpoint::recover(dir)?;
     }
-    // The others look after this exchange.
+    // The other processes look for checkpoints only after this exchange.
     same_inputs(lanes, fingerprint, config)
 }
 

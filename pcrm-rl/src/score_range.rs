@@ -10,8 +10,8 @@ pub(crate) const NOTE: &str = "scores";
 /// The number of sets whose scores make a range.
 pub(crate) const SETS: usize = 256;
 
-/// The range of scores on pairs that a reward model was trained or evaluated on. A policy trained with the
-/// model leaves the range when it exploits it: the data contain no evidence on scores beyond.
+/// The range of scores on pairs that a reward model was trained or evaluated on. A policy that exploits the model
+/// leaves this range, and the data contain no evidence on scores beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub struct ScoreRange {

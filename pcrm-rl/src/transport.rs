@@ -13,7 +13,7 @@ use crate::proxy::{Via, proxy_of};
 const ANSWER: u64 = 64 << 20;
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(60);
-/// The time between a pause's checks whether it should end.
+/// The interval at which a pause checks whether it should end.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A server, with the limits of requests to it.
@@ -34,7 +34,7 @@ pub struct Connection {
 pub struct Client {
     agent: Agent,
     connection: Connection,
-    /// The proxy on the way, or the reason why its variable is refused.
+    /// The proxy to use, or the reason why its variable is refused.
     via: Result<Option<Via>, String>,
 }
 
@@ -238,8 +238,8 @@ mod tests {
     use super::*;
     use crate::proxy::chosen;
 
-    /// Protects: a proxy that does not answer is named, without its password, and not the server; a variable that names
-    /// none is refused without another try.
+    /// Protects: if a proxy does not answer, the error names the proxy, without its password, and not the server. A
+    /// variable that is not the address of a proxy is refused without another try.
     #[test]
     fn the_fault_of_a_proxy_is_not_the_servers() {
         let sent = |proxy: &str| {

@@ -48,8 +48,8 @@ fn hub(world: &World, card: &str) -> Result<LocalHub> {
     LocalHub::start(BTreeMap::from([("datasets/acme/sets", Holding { access: Access::All, files })]))
 }
 
-/// Protects: what `datasets` reads for the same config and split is read here: the card goes before the names of
-/// files and folders, slices count the split's records, and the cache alone gives the same.
+/// Protects: what `datasets` reads for the same config and split is read here: the card takes precedence over the names
+/// of files and folders, slices count the split's records, and the cache alone gives the same.
 #[test]
 fn a_card_tells_the_files_of_a_split() -> Result<()> {
     let world = World::new()?;
@@ -92,7 +92,7 @@ fn a_card_tells_the_files_of_a_split() -> Result<()> {
     Ok(())
 }
 
-/// Protects: only the files of the split are fetched, and none if the card does not tell which to read.
+/// Protects: only the files of the split are fetched, and none if the card does not determine which to read.
 #[test]
 fn a_card_that_names_no_files_is_refused() -> Result<()> {
     let world = World::new()?;

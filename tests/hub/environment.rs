@@ -32,7 +32,8 @@ fn the_cache_is_where_python_has_it() -> Result<()> {
     Ok(())
 }
 
-/// Protects: the older variable, and a file of another place, give the token; TRANSFORMERS_OFFLINE forbids requests.
+/// Protects: the token may come from the older variable or from a file in another place; TRANSFORMERS_OFFLINE forbids
+/// requests.
 #[test]
 fn older_variables_count() -> Result<()> {
     let world = World::new()?;

@@ -35,7 +35,7 @@ pub(crate) struct Plan {
     items: usize,
     keys: usize,
     slots: usize,
-    /// All index arrays in a row, and where each begins.
+    /// All index arrays, one after the other, and the start of each.
     indices: ct::Tensor,
     starts: [usize; 6],
 }
@@ -205,7 +205,7 @@ impl Plan {
         self.sizes.kv_heads * self.sizes.group
     }
 
-    /// Fails if operands differ from the batch that was divided.
+    /// Fails if the operands do not match the batch that the plan was made for.
     fn check(&self, [q, k, v]: [&ct::Tensor; 3], dim: usize) -> ct::Result<()> {
         let keys = [self.rows, self.sizes.kv_heads, dim];
         let fits = q.dims() == [self.queries, self.heads(), dim] && k.dims() == keys && v.dims() == keys;
@@ -220,7 +220,7 @@ impl Plan {
         address(&self.indices.narrow(0, self.starts[array as usize], 0)?)
     }
 
-    /// Returns the last parameters of three of the kernels.
+    /// Returns the last six parameters, which three of the kernels share.
     fn numbers(&self) -> [Argument; 6] {
         let sizes = [self.heads(), self.sizes.kv_heads, self.queries].map(|size| size as i32);
         let [heads, kv_heads, queries] = sizes.map(Argument::I32);
@@ -229,7 +229,7 @@ impl Plan {
     }
 }
 
-/// Returns the rows of a step of the backward kernels.
+/// Returns the number of rows that a step of the backward kernels processes.
 fn step(dim: usize) -> usize {
     if dim == 64 { 64 } else { 32 }
 }

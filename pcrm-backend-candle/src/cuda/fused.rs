@@ -92,7 +92,7 @@ impl Fused {
             Argument::I32(width as i32),
             Argument::F32(eps as f32),
         ];
-        // SAFETY: the kernel's parameters; `norms` holds.
+        // SAFETY: the arguments match the kernel's parameters; `norms` holds.
         unsafe { self.launch(x, "rms_norm", Grid::line(rows, threads(x, width), 0), &arguments) }?;
         Ok([y, inverse])
     }
@@ -133,7 +133,8 @@ impl Fused {
             Argument::I32(width as i32),
         ];
         let grid = Grid::line(blocks, threads(x, width), 4 * width);
-        // SAFETY: the kernel's parameters; `norms` holds, and gradients are made contiguous and have x's type.
+        // SAFETY: the arguments match the kernel's parameters; `norms` holds, and gradients are made contiguous and
+        // have x's type.
         unsafe { self.launch(x, "rms_norm_backward", grid, &arguments) }?;
         Ok([d_x, self.column_sums(&parts, weight.dtype())?])
     }
@@ -156,7 +157,7 @@ impl Fused {
                 Turn::Back => -1.0,
             }),
         ];
-        // SAFETY: the kernel's parameters; `serves` holds for x, cos and sin.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds for x, cos and sin.
         unsafe { self.launch(x, "rotary", self.spread(packs(x) / 2), &arguments) }?;
         Ok(y)
     }
@@ -166,7 +167,7 @@ impl Fused {
         let y = room(gate.shape(), gate.dtype(), gate.device())?;
         let count = Argument::I64(gate.elem_count() as i64);
         let arguments = [address(gate)?, address(up)?, address(&y)?, count];
-        // SAFETY: the kernel's parameters; `serves` holds.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds.
         unsafe { self.launch(gate, "swiglu", self.spread(packs(gate)), &arguments) }?;
         Ok(y)
     }
@@ -187,7 +188,7 @@ impl Fused {
             address(&d_up)?,
             Argument::I64(gate.elem_count() as i64),
         ];
-        // SAFETY: the kernel's parameters; `serves` holds.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds.
         unsafe { self.launch(gate, "swiglu_backward", self.spread(packs(gate)), &arguments) }?;
         Ok([d_gate, d_up])
     }
@@ -196,7 +197,7 @@ impl Fused {
     pub(crate) fn add_bias(&self, x: &ct::Tensor, bias: &ct::Tensor) -> ct::Result<()> {
         let count = Argument::I64(x.elem_count() as i64);
         let arguments = [address(x)?, address(bias)?, count, Argument::I32(bias.elem_count() as i32)];
-        // SAFETY: the kernel's parameters; `serves` holds.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds.
         unsafe { self.launch(x, "add_bias", self.spread(packs(x)), &arguments) }
     }
 
@@ -210,7 +211,7 @@ impl Fused {
         let sizes = |rows: usize| [rows, width].map(|size| Argument::I32(size as i32));
         let grid = Grid { blocks: [across(x), count, 1], threads: 256, shared: 0 };
         let arguments: Vec<_> = [address(x)?, address(&parts)?].into_iter().chain(sizes(rows)).collect();
-        // SAFETY: the kernel's parameters; `serves` holds for x, and the parts are whole.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds for x, and the parts are whole.
         unsafe { self.launch(x, "column_parts", grid, &arguments) }?;
         let grid = Grid { blocks: [across(&parts), 1, 1], threads: 256, shared: 0 };
         let arguments: Vec<_> = [address(&parts)?, address(&sums)?].into_iter().chain(sizes(count)).collect();
@@ -234,7 +235,7 @@ impl Fused {
             address(&y)?,
             Argument::I32(width as i32),
         ];
-        // SAFETY: the kernel's parameters; `serves` holds, and places are rows of x.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds, and places are rows of x.
         unsafe { self.launch(x, "row_sums", Grid::line(count, threads(x, width), 0), &arguments) }?;
         Ok(y)
     }

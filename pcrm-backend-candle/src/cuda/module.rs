@@ -14,7 +14,7 @@ use pcrm_core::cuda::Argument;
 
 use super::nvrtc;
 
-/// The shared memory that every kernel may use without asking.
+/// The bytes of shared memory that a kernel may use without opting in to more.
 const SHARED: usize = 48 * 1024;
 
 /// The kernels of one source, compiled for one GPU.

@@ -61,7 +61,8 @@ pub(super) fn compile(source: &str, capability: i32, options: &[String]) -> Resu
     }
 }
 
-/// Loads the library, and its part that it does not find itself where only this program's search path leads.
+/// Loads the library. Also loads the built-ins that NVRTC opens by name when it compiles, because NVRTC itself does not
+/// search this program's library path.
 fn open() -> Result<Library, String> {
     // SAFETY: NVRTC only registers itself when it is loaded.
     let found = NAMES.iter().find_map(|name| unsafe { Library::new(*name) }.ok());
@@ -93,7 +94,7 @@ fn architecture(library: &Library, capability: i32) -> Result<i32, String> {
     }
 }
 
-/// Reads a text of a program by the functions for its size and its bytes.
+/// Reads a text of a program, such as its PTX or log, with the functions that return its size and its bytes.
 ///
 /// # Safety
 /// The program must exist.

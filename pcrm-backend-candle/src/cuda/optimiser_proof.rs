@@ -22,8 +22,8 @@ fn noise(size: usize, seed: u64, device: &ct::Device) -> Result<Tensor> {
     Ok(Tensor::new(CandleTensor::constant(noise)))
 }
 
-/// Takes three steps for a part of a block, and for whole blocks and a part of one, which take the warps of a launch
-/// several turns. The second gradient has a block of zeros, the third one numbers that are not finite.
+/// Takes three steps for a part of a block, and for many blocks with a part of one, so that every warp of a launch
+/// processes several blocks. The second gradient has a block of zeros, the third one has numbers that are not finite.
 fn adamw_8bit(fused: &Fused, device: &ct::Device) -> Result<()> {
     for size in [37, 40 * BLOCK + 3] {
         let slots = || -> Result<QuantisedSlots> {

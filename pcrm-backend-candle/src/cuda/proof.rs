@@ -19,7 +19,7 @@ use crate::ops::rotary::Turn;
 /// Results with what they must equal.
 type Pairs = Vec<(ct::Tensor, ct::Tensor)>;
 
-/// Returns the largest relative error: rounding, several times over.
+/// Returns the largest accepted relative error, several times that of rounding.
 fn bound(dtype: ct::DType) -> f64 {
     if dtype == ct::DType::BF16 { 2e-2 } else { 2e-4 }
 }
@@ -209,7 +209,7 @@ fn tree(parts: &[(usize, Option<usize>)]) -> ct::Result<PlannedTree> {
     Ok(PlannedTree::new(tree))
 }
 
-/// Returns what differs, if anything does.
+/// Returns a description of the first result that differs from the reference; `None` if all agree.
 fn off(
     kernels: &Kernels,
     tree: &PlannedTree,

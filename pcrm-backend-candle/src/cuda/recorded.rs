@@ -190,7 +190,7 @@ pub(crate) fn sum_of_squares(xs: &[&ct::Tensor]) -> ct::Result<Option<f64>> {
     }
 }
 
-/// Returns whether the kernels over many tensors take this one.
+/// Returns true if the kernels over many tensors accept this one.
 fn whole(x: &ct::Tensor) -> bool {
     x.dtype() == ct::DType::F32 && x.is_contiguous() && x.elem_count() > 0 && x.device().is_cuda()
 }

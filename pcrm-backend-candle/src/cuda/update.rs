@@ -42,7 +42,7 @@ impl Fused {
         arguments.push(address(&decays)?);
         arguments.extend(numbers.map(|number| Argument::F32(number as f32)));
         let Some(device) = device_of(like) else { ct::bail!("adamw needs a GPU") };
-        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
+        // SAFETY: the arguments match the kernel's parameters; addresses and lengths come from the tensors.
         unsafe { self.0.launch(device, "adamw", Grid::line(addresses / 2, 512, 0), &arguments) }
     }
 
@@ -52,7 +52,7 @@ impl Fused {
         self.adamw_8bit_by(16 * self.0.processors(), step, slots)
     }
 
-    /// Takes this step by at most so many thread blocks.
+    /// Takes this step with at most `most` thread blocks.
     pub(super) fn adamw_8bit_by(
         &self,
         most: usize,
@@ -70,7 +70,7 @@ impl Fused {
         // Each of the eight warps of a thread block processes a block of the moments at a time.
         let blocks = count.div_ceil(8 * BLOCK).clamp(1, most);
         let Some(device) = device_of(param) else { ct::bail!("adamw_8bit needs a GPU") };
-        // SAFETY: the kernel's parameters; `operands::adamw_8bit` has checked types and sizes.
+        // SAFETY: the arguments match the kernel's parameters; `operands::adamw_8bit` has checked types and sizes.
         unsafe { self.0.launch(device, "adamw_8bit", Grid::line(blocks, 256, 0), &arguments) }
     }
 
@@ -85,7 +85,7 @@ impl Fused {
         let numbers = [count as i64, bits.key() as i64, bits.first as i64].map(Argument::I64);
         let arguments = [[address(value)?, address(into)?].as_slice(), &numbers].concat();
         let Some(device) = device_of(value) else { ct::bail!("round_at_random needs a GPU") };
-        // SAFETY: the kernel's parameters; `operands::round_at_random` has checked types and sizes.
+        // SAFETY: the arguments match the kernel's parameters; `operands::round_at_random` has checked types and sizes.
         unsafe { self.0.launch(device, "round_at_random", self.spread(count), &arguments) }
     }
 
@@ -97,7 +97,7 @@ impl Fused {
         let sums = room(addresses / 2, ct::DType::F64, like.device())?;
         let arguments =
             [address(&table)?, address(&table.narrow(0, addresses, tensors.len())?)?, address(&sums)?];
-        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
+        // SAFETY: the arguments match the kernel's parameters; addresses and lengths come from the tensors.
         unsafe { self.launch(like, "sum_of_squares", Grid::line(addresses / 2, 256, 0), &arguments) }?;
         sums.sum_keepdim(0)
     }

@@ -38,7 +38,7 @@ pub(crate) fn first_of_largest(x: &ct::Tensor, dim: usize) -> ct::Result<ct::Ten
     largest
         .broadcast_mul(&from_the_end)?
         .max_keepdim(dim)?
-        // A position outside the tensor would end all use of a GPU: candle's kernels assert.
+        // candle's kernels assert that positions are in the tensor, and a failed assertion makes the GPU unusable.
         .maximum(1.0)?
         .affine(-1.0, length as f64)?
         .to_dtype(ct::DType::U32)

@@ -58,7 +58,7 @@ pub(crate) fn x_times_wt(x: &[f32], weight: &[f32], [rows, width, outputs]: [usi
     }
 }
 
-/// Returns values `[rows, columns]`, not empty, as `[columns, rows]`.
+/// Transposes `[rows, columns]`, which must not be empty, to `[columns, rows]`.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const BLOCK: usize = 16;
     let mut turned = vec![0.0; values.len()];

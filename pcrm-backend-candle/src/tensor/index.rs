@@ -1,4 +1,4 @@
-//! Elements and slices at given indices, and the gradients of that.
+//! Elements and slices at given indices, and their gradients.
 
 use candle_core as ct;
 use pcrm_core::{Error, Result, Tensor};

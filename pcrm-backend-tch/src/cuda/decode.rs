@@ -92,7 +92,8 @@ impl BlockCache {
         let (k, v) = (k.f_contiguous()?, v.f_contiguous()?);
         let width = self.shape.kv_heads * self.shape.dim;
         let packs = width * bytes(k.kind()) as usize / 16;
-        // SAFETY: the kernel's parameters; `serves` holds, the types and shapes were checked, slots exist.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds, the types and shapes were checked, slots
+        // exist.
         unsafe {
             self.fused.0.launch(
                 &named("write_slots", &k),
@@ -122,7 +123,8 @@ impl BlockCache {
         let table = table.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = table.lengths.numel();
         let parts = (heads / kv_heads).div_ceil(HEADS);
-        // SAFETY: the kernel's parameters; `serves` holds, types and shapes were checked, rows see blocks that exist.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds, types and shapes were checked, rows see
+        // blocks that exist.
         unsafe {
             self.fused.0.launch(
                 &named(&format!("attend_blocks_{lanes}"), &q),
@@ -232,7 +234,7 @@ pub(crate) fn sample(fused: &Fused, hidden: &Torch, head: &Torch, how: &Draw<'_>
         let uniforms = to_device(&Torch::f_from_slice(&uniforms)?, device)?;
         let results = Torch::f_empty([2 * rows as i64], (Kind::Int, device))?;
         let spans = (vocabulary as usize).div_ceil(SPAN);
-        // SAFETY: the kernel's parameters; logits are contiguous, as a product's result is.
+        // SAFETY: the arguments match the kernel's parameters; logits are contiguous, as a product's result is.
         unsafe {
             fused.0.launch(
                 &named("sample", &logits),

@@ -91,7 +91,7 @@ impl Fused {
         let rows = x.numel() as i64 / width;
         let y = x.f_empty_like()?;
         let inverse = Torch::f_empty([rows], (Kind::Float, x.device()))?;
-        // SAFETY: the kernel's parameters; `norms` holds.
+        // SAFETY: the arguments match the kernel's parameters; `norms` holds.
         unsafe {
             self.0.launch(
                 &named("rms_norm", x),
@@ -130,7 +130,8 @@ impl Fused {
         let gradient = gradient.f_contiguous()?;
         let d_x = x.f_empty_like()?;
         let parts = Torch::f_empty([blocks, width], (Kind::Float, x.device()))?;
-        // SAFETY: the kernel's parameters; `norms` holds, and gradients are made contiguous and have x's type.
+        // SAFETY: the arguments match the kernel's parameters; `norms` holds, and gradients are made contiguous and
+        // have x's type.
         unsafe {
             self.0.launch(
                 &named("rms_norm_backward", x),
@@ -172,7 +173,7 @@ impl Fused {
         let half = cos.size()[1];
         let y = Torch::f_empty(&size, (x.kind(), x.device()))?;
         let count = x.numel() as i64 * bytes(x.kind()) / PACK / 2;
-        // SAFETY: the kernel's parameters; `rotates` holds.
+        // SAFETY: the arguments match the kernel's parameters; `rotates` holds.
         unsafe {
             self.0.launch(
                 &named("rotary", x),
@@ -200,7 +201,7 @@ impl Fused {
     pub(crate) fn swiglu(&self, gate: &Torch, up: &Torch) -> Torched {
         let y = gate.f_empty_like()?;
         let count = gate.numel() as i64;
-        // SAFETY: the kernel's parameters; `serves` holds.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds.
         unsafe {
             self.0.launch(
                 &named("swiglu", gate),
@@ -215,7 +216,7 @@ impl Fused {
     pub(crate) fn swiglu_backward(&self, gate: &Torch, up: &Torch, gradient: &Torch) -> Torched<[Torch; 2]> {
         let (d_gate, d_up) = (gate.f_empty_like()?, up.f_empty_like()?);
         let count = gate.numel() as i64;
-        // SAFETY: the kernel's parameters; `serves` holds.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds.
         unsafe {
             self.0.launch(
                 &named("swiglu_backward", gate),
@@ -239,7 +240,7 @@ impl Fused {
         let width = x.numel() as i64 / size[0];
         size[0] = offsets.size()[0] - 1;
         let y = Torch::f_empty(&size, (x.kind(), x.device()))?;
-        // SAFETY: the kernel's parameters; `serves` holds, and places are rows of x.
+        // SAFETY: the arguments match the kernel's parameters; `serves` holds, and places are rows of x.
         unsafe {
             self.0.launch(
                 &named("row_sums", x),
@@ -259,7 +260,7 @@ impl Fused {
         let y = Torch::f_empty([width], (x.kind(), x.device()))?;
         // A block is 32 packs wide.
         let blocks = |pack: i64| ((width / pack) as usize).div_ceil(32);
-        // SAFETY: the kernels' parameters; `serves` holds.
+        // SAFETY: the arguments match the kernels' parameters; `serves` holds.
         unsafe {
             self.0.launch(
                 &named("column_parts", x),

@@ -85,7 +85,7 @@ fn first_with(names: &[&str], function: &str) -> Option<Library> {
     })
 }
 
-/// Loads the part of NVRTC that it opens by name while it compiles, from its own folder and in its version.
+/// Loads the library that NVRTC opens by name when it compiles, from NVRTC's own folder and in its version.
 fn keep_built_ins(library: &Library) -> Result<(), String> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the signature matches nvrtc.h.
@@ -96,7 +96,7 @@ fn keep_built_ins(library: &Library) -> Result<(), String> {
     let name = format!("libnvrtc-builtins.so.{major}.{minor}");
     let beside = file_of(library, "nvrtcVersion").map(|path| path.with_file_name(&name));
     let known = [beside, Some(PathBuf::from(name))];
-    // SAFETY: the library only registers itself; it is never unloaded. Without it, compiling says what is missing.
+    // SAFETY: the library only registers itself; it is never unloaded. If it is missing, NVRTC's error names it.
     if let Some(built_ins) = known.iter().flatten().find_map(|path| unsafe { Library::new(path) }.ok()) {
         std::mem::forget(built_ins);
     }
@@ -127,7 +127,7 @@ fn file_of(_: &Library, _: &str) -> Option<PathBuf> {
     None
 }
 
-/// Reads a text of a program by the functions for its size and its bytes.
+/// Reads a text of a program, such as its PTX or log, with the functions that return its size and its bytes.
 ///
 /// # Safety
 /// The program must exist.

@@ -18,8 +18,8 @@ pub(super) fn of_optimiser(fused: &Fused, device: Device) -> std::result::Result
     proofs.into_iter().try_for_each(|(name, proof)| proof.map_err(|error| format!("{name}: {error}")))
 }
 
-/// Takes three steps for a part of a block, and for whole blocks and a part of one, which take the warps of a launch
-/// several turns. The second gradient has a block of zeros, the third one numbers that are not finite.
+/// Takes three steps for a part of a block, and for many blocks with a part of one, so that every warp of a launch
+/// processes several blocks. The second gradient has a block of zeros, the third one has numbers that are not finite.
 fn adamw_8bit(fused: &Fused, device: Device) -> Result<()> {
     for size in [37, 40 * BLOCK + 3] {
         let noise = || floats(&random(&[size as i64], (Kind::Float, device)).map_err(failed("proof"))?);

@@ -14,8 +14,8 @@ use crate::ops::Torched;
 use crate::ops::rotary::Turn;
 use crate::tensor::TchTensor;
 
-/// The largest relative error ‖got − want‖ / ‖want‖: rounding, several times over. It does not grow with the size:
-/// kernels add up in f32 and round to bf16 once, and attention rounds weights that each have an error.
+/// Returns the largest accepted relative error ‖got − want‖ / ‖want‖, several times that of rounding. It does not grow
+/// with the size: kernels sum in f32 and round to bf16 once, and attention rounds each of its weights once.
 fn bound(kind: Kind) -> f64 {
     if kind == Kind::Float { 2e-4 } else { 2e-2 }
 }

@@ -60,7 +60,7 @@ pub(crate) fn token_stats(
     how: Shaping,
 ) -> Torched<()> {
     let (size, [cap, factor]) = (logits.size(), how.arguments());
-    // SAFETY: the kernel's parameters; `serves` holds, and targets are tokens of the vocabulary.
+    // SAFETY: the arguments match the kernel's parameters; `serves` holds, and targets are tokens of the vocabulary.
     unsafe {
         fused.0.launch(
             &named("token_stats", logits),

@@ -22,12 +22,12 @@ use crate::ops::Torched;
 type Handle = *const C_tensor;
 type Slot = *mut *mut C_tensor;
 
-/// Sequences of queries and keys that lie one behind the other.
+/// Sequences of queries and of keys, each concatenated.
 #[derive(Clone, Copy)]
 pub(crate) struct Sequences<'a> {
     /// The first query of every sequence and the total, int32 `[sequences + 1]`.
     pub(crate) queries: &'a Torch,
-    /// The same of keys.
+    /// The same for keys.
     pub(crate) keys: &'a Torch,
     /// The most queries of a sequence.
     pub(crate) most_queries: i64,

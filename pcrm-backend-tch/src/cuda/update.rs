@@ -33,7 +33,7 @@ impl Fused {
         let decays =
             to_device(&Torch::f_from_slice(&updates.iter().map(decay).collect::<Vec<_>>())?, device)?;
         let bias = |beta: f64| 1.0 - beta.powf(step.step as f64);
-        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
+        // SAFETY: the arguments match the kernel's parameters; addresses and lengths come from the tensors.
         unsafe {
             self.0.launch(
                 "adamw",
@@ -59,7 +59,7 @@ impl Fused {
         self.adamw_8bit_by(16 * self.0.processors(), step, slots)
     }
 
-    /// Takes this step by at most so many thread blocks.
+    /// Takes this step with at most `most` thread blocks.
     pub(super) fn adamw_8bit_by(&self, most: usize, step: &AdamWStep, slots: [&Torch; 7]) -> Torched<()> {
         let [param, mean, mean_largest, variance, variance_largest, maps, gradient] = slots.map(address);
         let count = slots[0].numel();
@@ -71,7 +71,7 @@ impl Fused {
             .collect();
         // Each of the eight warps of a thread block processes a block of the moments at a time.
         let blocks = count.div_ceil(8 * BLOCK).clamp(1, most);
-        // SAFETY: the kernel's parameters; `operands::adamw_8bit` has checked types and sizes.
+        // SAFETY: the arguments match the kernel's parameters; `operands::adamw_8bit` has checked types and sizes.
         unsafe { self.0.launch("adamw_8bit", Grid::new(blocks, 256), &arguments) }
     }
 
@@ -80,7 +80,7 @@ impl Fused {
         let count = value.numel() as i64;
         let numbers = [count, bits.key() as i64, bits.first as i64].map(Argument::I64);
         let arguments = [[address(value), address(into)].as_slice(), &numbers].concat();
-        // SAFETY: the kernel's parameters; `operands::round_at_random` has checked types and sizes.
+        // SAFETY: the arguments match the kernel's parameters; `operands::round_at_random` has checked types and sizes.
         unsafe { self.0.launch("round_at_random", self.spread(count), &arguments) }
     }
 
@@ -92,7 +92,7 @@ impl Fused {
         let blocks = chunks.len() / 2;
         let table = to_device(&Torch::f_from_slice(&[chunks, addresses.collect()].concat())?, device)?;
         let sums = Torch::f_empty([blocks as i64], (Kind::Double, device))?;
-        // SAFETY: the kernel's parameters; addresses and lengths come from the tensors.
+        // SAFETY: the arguments match the kernel's parameters; addresses and lengths come from the tensors.
         unsafe {
             self.0.launch(
                 &named("sum_of_squares", tensors[0]),

@@ -123,7 +123,7 @@ impl Health {
         self.ended.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until the others have ended too, and so have read why this process ends, if it serves the store.
+    /// If this process serves the store, waits until the others have ended, and so have read why this process ends.
     pub fn heard(&self) {
         let begun = Instant::now();
         let gone = self.gone().clone();

@@ -65,7 +65,7 @@ pub fn join(meeting: &Meeting) -> Result<Arc<dyn Collective>> {
     }))
 }
 
-/// Returns what this process does for the store.
+/// Returns the role of this process in the store.
 fn part(meeting: &Meeting) -> Result<Part, Failed> {
     match std::env::var(STORE_SOCKET) {
         _ if !meeting.serves => Ok(Part::Client),

@@ -1,7 +1,8 @@
 //! NCCL: exchanges between GPUs that do not pass through the hosts' memory.
 //!
-//! It needs no other build: its constructors are found by name in libtorch's CUDA part. As a path that only GPUs take,
-//! it first proves itself: the processes exchange known numbers, and use it if all of them receive the right ones.
+//! No separate build is needed: its constructors are found by name in libtorch's CUDA part. Like every path of GPUs, it
+//! is proved before it is used: the processes exchange known numbers, and use NCCL if all of them receive the right
+//! ones.
 
 use tch::{Device, Kind, Tensor as Torch};
 
@@ -44,7 +45,7 @@ pub(super) fn opened<E>(
     Ok(None)
 }
 
-/// The reason of a process that computes on the CPU.
+/// The reason that a process on the CPU gives for not using NCCL.
 const ON_CPU: &str = "it computes on the CPU";
 
 fn is_fine(reasons: &[String]) -> bool {

@@ -1,4 +1,4 @@
-//! Elements and slices at given indices, and the gradients of that.
+//! Elements and slices at given indices, and their gradients.
 
 use pcrm_core::{Result, Tensor};
 

@@ -1,4 +1,4 @@
-//! The same elements in another arrangement, and the gradients of that.
+//! Views of the same elements in another arrangement, and their gradients.
 
 use pcrm_core::tensor::View;
 use pcrm_core::{Error, Result, Tensor};

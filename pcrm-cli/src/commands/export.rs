@@ -50,7 +50,7 @@ Examples:
   pcrm export runs/rm --push acme/rm --dry-run
   pcrm export runs/rm --push acme/rm --private
 
-Checkpoints, metrics, logs, reports and options stay behind. Local paths in the card and the settings are
+Checkpoints, metrics, logs, reports and options stay behind. Local paths in the card and the settings are \
 replaced by names or removed.";
 
 /// Exports the run.

@@ -39,7 +39,7 @@ Examples:
   pcrm launch -n 2 -- reward --backend tch --model qwen2 --data train.jsonl --output runs/rm
   pcrm launch -n 8 -- grpo --backend tch --device cuda --dtype bf16 --config runs/policy.toml --output runs/policy
 
-When one process fails, pcrm launch ends the others and exits with the code of the first that failed. Use
+When one process fails, pcrm launch ends the others and exits with the code of the first that failed. Use \
 torchrun (--no-python) or srun to start processes on several machines.";
 
 /// The time that processes have to end by themselves after one has failed.

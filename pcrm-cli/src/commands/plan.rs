@@ -52,7 +52,7 @@ pub struct PlanArgs {
     /// Compute at most N tokens at once
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
-    /// Assume this speed of a GPU in training [default: 400, an H100 in bf16]
+    /// Assume this speed of a GPU in training; an H100 in bf16 has about 400
     #[arg(long, value_name = "TFLOP/S", default_value_t = 400.0, value_parser = real)]
     speed: f64,
     /// Assume that each GPU sends this many GB/s: 400 over NVLink, 50 over InfiniBand NDR, 25 over PCIe 4,

@@ -52,18 +52,18 @@ pub struct ScoreArgs {
     #[command(flatten)]
     columns: ColumnArgs,
     #[command(flatten)]
-    storage: QuantizeArgs,
-    #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    storage: QuantizeArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   pcrm score --model runs/rm --data pairs.jsonl --output scored.jsonl
-  echo '{\"prompt\": \"Hi!\", \"completion\": \"Hello.\"}' > text.jsonl \
-   && pcrm score --model runs/rm --data text.jsonl";
+  echo '{\"prompt\": \"Hi!\", \"completion\": \"Hello.\"}' > text.jsonl
+  pcrm score --model runs/rm --data text.jsonl";
 
 /// The number of rows scored and written together.
 const CHUNK: usize = 512;

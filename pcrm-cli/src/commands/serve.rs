@@ -37,7 +37,7 @@ pub fn run(args: &ServeArgs) -> Result<()> {
         ("device", args.machine.device.to_string()),
         ("dtype", args.machine.dtype.to_string()),
     ];
-    // Models are loaded on other threads than they compute on, one at a time.
+    // Models are loaded one at a time, on other threads than the one that computes.
     let backend = Mutex::new(backend);
     let load: Load = Box::new(move |name, dir| {
         let Ok(backend) = backend.lock() else { bail!("the backend is unusable: an earlier load panicked") };

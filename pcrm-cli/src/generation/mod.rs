@@ -62,8 +62,6 @@ pub struct SamplingArgs {
     /// End answers at this string or special token, which is removed; may be repeated
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    #[command(flatten)]
-    pub storage: QuantizeArgs,
     /// Also end answers at this token, besides those of generation_config.json, config.json and the tokenizer
     #[arg(long, value_name = "ID")]
     stop_token: Vec<u32>,
@@ -97,7 +95,6 @@ impl SamplingArgs {
             (self.as_configured, "--as-configured"),
             (!self.stop.is_empty(), "--stop"),
             (!self.stop_token.is_empty(), "--stop-token"),
-            (self.storage.is_given(), "--quantize"),
             (self.cache_tokens != budget.cache_tokens, "--cache-tokens"),
             (self.rows != budget.rows, "--rows"),
         ];

@@ -13,7 +13,7 @@ use super::repository::Repository;
 /// The file of the card.
 const CARD: &str = "README.md";
 
-/// A file of YAML only, whose keys go before those of the card.
+/// A file that contains only YAML, whose keys take precedence over those of the card.
 const SETTINGS: &str = ".huggingface.yaml";
 
 /// The size of the largest card that is read, in bytes.
@@ -89,7 +89,7 @@ fn listed(yaml: &str) -> Result<Option<Vec<Config>>> {
         configs: Option<Value>,
     }
 
-    // Other keys of a card are not read, so a fault in them is none here.
+    // Other keys of a card are not read, so errors in them do not matter.
     if !yaml.contains("configs") {
         return Ok(None);
     }

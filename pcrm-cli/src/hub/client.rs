@@ -26,7 +26,7 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// An answer.
+/// The response to a request, after redirections.
 pub struct Answer {
     /// The response of the host with the content, which may differ from the Hub.
     pub response: Response<Body>,
@@ -78,10 +78,10 @@ impl Client {
         Ok(Self { agents: Mutex::default(), endpoint, token })
     }
 
-    /// Returns the agent for an address, with the proxy on the way.
+    /// Returns the agent for an address, and the proxy that it uses, if any.
     ///
     /// # Errors
-    /// Fails if the environment names something that is no proxy.
+    /// Fails if the environment names an invalid proxy.
     fn agent(&self, to: &Uri) -> Result<(Agent, Option<Via>)> {
         let via = proxy_of(to).map_err(Error::msg)?;
         let proxy = via.as_ref().map(|via| via.proxy.clone());

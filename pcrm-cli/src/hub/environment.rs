@@ -134,7 +134,7 @@ mod tests {
         }
     }
 
-    /// Protects: HF_TOKEN goes before the older variable, and both before the stored token.
+    /// Protects: HF_TOKEN takes precedence over the older variable, and both over the stored token.
     #[test]
     fn the_token_is_that_of_huggingface_hub() {
         let folder = tempfile::tempdir().unwrap();

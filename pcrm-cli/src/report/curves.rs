@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The most points of a line.
 const POINTS: usize = 300;
-/// The divisor of a run's points that gives the window of a smoothed line.
+/// A smoothed line averages windows of this fraction of a run's points: 1/20.
 const WINDOW: usize = 20;
 
 /// The lines of a run's metrics.

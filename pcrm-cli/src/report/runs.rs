@@ -98,8 +98,7 @@ pub fn document(runs: &[ShownRun], chosen: &[String], over: Over) -> Document {
     }
 }
 
-/// Returns the metrics of any run, the chosen ones alone if there are any, the most informative ones in
-/// front.
+/// Returns the metrics of any run, or only the chosen ones if there are any, with the most informative ones in front.
 fn names(runs: &[ShownRun], chosen: &[String]) -> Vec<String> {
     if !chosen.is_empty() {
         return chosen.to_vec();

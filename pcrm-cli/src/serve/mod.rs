@@ -89,7 +89,7 @@ pub fn run(setup: Setup) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(cores.min(4))
-        // Requests are parsed and tokenised there, and models are loaded.
+        // Blocking threads parse and tokenise requests, and load models.
         .max_blocking_threads(cores + 1)
         .enable_all()
         .build()

@@ -104,7 +104,7 @@ pub struct BatchLimits {
     pub tokens: usize,
     /// The most sequences.
     pub sequences: usize,
-    /// The time a batch waits for more sequences after its first, unless as many as it may have are there.
+    /// The longest time that a batch waits for more sequences; a full batch does not wait.
     pub wait: Duration,
 }
 
@@ -167,7 +167,7 @@ impl Queue {
     /// Waits for the next batch: sequences of one model in order of arrival, without those whose client is
     /// gone. Returns `None` once the queue is closed and empty. Drops retired models.
     pub fn next(&self, limits: BatchLimits) -> Option<Vec<QueuedSequence>> {
-        /// The time after which an idle thread looks again whether a retired model is unused.
+        /// The interval at which an idle thread checks for unused retired models.
         const LOOK: Duration = Duration::from_millis(50);
         let mut jobs = held(&self.jobs);
         loop {

@@ -171,8 +171,8 @@ fn batches_are_of_one_model_and_within_their_tokens() {
     assert_eq!(queue.push(vec![job]).unwrap_err().kind, RefusalKind::Stopping);
 }
 
-/// Protects: a batch waits for more sequences only as long as more can come: not when it has all that it may have,
-/// and not after the queue was closed.
+/// Protects: a batch waits for more sequences only as long as more can come: neither when it is full, nor after the
+/// queue was closed.
 #[test]
 fn a_full_batch_does_not_wait() {
     let limits = BatchLimits { sequences: 2, wait: Duration::from_secs(100), ..LIMITS };

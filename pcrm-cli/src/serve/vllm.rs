@@ -10,7 +10,7 @@ use super::fields::{BodyFields, text, texts, wrong};
 use super::number::{base64, number};
 use super::refusal::{Refusal, RefusalKind};
 
-/// BodyFields that would change scores and are not supported by this server.
+/// Body fields that would change scores and are not supported by this server.
 const UNSERVED: &[&str] =
     &["chat_template", "chat_template_kwargs", "continue_final_message", "dimensions", "mm_processor_kwargs"];
 

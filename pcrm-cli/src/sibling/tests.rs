@@ -24,7 +24,7 @@ fn commands_that_need_no_other_backend_stay() {
         "pcrm constraint list",
         "pcrm report run --output o",
         "pcrm completions bash",
-        // Each process that these start decides for itself.
+        // Each process that these commands start decides by itself.
         "pcrm launch -n 2 -- reward --backend tch --model m --data d --output o",
         "pcrm study recipe.toml --output o",
     ] {
@@ -32,7 +32,8 @@ fn commands_that_need_no_other_backend_stay() {
     }
 }
 
-/// Protects: whatever this program does not link to goes to the sibling, by an option of any command or of a file.
+/// Protects: commands for a backend that this program does not link go to the sibling, whether an option or a config
+/// file names it.
 #[test]
 fn commands_that_need_another_backend_go() {
     for line in [
@@ -57,7 +58,7 @@ fn commands_that_need_another_backend_go() {
     assert_eq!(parsed(&line).again(), line.split_whitespace().map(OsString::from).collect::<Vec<_>>());
 }
 
-/// Protects: a sibling takes over from a program of its own version alone; programs that it starts run, and so do those
+/// Protects: a sibling takes over only from a program of its own version; programs that it starts run, and so do those
 /// that a user starts.
 #[test]
 fn versions_of_siblings_agree() {

@@ -15,7 +15,7 @@ use crate::revision::RevisionArgs;
 /// folder.
 const COMMIT: &str = "commit ";
 
-/// The commits of models, by what the options of a run name: the repository and the revision.
+/// The commits of models, by the repository and the revision that the options of a run name.
 #[derive(Debug, Default)]
 pub struct HubModels(BTreeMap<(String, String), String>);
 

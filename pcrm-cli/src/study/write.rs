@@ -25,7 +25,7 @@ pub struct Study<'a> {
     pub seeds: u64,
     pub plan: &'a StudyPlan,
     pub left_out: &'a [(String, String)],
-    /// The worlds, tested for the strength that likeness carries.
+    /// The worlds, each with a test of whether similarity carries preference strength.
     pub worlds: Vec<WorldFound>,
 }
 

@@ -33,8 +33,8 @@ const TAKEN: [&str; 8] = [
     "tokenizer_config.json",
 ];
 
-/// Files that a run writes besides its model. Without [`manifest::FILE`], which a run writes first of all, they are
-/// somebody else's.
+/// Files that a run writes besides its model. Without [`manifest::FILE`], which a run writes first, they do not belong
+/// to a run.
 const WRITTEN: [&str; 4] = ["config.toml", "metrics.jsonl", "samples.jsonl", "report.html"];
 
 /// Refuses to overwrite a model, the checkpoints of a run, or files that no run wrote; only `--resume` may reuse a
@@ -54,7 +54,7 @@ pub fn check(dir: &Path, resume: bool, base: &Path) -> Result<()> {
     );
     let steps = checkpoint::steps(dir)?;
     let written: &[&str] = if dir.join(manifest::FILE).exists() { &[] } else { &WRITTEN };
-    // A folder of such a name is in the way, and stays.
+    // A folder with such a name is not overwritten, so it does not count.
     let written = written.iter().filter(|name| dir.join(name).is_file());
     let taken = TAKEN.iter().filter(|name| dir.join(name).exists()).chain(written).next();
     let holds = match (steps.last(), taken) {

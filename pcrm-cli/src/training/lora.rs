@@ -15,8 +15,8 @@ use crate::quantize::QuantizeArgs;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "LoRA")]
 pub struct LoraArgs {
-    /// Train adapters of rank N on the frozen model, saved in PEFT's format; `pcrm merge` merges them into a
-    /// full model
+    /// Train adapters of rank N on the frozen model (with --quantize: QLoRA), saved in PEFT's format; `pcrm
+    /// merge` merges them into a full model
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     lora_r: Option<usize>,
     /// Scale adapters by ALPHA / N [default: twice the rank]

@@ -8,16 +8,16 @@ mod lora;
 mod loss;
 pub mod moment;
 pub mod policy;
+mod recompute;
 pub mod reward;
 mod routers;
 mod source;
 mod unread;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::model::Checkpointing;
 use pcrm_core::optim::{AdamWConfig, Rule, StatePlace, WeightType};
@@ -31,8 +31,10 @@ pub use self::completions::{CompletionReading, shortfall as completion_shortfall
 pub use self::data::{Encoded, encoded, held_out};
 pub use self::lora::LoraArgs;
 pub use self::loss::LossArgs;
+pub use self::recompute::RecomputeArgs;
 pub use self::routers::RouterArgs;
 pub use self::source::{DataOptions, Fetched};
+use crate::columns::of_both_sets;
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -47,8 +49,24 @@ pub const DPO_RATE: f64 = 1e-6;
 /// The default learning rate of fine-tuning, as in TRL.
 pub const SFT_RATE: f64 = 2e-5;
 
+/// Adds a command's default to the help of `--learning-rate`.
+pub fn peak_rate(arg: Arg, default: f64) -> Arg {
+    arg.help(format!("Set the peak learning rate [default: {default:e}]"))
+}
+
+/// Counts `--batch` in completions.
+pub fn in_completions(batch: Arg) -> Arg {
+    batch.value_name("COMPLETIONS").help("Completions per step; a conversation or a text counts as one")
+}
+
+/// Counts `--batch` in prompts.
+pub fn in_prompts(batch: Arg) -> Arg {
+    batch.value_name("PROMPTS").help("Prompts per step")
+}
+
 /// Options shared by every command that trains reward models: model, data, loss and steps.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("limit", of_both_sets), mut_arg("learning_rate", |arg| peak_rate(arg, REWARD_RATE)))]
 pub struct TrainingArgs {
     /// Train the model in this Hugging Face folder or Hub repository (org/name): a language model, which gets
     /// a score head, or a reward model
@@ -92,24 +110,21 @@ pub struct StepArgs {
     /// Stop after N steps; the run ends sooner if --epochs passes take fewer
     #[arg(long, value_name = "N", value_parser = positive::<u64>)]
     max_steps: Option<u64>,
-    /// Pairs per step; prompts for ranked answers and for commands that sample, completions for pcrm sft
+    /// Pairs per step, or prompts for ranked answers
     #[arg(long, value_name = "PAIRS", default_value_t = 16, value_parser = positive::<usize>)]
     batch: usize,
-    /// Use N tokens per step (each prompt counted once) instead of a number of pairs
+    /// Use N tokens per step (each prompt counted once) instead of --batch
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     batch_tokens: Option<usize>,
     /// Compute at most N tokens at once; larger batches are accumulated with the same result
     #[arg(long, value_name = "N", default_value_t = 8192, value_parser = positive::<usize>)]
     micro_tokens: usize,
-    /// Keep the activations of every N-th layer only and recompute the others in the backward pass, with the
-    /// same result; without N, or with 0, of every √layers-th layer
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "0", value_parser = whole::<usize>)]
-    gradient_checkpointing: Option<usize>,
-    /// Order of the pairs: shuffled, bucketed by length, or as in the file
+    #[command(flatten)]
+    recomputed: RecomputeArgs,
+    /// Order of the data: shuffled, bucketed by length, or as in the file
     #[arg(long, value_name = "ORDER", default_value = "shuffled")]
     order: OrderChoice,
-    /// Set the peak learning rate [default: reward 1e-4, sft 2e-5, ppo 3e-6, dpo, kto, grpo and rloo 1e-6,
-    /// online-dpo 5e-7]
+    /// Set the peak learning rate
     #[arg(long, value_name = "RATE", value_parser = real)]
     learning_rate: Option<f64>,
     /// Set the shape of the learning rate after warm-up
@@ -230,11 +245,7 @@ impl TrainingArgs {
 impl StepArgs {
     /// Returns the layers that the backward pass recomputes.
     pub fn checkpointing(&self) -> Checkpointing {
-        match self.gradient_checkpointing.map(NonZeroUsize::new) {
-            None => Checkpointing::Off,
-            Some(None) => Checkpointing::Root,
-            Some(Some(layers)) => Checkpointing::Every(layers),
-        }
+        self.recomputed.checkpointing()
     }
 
     /// Returns the options in the trainer's form, without evaluations and checkpoints; `rate` is the default

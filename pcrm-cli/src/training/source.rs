@@ -45,10 +45,11 @@ pub struct Fetched {
 }
 
 impl DataOptions<'_> {
-    /// Refuses a type of weights together with adapters, quantised weights without, and a coefficient below 0.
+    /// Refuses a type of trained weights together with adapters, quantised weights without adapters, and a negative
+    /// coefficient of the routers' loss.
     ///
     /// # Errors
-    /// Fails for these options.
+    /// Fails with a message that names the option.
     fn check(&self) -> Result<()> {
         ensure!(
             self.lora.is_none() || self.weights == WeightType::F32,

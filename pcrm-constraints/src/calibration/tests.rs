@@ -80,8 +80,8 @@ fn a_known_curve_is_recovered() {
     );
 }
 
-/// Protects: the fitted β2 is the candidate that generated the data, or a neighbour of nearly equal
-/// likelihood; the paper's, with which a few pairs of s near 0 dominate, predicts other prompts worse.
+/// Protects: the fitted β2 is the candidate that generated the data, or a neighbour of nearly equal likelihood;
+/// the paper's β2, under which a few pairs with s near 0 dominate, predicts other prompts worse.
 #[test]
 fn beta2_is_fitted_where_asked() {
     let seen = simulated(6000, 2, chance);
@@ -112,8 +112,8 @@ fn the_band_covers_the_truth_as_often_as_it_says() {
     }
 }
 
-/// Protects: with an uninformative s the curve is used in no more worlds than the level leaves out at one
-/// end; the constant then follows from the wins.
+/// Protects: with an uninformative s, the curve is used in at most the share of worlds that the level leaves
+/// out on one side; the constant follows from the wins.
 #[test]
 fn what_says_nothing_is_not_used() {
     let verdicts: Vec<Conclusion> = (0..80)

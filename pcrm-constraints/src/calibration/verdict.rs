@@ -11,7 +11,7 @@ use super::draws::Ends;
 pub enum Conclusion {
     /// Confidence grows as similarity falls: the curve is used.
     Informative,
-    /// The interval of β1 contains 0: the constant is used.
+    /// The interval of β1 contains 0, or there is no interval: the constant is used.
     Flat,
     /// Confidence grows with similarity, which the curve cannot express: the constant is used.
     Reversed,

@@ -24,18 +24,18 @@ pub struct Boosted {
     pub trees: Vec<Tree>,
 }
 
-/// The most trees.
+/// The maximum number of trees.
 pub(super) const TREES: usize = 100;
 const DEPTH: usize = 2;
 /// The learning rate: the factor on every leaf's best value.
 const RATE: f64 = 0.1;
-/// The fewest pairs in a leaf.
+/// The minimum number of pairs in a leaf.
 const FEWEST: usize = 20;
 /// The L2 penalty of a leaf's value.
 const PENALTY: f64 = 1.0;
 /// The largest value of a leaf, before the learning rate.
 const LARGEST: f64 = 4.0;
-/// The most cuts of a feature.
+/// The maximum number of cuts of a feature.
 const CUTS: usize = 31;
 
 impl Boosted {

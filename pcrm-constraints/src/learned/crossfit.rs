@@ -14,8 +14,8 @@ use super::table::{FitData, moments};
 /// Fits a model for every fold to the pairs of the other folds alone: its scaling, its strength (chosen by
 /// held-out likelihood, with each of the other folds held out in turn) and its parameters.
 pub(super) fn models(shape: &FitSpec<'_>, table: &FitData, folds: usize) -> Vec<Model> {
-    // Choosing for fold a with b held out and for b with a held out fits the same pairs, so each two folds
-    // are fitted once.
+    // Choosing for fold a with b held out, and for b with a held out, fits the same pairs, so one fit serves
+    // both.
     let twos: Vec<[usize; 2]> = (0..folds).flat_map(|a| (0..a).map(move |b| [a, b])).collect();
     let tried: Vec<Option<[Vec<f64>; 2]>> =
         twos.par_iter().map(|two| try_without(shape, table, *two)).collect();
@@ -29,7 +29,7 @@ pub(super) fn models(shape: &FitSpec<'_>, table: &FitData, folds: usize) -> Vec<
             totals.resize(losses.len(), 0.0);
             totals.iter_mut().zip(losses).for_each(|(total, loss)| *total += loss);
         }
-        // The first of equals is the weakest fit.
+        // Of equal losses, the first is taken: the weakest fit.
         let best = totals.iter().enumerate().fold((0, f64::INFINITY), |best, (strength, &loss)| {
             if loss < best.1 { (strength, loss) } else { best }
         });

@@ -1,6 +1,6 @@
 //! The likelihood of wins under a bound, the objective that f is fitted to.
 //!
-//! With Δ*/2 = softplus(f) the loss of PCRM draws P(chosen ≻ rejected) to
+//! With Δ*/2 = softplus(f) the loss of PCRM pulls P(chosen ≻ rejected) towards
 //! P(f) = σ(softplus(f)) = (1 + eᶠ)/(2 + eᶠ), which is between ½ and 1. A win w in \[0, 1\] has
 //! ln L = w·ln P + (1 − w)·ln(1 − P) = w·softplus(f) − ln(2 + eᶠ).
 

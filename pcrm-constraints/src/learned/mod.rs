@@ -31,7 +31,7 @@ use self::model::FitSpec;
 use self::table::FitData;
 
 /// Δ* = 2·softplus(f(x)), where x are features of the pair: the loss of PCRM (arXiv 2404.00978, §4.1) is
-/// smallest at Δ*/2, so the bound draws P(chosen ≻ rejected) to σ(softplus(f)), which is at least ½.
+/// smallest at Δ*/2, so the bound pulls P(chosen ≻ rejected) towards σ(softplus(f)), which is at least ½.
 /// Unitless.
 ///
 /// f is fitted to wins by maximum likelihood, Σ w·ln σ(Δ*/2) + (1 − w)·ln σ(−Δ*/2), once per fold of prompts

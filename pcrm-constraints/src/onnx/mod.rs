@@ -53,7 +53,8 @@ impl Encoder for Onnx {
     }
 
     fn open(&self, _texts: &[&str], priors: &Priors) -> Result<Box<dyn Embedder>> {
-        let folder = SentenceFolder::open(&self.folder)?;
+        let options = FolderOptions { path: priors.folder(&self.folder.path)?, ..self.folder.clone() };
+        let folder = SentenceFolder::open(&options)?;
         let path = Graph::find(folder.transformer())?;
         let workers = Workers::load(&path, priors.engine.and_then(|engine| engine.place.threads))?;
         if workers.output() == Output::Tokens {
@@ -64,11 +65,11 @@ impl Encoder for Onnx {
     }
 }
 
-/// Most tokens of a batch, unless one text alone has more: enough to keep the cores busy; more would not fit
-/// their caches.
+/// The maximum number of tokens in a batch, unless one text alone has more: enough to keep the cores busy, and
+/// few enough for their caches.
 const BUDGET: usize = 1024;
 
-/// Most texts per call: enough to find some of equal length, and at most a few seconds' work.
+/// The maximum number of texts per call: enough to find some of equal length, and at most a few seconds' work.
 const AT_ONCE: usize = 512;
 
 struct Opened {

@@ -10,7 +10,7 @@ use pcrm_core::Result;
 
 use super::graph::{Graph, Output};
 
-/// The most copies; each holds the weights.
+/// The maximum number of copies; each holds the weights.
 const MOST: usize = 4;
 
 /// A pool of copies of a graph.

@@ -65,7 +65,8 @@ impl FolderLayout {
         })
     }
 
-    /// Returns a text as the tokenizer gets it.
+    /// Returns the text that the tokenizer gets: with the folder's prompt before it, and in lower case if
+    /// configured.
     pub fn prepared<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let text = match self.prompt.as_str() {
             "" => Cow::Borrowed(text),
@@ -206,9 +207,11 @@ fn own_limit(transformer: &Path) -> Result<usize> {
         // transformers writes 1e30 for "none".
         Ok(value.as_f64().filter(|limit| (1.0..1e9).contains(limit)).map(|limit| limit as usize))
     };
+    let positions = number("config.json", "max_position_embeddings")?;
+    let before = positions_before(transformer)?;
     let limits = [
         number("tokenizer_config.json", "model_max_length")?,
-        number("config.json", "max_position_embeddings")?,
+        positions.map(|positions| positions.saturating_sub(before).max(1)),
     ];
     limits.into_iter().flatten().min().ok_or_else(|| {
         Error::file(
@@ -218,6 +221,18 @@ fn own_limit(transformer: &Path) -> Result<usize> {
              \"max_tokens\" in the encoder's own configuration",
         )
     })
+}
+
+/// Returns the number of positions before that of the first token: RoBERTa and its kin count from the id after the
+/// padding token's.
+fn positions_before(transformer: &Path) -> Result<usize> {
+    let config = read_json::<Map<String, Value>>(&transformer.join("config.json"))?.unwrap_or_default();
+    let counts_padding = config
+        .get("model_type")
+        .and_then(Value::as_str)
+        .is_some_and(|kind| matches!(kind, "roberta" | "xlm-roberta" | "camembert" | "mpnet"));
+    let pad = config.get("pad_token_id").and_then(Value::as_u64).unwrap_or(1);
+    Ok(if counts_padding { pad as usize + 1 } else { 0 })
 }
 
 /// Reads the prompt that the folder puts before every text by default.

@@ -31,7 +31,7 @@ pub struct FolderOptions {
     /// Normalisation to length 1; overrides the presence of a `Normalize` in `modules.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
-    /// The most tokens of a text, special ones included; overrides the folder's own limit.
+    /// The maximum number of tokens in a text, special ones included; overrides the folder's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
 }
@@ -64,7 +64,7 @@ impl SentenceFolder {
         &self.layout.transformer
     }
 
-    /// Returns the most tokens of a text.
+    /// Returns the maximum number of tokens in a text.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }

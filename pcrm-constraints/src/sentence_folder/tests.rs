@@ -98,6 +98,9 @@ fn old_layouts_are_read() {
 fn limits_come_from_settings_tokenizer_or_positions() {
     assert_eq!(open(&[("tokenizer_config.json", json!({}))]).max_tokens(), 32);
     assert_eq!(open(&[("tokenizer_config.json", json!({"model_max_length": 1e30}))]).max_tokens(), 32);
+    // RoBERTa's first position is that after the padding token's id.
+    let config = json!({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1});
+    assert_eq!(open(&[("tokenizer_config.json", json!({})), ("config.json", config)]).max_tokens(), 512);
     let none = [("tokenizer_config.json", json!({})), ("config.json", json!({}))];
     assert!(refusal(&none).contains("no limit of tokens: looked for max_seq_length"));
     let folder = changed(&none);

@@ -23,7 +23,7 @@ impl TensorCache {
     /// rows.
     ///
     /// # Errors
-    /// Fails if there is no memory.
+    /// Fails if there is not enough memory.
     pub fn new(like: &Tensor, shape: CacheShape, attend: Attend) -> Result<Self> {
         let sizes = [shape.slots(), shape.kv_heads, shape.dim];
         let zeros = || {
@@ -38,7 +38,7 @@ impl TensorCache {
     /// Allocates a cache that uses the backend's own attention over gathered rows.
     ///
     /// # Errors
-    /// Fails if there is no memory.
+    /// Fails if there is not enough memory.
     pub fn of_backend(like: &Tensor, shape: CacheShape) -> Result<Self> {
         Self::new(like, shape, |qkv, tree, how| qkv[0].kernels().attention(qkv, tree, how))
     }

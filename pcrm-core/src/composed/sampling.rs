@@ -62,7 +62,8 @@ fn most_likely(logits: &Tensor) -> Result<Vec<u32>> {
     })
 }
 
-/// Finds the span, and in it the token, where the cumulative probability first exceeds the row's number.
+/// Finds the span, and in it the token, where the cumulative probability first exceeds the row's uniform
+/// number.
 fn drawn(logits: &Tensor, totals: &Tensor, uniforms: &[f64]) -> Result<Vec<u32>> {
     let shape = logits.shape();
     let (rows, vocabulary) = (shape[0], shape[1]);
@@ -93,7 +94,7 @@ fn drawn(logits: &Tensor, totals: &Tensor, uniforms: &[f64]) -> Result<Vec<u32>>
     Ok(span.iter().zip(token).map(|(span, token)| (span * SPAN as u32 + token).min(last)).collect())
 }
 
-/// Returns the number of each row's sums that do not exceed its target.
+/// Counts, for each row, the sums that do not exceed its target.
 fn passed(cumulative: &Tensor, target: &Tensor, count: usize) -> Result<Vec<u32>> {
     let below = cumulative.compare(Compare::Le, target)?.reduce(Reduce::Sum, 1)?.read()?.into_f32();
     Ok(below.into_iter().map(|below| (below as u32).min(count as u32 - 1)).collect())

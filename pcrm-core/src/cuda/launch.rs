@@ -9,28 +9,29 @@ pub enum Argument {
     I64(i64),
     /// A 32-bit integer.
     I32(i32),
-    /// A number.
+    /// A 32-bit float.
     F32(f32),
 }
 
 /// The bytes that a kernel reads and writes at once.
 pub const PACK: usize = 16;
 
-/// The bytes of shared memory that a block may use without asking.
+/// The bytes of shared memory that a block may use without opting in to more.
 const SHARED: usize = 48 * 1024;
 
-/// The bytes of them that `block_sum` uses: a float of each of up to 32 warps.
+/// The bytes of shared memory that `block_sum` uses: one float for each of up to 32 warps.
 const WARP_SUMS: usize = 32 * size_of::<f32>();
 
-/// The widest row of the norms' backward: a block holds a row of f32 in shared memory, beside what `block_sum`
-/// uses.
+/// The widest row of the norms' backward: a block holds a row of f32 in shared memory, in addition to the
+/// floats of `block_sum`.
 pub const WIDEST: usize = (SHARED - WARP_SUMS) / size_of::<f32>();
 
 /// The number of elements that a block of the kernels over many tensors processes.
 const CHUNK: usize = 1 << 15;
 
-/// Divides tensors of these lengths into the chunks of the kernels over many tensors: two numbers for each, its
-/// first element, and its tensor with the number of elements in the upper half.
+/// Divides tensors of these lengths into chunks for the kernels over many tensors. Each chunk is two numbers:
+/// the index of its first element, then the index of its tensor in the lower and the number of its elements in
+/// the upper 32 bits.
 pub fn chunks(lengths: impl Iterator<Item = usize>) -> Vec<i64> {
     let mut table = Vec::new();
     for (tensor, length) in lengths.enumerate() {
@@ -47,7 +48,7 @@ pub fn row_threads(packs: usize) -> usize {
     (packs.div_ceil(32) * 32).min(256)
 }
 
-/// The target of a row that is added to none.
+/// Marks a row that is added to no target.
 pub const NOTHING: u32 = u32::MAX;
 
 /// Sorts rows by their targets, below `count` or [`NOTHING`]: returns where each target's rows begin, with the end

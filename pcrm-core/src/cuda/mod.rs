@@ -1,7 +1,8 @@
 //! The sources of CUDA kernels that backends compile at run time by NVRTC.
 //!
-//! The sources include no header, so a machine needs nothing but the NVRTC library and its driver. A backend
-//! proves the compiled kernels against [`crate::composed`], or what it computes otherwise, before it uses them.
+//! The sources include no header, so a machine needs nothing but the NVRTC library and its driver. Before a
+//! backend uses the compiled kernels, it checks their results against [`crate::composed`] or its own other
+//! implementation.
 
 mod launch;
 mod packed;

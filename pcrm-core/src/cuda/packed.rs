@@ -19,7 +19,7 @@ pub fn element_bytes(dtype: DType) -> Result<usize> {
     }
 }
 
-/// Returns the vectors that have room for those of any part.
+/// Returns vectors that have room for those of any part.
 pub fn longest(parts: &[Vectors]) -> Vectors {
     let mut longest = Vectors::new();
     for part in parts {

@@ -7,8 +7,8 @@ use crate::tensor::Tensor;
 /// The number of parts on the device at once: one on its way there, one in use, and one on its way back.
 pub const SLOTS: usize = 3;
 
-/// Copies between parts in host memory and slots of the device. They wait for each other and for the device's work
-/// on the device; the host waits only in [`Transfers::finish`].
+/// Copies between parts in host memory and slots of the device. Copies and the device's work wait for each
+/// other on the device; the host waits only in [`Transfers::finish`].
 pub trait Transfers {
     /// Starts to copy a part to a slot, after the copy of the slot's last part to the host.
     ///
@@ -16,7 +16,7 @@ pub trait Transfers {
     /// Fails if the driver fails.
     fn upload(&mut self, part: usize, slot: usize) -> Result<()>;
 
-    /// Lets what is launched from now on wait for the upload, and returns the part's vectors in the slot.
+    /// Makes later launches wait for the upload, and returns the part's vectors in the slot.
     ///
     /// # Errors
     /// Fails if the driver fails.
@@ -35,7 +35,8 @@ pub trait Transfers {
     fn finish(&mut self) -> Result<()>;
 }
 
-/// Brings all parts to the device in order, visits them and copies them back. No copy is under way afterwards.
+/// Copies every part to the device in order, visits it and copies it back. No copy is in progress on return,
+/// even after an error.
 ///
 /// # Errors
 /// Fails if the driver fails, and with the error of `visit`.
@@ -73,13 +74,13 @@ mod tests {
         slots: [u32; SLOTS],
         /// The copies that have not run: the part, the slot and true for one to the host.
         pending: Vec<(usize, usize, bool)>,
-        /// The most copies beside a visit.
+        /// The largest number of copies in progress during a visit.
         beside: usize,
         finished: usize,
     }
 
     impl Late {
-        /// Runs the copies up to the last one of the slot that fits, in their order.
+        /// Runs the pending copies in order, up to the last one that `fits` selects.
         fn run(&mut self, fits: impl Fn(&(usize, usize, bool)) -> bool) {
             let until = self.pending.iter().rposition(fits).map_or(0, |at| at + 1);
             for (part, slot, back) in self.pending.drain(..until) {

@@ -5,17 +5,18 @@ use std::ops::Range;
 use crate::kernels::{Attention, Mask};
 use crate::tree::SequenceTree;
 
-/// The most queries or keys of a thread block.
+/// The maximum number of queries or keys in a thread block.
 pub const TILE: usize = 64;
 
 /// The steps of an item, over all heads of a group: few enough to keep the GPU's processors equally busy.
 const STEPS: usize = 64;
 
-/// The most items of a piece of keys. Each item has a slot for its sum in f32, and without a limit the number of
-/// slots would grow with the square of a sequence's length. Items of long sequences have more steps.
+/// The maximum number of items for a piece of keys. Each item has a slot for its sum in f32, and without a
+/// limit the number of slots would grow with the square of a sequence's length. Items of long sequences have
+/// more steps.
 const ITEMS: usize = 8;
 
-/// A distance beyond every position.
+/// A distance larger than every position.
 const FAR: i32 = 1 << 29;
 
 /// The arrays that the kernels read; the structs of the source say what their numbers mean.

@@ -32,7 +32,7 @@ impl AsRef<Completion> for Completion {
     }
 }
 
-/// Reads completions from files and folders of JSON lines, JSON or Parquet.
+/// Reads completions from files and folders, in any format of [`records`](super::records).
 ///
 /// Rows have a prompt and a completion (`prompt` and `completion`, `response` or `answer`; `question` and
 /// `answer`; `instruction`, `input` and `output`), a conversation (`messages`, `conversations`) or a `text`.

@@ -33,6 +33,13 @@ impl Message {
         fields
     }
 
+    /// Returns true if the text is blank and no other key says anything: `content` is the text's original, and
+    /// `name` is the speaker's.
+    fn is_blank(&self) -> bool {
+        let mut others = self.extra.iter().filter(|(key, _)| !matches!(key.as_str(), "content" | "name"));
+        self.content.trim().is_empty() && others.all(|(_, value)| is_empty(value))
+    }
+
     /// Reads `{"role": .., "content": ..}`.
     ///
     /// # Errors
@@ -79,6 +86,16 @@ impl Message {
             other => other,
         };
         Ok(Self::new(role, text))
+    }
+}
+
+/// Returns true if a key of a message holds no text, no list and no object, as a weight or a flag does.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
     }
 }
 
@@ -129,13 +146,12 @@ impl Content {
         }
     }
 
-    /// Returns true for blank text, no messages, or a last message that is blank and calls no tool.
+    /// Returns true for blank text, no messages, or a last message that is blank and has nothing else to say, such
+    /// as tool calls.
     pub fn is_blank(&self) -> bool {
         match self {
             Self::Text(text) => text.trim().is_empty(),
-            Self::Messages(turns) => {
-                turns.last().is_none_or(|turn| turn.content.trim().is_empty() && turn.extra.is_empty())
-            }
+            Self::Messages(turns) => turns.last().is_none_or(Message::is_blank),
         }
     }
 
@@ -198,6 +214,26 @@ mod tests {
         }
         let parts = json!({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]});
         assert_eq!(Message::from_value(&parts).unwrap().content, "ab");
+    }
+
+    /// Protects: a blank answer is blank whatever weights and names stand beside it; tool calls and reasoning are an
+    /// answer.
+    #[test]
+    fn keys_beside_a_blank_text_may_be_the_answer() {
+        let parts = json!([{"type": "text", "text": " "}]);
+        for (fields, expected) in [
+            (json!({"content": " "}), true),
+            (json!({"content": "", "weight": 1, "train": true, "name": "Ada", "tool_calls": []}), true),
+            (json!({"content": parts}), true),
+            (json!({"content": "a"}), false),
+            (json!({"content": null, "tool_calls": [{"name": "f"}]}), false),
+            (json!({"content": "", "reasoning_content": "2 + 2"}), false),
+        ] {
+            let mut message = json!({"role": "assistant"});
+            message.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            let content = Content::from_value(&json!([message])).unwrap();
+            assert_eq!(content.is_blank(), expected, "{message}");
+        }
     }
 
     /// Errors about malformed messages describe the value found.

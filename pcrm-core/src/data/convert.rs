@@ -259,8 +259,8 @@ fn carry(
     let is_beside = |key: &str| beside.contains(&key) || is_score(key);
     let consumed = |key: &str| read.contains(&key) && !is_beside(key);
     let many = source.schema.is_many();
-    // Both columns together would make it a RewardBench record.
-    let bench = to == Schema::StandardExplicit && source.record.contains_key("subset");
+    // `subset` and `id` together would make it a RewardBench record.
+    let bench = to == Schema::StandardExplicit && renamed.contains_key("subset");
     losses.extend(columns.displaced(&source.record).map(|key| Loss::Column(key.to_owned())));
     for (key, value) in renamed {
         if consumed(key) {

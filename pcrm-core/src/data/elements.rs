@@ -32,7 +32,7 @@ enum State {
     Ended,
 }
 
-/// The layout of the records of a text, judged by its beginning.
+/// Where the records of a text begin, judged by its first bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Begins {
     /// The text is neither an array nor an object with a list.

@@ -29,7 +29,7 @@ impl AsRef<Completion> for Labelled {
     }
 }
 
-/// Reads labelled answers from files and folders of JSON lines, JSON or Parquet.
+/// Reads labelled answers from files and folders, in any format of [`records`](super::records).
 ///
 /// Rows have `prompt`, `completion` (`response`, `answer`) and `label`, or a conversation (`messages`) that
 /// ends with the answer, and `label`. A preference pair is read as two rows, the chosen answer desirable and

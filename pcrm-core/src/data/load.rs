@@ -186,7 +186,7 @@ pub(super) fn load<R: Reader>(
 
 fn limited(limit: usize) -> Finding {
     let found = format!("only the first {} used", many(limit, "row"));
-    Finding::new("limited", Severity::Note, found, "Leave --limit away to use all")
+    Finding::new("limited", Severity::Note, found, "Leave out --limit to use all")
 }
 
 fn nothing_kept(report: &Report) -> Error {
@@ -209,7 +209,7 @@ fn nothing_kept(report: &Report) -> Error {
     }
 }
 
-/// A record with its line in the file, and those of its numbers that are not finite.
+/// A numbered record, and its columns whose values are not finite.
 type Read<'a> = ((u64, Record), &'a [NotFinite]);
 
 fn read_one<R: Reader>(

@@ -34,18 +34,19 @@ pub struct SourceSet {
     pub record: Record,
 }
 
-/// Reads preferences from files and folders of JSON lines, JSON or Parquet. Every set has a comparison.
+/// Reads preferences from files and folders, in any format of [`records`](super::records). Every set has a
+/// comparison.
 ///
-/// A file's first usable record determines its schema. Malformed records, ties (equal scores, or a label that
-/// says so), identical answers and empty answers are left out, or refused under [`Strictness::Refuse`]. Ties in
-/// a set with other comparisons are left out and never refused. [`Ties::Keep`] keeps all ties. The report counts
-/// comparisons as pairs.
+/// The first record with a known schema determines that of its file. Malformed records, ties (equal scores, or
+/// a label that says so), identical answers and empty answers are left out, or refused under
+/// [`Strictness::Refuse`]. Ties in a set with other comparisons are left out and never refused. [`Ties::Keep`]
+/// keeps all ties. The report counts comparisons as pairs.
 ///
 /// # Errors
 /// Fails if a file cannot be read or has no records, if no record is usable, and under [`Strictness::Refuse`]
-/// at the first unusable record. Also fails for answers without a prompt beside an unread column of texts,
-/// for labels that do not fit the columns of their answers, for a named column that no record has or no
-/// schema reads, and for `score_margins` if no pair has scores.
+/// at the first unusable record. Also fails if answers have no prompt while an unread column holds texts, if
+/// labels do not fit the columns of their answers, if a named column is in no record or read by no schema, and
+/// for `score_margins` if no pair has scores.
 pub fn load_preferences(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,

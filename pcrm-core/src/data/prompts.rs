@@ -23,7 +23,7 @@ pub struct Prompt {
     pub columns: Record,
 }
 
-/// Reads prompts from files and folders of JSON lines, JSON or Parquet.
+/// Reads prompts from files and folders, in any format of [`records`](super::records).
 ///
 /// A prompt is text or turns in `prompt`, `question`, `instruction` or `messages`, optionally with `system`
 /// and `history` columns. Pairs that contain their prompt are read as well.

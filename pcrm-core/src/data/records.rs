@@ -16,6 +16,7 @@ use super::lines::{Line, Lines, MAX_LINE};
 use super::not_finite::{self, NotFinite};
 use super::objects::{ObjectLayout, Objects, layout};
 use super::parquet_rows::ParquetRows;
+use super::scan::Scan;
 use super::slice::Slice;
 use super::table_rows::TableRows;
 use super::tables::{Table, table};
@@ -135,7 +136,7 @@ fn text(path: &Path, mut reader: Box<dyn BufRead + Send>, limit: usize) -> Resul
             Begins::Elsewhere => break None,
             Begins::Inside(at) => break Some(at),
             Begins::IfAlone(list) => {
-                // An object longer than a record may be is no record.
+                // An object longer than the limit is not a record.
                 let left = limit.saturating_sub(head.len()).min(head.len());
                 let more = container::head(&mut reader, left).map_err(|error| Error::file(path, error))?;
                 if more.is_empty() {
@@ -188,9 +189,9 @@ impl Iterator for Records {
 
 type Object = (Map<String, Value>, Vec<NotFinite>);
 
-/// The reason why a text holds no objects.
+/// The reason why a text cannot be read as objects.
 enum Fault {
-    /// Sound JSON that is no object, or holds a value that cannot be read, such as half of a surrogate pair.
+    /// Valid JSON that is not an object, or that holds an unreadable value, such as half of a surrogate pair.
     Unread(String),
     /// Broken JSON, with the number of line breaks before the fault.
     Broken { line: u64, message: String },
@@ -210,8 +211,8 @@ fn parse(text: &str) -> Result<Vec<Object>, Fault> {
     if let Some(glued) = glued(text) {
         return Ok(glued);
     }
-    // The parser counts lines within the record, which would mislead beside the file's line number.
-    // A line break in a string is a fault of the line that it ends, although the parser is past it.
+    // The parser counts lines within the record, which would contradict the file's line number. A line break in
+    // a string is a fault of the line that it ends, although the parser is already past it.
     let line = error.line().saturating_sub(1 + usize::from(error.column() == 0)) as u64;
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or(&said);
@@ -231,13 +232,20 @@ fn parse(text: &str) -> Result<Vec<Object>, Fault> {
 
 /// Parses a text of several consecutive objects.
 fn glued(text: &str) -> Option<Vec<Object>> {
-    let (text, _) = not_finite::nulled(text);
     let mut objects = Vec::new();
-    for value in serde_json::Deserializer::from_str(&text).into_iter::<Value>() {
-        let Ok(Value::Object(object)) = value else { return None };
-        objects.push((object, Vec::new()));
+    let (mut scan, mut begins) = (Scan::default(), 0);
+    for (at, byte) in text.bytes().enumerate() {
+        let was_inside = scan.depth > 0;
+        scan.feed(byte);
+        if was_inside && scan.depth == 0 {
+            let Ok((Value::Object(object), found)) = not_finite::parse(&text[begins..=at]) else {
+                return None;
+            };
+            objects.push((object, found));
+            begins = at + 1;
+        }
     }
-    (objects.len() > 1).then_some(objects)
+    (text[begins..].trim().is_empty() && objects.len() > 1).then_some(objects)
 }
 
 #[cfg(test)]

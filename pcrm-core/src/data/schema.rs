@@ -201,7 +201,7 @@ impl fmt::Display for Schema {
             Self::ConversationalPromptCompletion => "conversational prompts and completions",
             Self::Instruction => "instructions and outputs",
             Self::Kto => "labelled answers",
-            Self::Prompts => "prompts without answers",
+            Self::Prompts => "one prompt per record",
         })
     }
 }

@@ -91,7 +91,7 @@ fn page(head: &[u8]) -> Option<&'static str> {
     (begins("<?xml") || begins("<error>")).then_some("an XML document")
 }
 
-/// Detects encodings other than UTF-8 from their byte order marks or from zeros beside ASCII letters.
+/// Detects encodings other than UTF-8 from their byte order marks or from zeros next to ASCII letters.
 fn encoding(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(&[0xff, 0xfe, 0, 0]) || head.starts_with(&[0, 0, 0xfe, 0xff]) {
         return Some("text in UTF-32 (by its byte order mark)");

@@ -96,7 +96,8 @@ impl Slice {
         }
     }
 
-    /// Returns the reason why the slice is empty in every file; `None` if that depends on the number of records.
+    /// Returns the reason why the slice is empty in every file, if its ends show that without the number of
+    /// records.
     fn emptiness(self) -> Option<&'static str> {
         let (begin, end) = match (self.begin.unwrap_or(Bound::Records(0)), self.end?) {
             (Bound::Records(begin), Bound::Records(end)) => (begin, end),
@@ -230,7 +231,8 @@ mod tests {
         }
     }
 
-    /// Protects: a slice that is empty in every file is refused without a file, and no other one.
+    /// Protects: a slice that is empty in every file is refused before a file is read, and other slices are
+    /// not.
     #[test]
     fn some_slices_are_empty_in_every_file() {
         for (text, expected) in [

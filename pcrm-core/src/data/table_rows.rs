@@ -2,7 +2,8 @@
 //!
 //! Cells are text, with these exceptions. An empty cell is null. A cell of JSON (`[..]`, `{..}`) is parsed,
 //! because tables store messages and lists of answers in this form. A number in a numeric column (`margin`,
-//! scores, ranks) is a number. `true` and `false` in a label column are booleans.
+//! scores, ranks) is a number. In a label column, `true` and `false` are booleans and whole numbers are
+//! numbers.
 
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};

@@ -51,8 +51,8 @@ impl Turns {
             return Err("the prompt's turns do not alternate; expected user and assistant in turn".to_owned());
         }
         let [chosen, rejected] = self.answers()?;
-        if chosen.role != "assistant" || rejected.role != "assistant" {
-            return Err(format!("an answer is the {}'s; expected the assistant's", chosen.role));
+        if let Some(other) = [chosen, rejected].into_iter().find(|answer| answer.role != "assistant") {
+            return Err(format!("an answer is the {}'s; expected the assistant's", other.role));
         }
         let history: Vec<Value> =
             before.chunks(2).map(|pair| json!([pair[0].content, pair[1].content])).collect();

@@ -45,7 +45,7 @@ impl GrowingFile {
                 break file;
             }
         };
-        // Nothing was decided before the lock: until then, another process could write or finish these lines.
+        // Decide only under the lock: until then, another process could write or finish these lines.
         let begun = file.metadata().map_err(Error::io(&lines))?.len() > 0;
         if begun && !resume {
             let message = "left by a stopped run; pass --resume to continue it, or remove it";
@@ -99,7 +99,8 @@ impl GrowingFile {
     /// Renames the file to its final name.
     ///
     /// # Errors
-    /// Fails if the disk fails, if the file was deleted or replaced, or if one of the final name was made.
+    /// Fails if the disk fails, if the file was deleted or replaced, or if a file of the final name exists by
+    /// now.
     pub fn finish(self) -> Result<()> {
         let (lines, notes) = (beside(&self.path, "part"), beside(&self.path, "part.json"));
         self.file.sync_all().map_err(Error::io(&lines))?;
@@ -136,7 +137,7 @@ fn locked(path: &Path, file: File) -> Result<Option<File>> {
     if !leads_to(&lines, &file) {
         return Ok(None);
     }
-    // Finished before these lines were made.
+    // These lines are new: another process has finished the file since.
     if path.exists() && file.metadata().map_err(Error::io(&lines))?.len() == 0 {
         fs::remove_file(&lines).map_err(Error::io(&lines))?;
         return Ok(None);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// The name of the locked file in a folder.
 const NAME: &str = ".pcrm.lock";
 
-/// A folder that this process holds until this is dropped.
+/// A folder locked by this process until the value is dropped.
 #[derive(Debug)]
 pub struct FolderLock {
     dir: PathBuf,

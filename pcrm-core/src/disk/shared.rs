@@ -1,4 +1,4 @@
-//! A folder that all processes of a run must see.
+//! Checks that all processes of a run see the same folder.
 
 use std::fs;
 use std::path::{Path, absolute};
@@ -48,13 +48,13 @@ pub fn check(collective: &dyn Collective, dir: &Path) -> Result<()> {
     }
 }
 
-/// Returns true if there is a file of this name, or there is one soon.
+/// Returns true if a file of this name exists or appears within [`PATIENCE`].
 fn appears(path: &Path) -> bool {
     let path = absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let folders: Vec<&Path> = path.ancestors().skip(1).collect();
     let begun = Instant::now();
     loop {
-        // Clients of NFS remember that a name was absent; to open its folder makes them ask the server.
+        // NFS clients remember that a name was absent; opening its folder makes them ask the server.
         folders.iter().rev().for_each(|folder| drop(fs::read_dir(folder)));
         if path.exists() {
             return true;

@@ -68,7 +68,8 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a temporary file and locks it. File systems without locks have no locked files to sweep by.
+/// Creates a temporary file and locks it. On a file system without locks it stays unlocked, and no sweep
+/// removes it.
 pub(super) fn temporary(dir: &Path) -> Result<NamedTempFile> {
     for _ in 0..TRIES {
         let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(dir).map_err(Error::io(dir))?;
@@ -88,7 +89,7 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Error::io(dir))
 }
 
-/// Removes the temporary files of killed writers from a folder. A missing folder is no error.
+/// Removes the temporary files of killed writers from a folder. A missing folder is not an error.
 ///
 /// # Errors
 /// Fails if the folder cannot be read or changed.

@@ -98,7 +98,7 @@ pub const NO_QUESTION: u32 = u32::MAX;
 pub struct Asked {
     /// The distinct rows, ascending.
     pub rows: Vec<u32>,
-    /// The most questions about one row.
+    /// The largest number of questions about one row.
     pub per_row: usize,
     /// The questions about every row, `[rows, per_row]`, padded with [`NO_QUESTION`].
     pub questions: Vec<u32>,

@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 /// The number of codes of a byte, and of rows of a table.
 const CODES: usize = 256;
 
-/// Floats that are stored as bytes. A byte holds one value or several; value i is what the table has for its
+/// Floats that are stored as bytes. A byte holds one value or several; value i is the table's value for its
 /// code, times the scale of block ⌊i / block⌋.
 #[derive(Debug, Clone, Copy)]
 pub struct Coded<'a> {

@@ -10,14 +10,14 @@ use crate::tensor::Tensor;
 /// The vectors of one part: their types and lengths. All parts have vectors of the same types.
 pub type Vectors = Vec<(DType, usize)>;
 
-/// Takes the number of a part and its vectors on the device, and may change these in place. They hold the
-/// part during the call only.
+/// Takes the number of a part and its vectors on the device, and may change these in place. The tensors hold
+/// the part only during the call.
 pub type Visit<'a> = &'a mut dyn FnMut(usize, &[Tensor]) -> Result<()>;
 
 /// Vectors in host memory, f32 or u8, which are on the device only while they are used.
 pub trait Offloaded: Debug + Send {
-    /// Brings every part to the device, in order, and keeps what `visit` changes. An implementation copies the
-    /// next part and the last one while the device computes with the present one.
+    /// Brings every part to the device, in order, and keeps the changes that `visit` makes. An implementation
+    /// copies the next part in and the previous one out while the device computes with the current one.
     ///
     /// # Errors
     /// Fails if the backend fails, and with the error of `visit`.

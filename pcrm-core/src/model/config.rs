@@ -243,8 +243,8 @@ impl ModelConfig {
         })
     }
 
-    /// Returns the longest length of sequences that may share a prompt with others: beyond it a sequence's
-    /// length changes the angles of all its rows. `None`: unlimited.
+    /// Returns the length up to which sequences may share a prompt; in a longer sequence, the length changes
+    /// the rotary angles of all rows. `None`: unlimited.
     pub fn shares_up_to(&self) -> Option<usize> {
         self.sights.iter().filter_map(|sight| sight.rope.as_ref().and_then(Rope::trained)).min()
     }

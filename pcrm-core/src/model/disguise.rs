@@ -1,4 +1,5 @@
-//! Detection of misnamed files: pages, pointers and archives in the place of a model's file.
+//! Detects files that are not what their names say: HTML pages, Git LFS pointers and archives instead of a
+//! model's file.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -55,10 +56,10 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(Error::io(path))
 }
 
-/// Checks that a file does not have another format than its name suggests.
+/// Checks that a file has the format that its name suggests.
 ///
 /// # Errors
-/// Fails if it does, and if the file cannot be read.
+/// Fails if it does not, and if the file cannot be read.
 pub(super) fn check(path: &Path) -> Result<()> {
     let mut head = Vec::new();
     let file = open(path)?;

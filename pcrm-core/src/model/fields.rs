@@ -19,7 +19,7 @@ pub(super) struct Fields<'a> {
     default: Box<dyn Fn(&str) -> &'static Value + 'a>,
 }
 
-/// The most layers of a model.
+/// The largest number of layers that a config may have.
 const MOST_LAYERS: usize = 10_000;
 
 static NULL: Value = Value::Null;

@@ -25,7 +25,7 @@ const LOOKED_AT: [&str; 6] = [
 /// Checks that a path is a model's folder; the error describes what it is instead.
 ///
 /// # Errors
-/// Fails if the path is missing or a file, if it holds an adapter, alone or beside weights, if it has no
+/// Fails if the path is missing or a file, if it holds an adapter, alone or with full weights, if it has no
 /// `config.json`, and if one of the model's files is a page of HTML, a Git LFS pointer or an archive.
 pub fn check(dir: &Path) -> Result<()> {
     if !dir.exists() {

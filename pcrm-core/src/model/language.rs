@@ -138,7 +138,7 @@ impl LanguageModel {
         Ok(self.over(self.decoder.snapshot(dtype)?))
     }
 
-    /// Returns the same weights for sampling, where no token casts them again; see [`Decoder::cast_once`].
+    /// Returns the same weights for sampling, cast once instead of for every token; see [`Decoder::cast_once`].
     ///
     /// # Errors
     /// Fails with the backend's error.
@@ -165,7 +165,7 @@ impl LanguageModel {
     /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.
     ///
     /// # Errors
-    /// Never fails in practice.
+    /// Fails if a parameter of the base is missing.
     pub fn without_adapters(&self) -> Result<Self> {
         Ok(self.over(lora::without(&self.decoder)?))
     }

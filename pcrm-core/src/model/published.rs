@@ -45,8 +45,8 @@ pub(super) fn check(config: &ModelConfig, dir: &Path) -> Result<()> {
     }
 }
 
-/// Returns the closing token (`reward_token_id` of InternLM2) that such a reward model scores every sequence
-/// at. The model's own code appends it if it is missing.
+/// Returns the closing token (`reward_token_id` of InternLM2), at which such a reward model scores every
+/// sequence. The model's own code appends it if it is missing.
 ///
 /// # Errors
 /// Fails if the id is outside the vocabulary.

@@ -65,8 +65,8 @@ pub(super) fn by_config(raw: &Map<String, Value>) -> Option<String> {
     Some(format!("{method}{bits}; quantization_config of config.json"))
 }
 
-/// Returns the method in `quantization_config` that a decoder cannot be read from; `None` if the weights are
-/// plain, or quantised by bitsandbytes to nf4 or int8.
+/// Returns the method in `quantization_config` if it is one that decoders cannot be read from; `None` if the
+/// weights are plain, or quantised by bitsandbytes to nf4 or int8.
 pub(super) fn unread_by_config(raw: &Map<String, Value>) -> Option<String> {
     let method = by_config(raw)?;
     if !method.starts_with("bitsandbytes") {
@@ -82,8 +82,8 @@ pub(super) fn unread_by_config(raw: &Map<String, Value>) -> Option<String> {
     }
 }
 
-/// Returns the quantisation of a decoder's weights by `quantization_config`; `None` if they are plain, or if
-/// a decoder cannot be read from them.
+/// Returns the quantisation of a decoder's weights by `quantization_config`; `None` if they are plain, or
+/// quantised by a method that decoders cannot be read from.
 pub(super) fn read_by_config(raw: &Map<String, Value>) -> Option<Quantisation> {
     let is_read = by_config(raw)?.starts_with("bitsandbytes") && unread_by_config(raw).is_none();
     let config = raw.get("quantization_config").filter(|_| is_read)?;

@@ -192,7 +192,7 @@ impl RewardModel {
     /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.
     ///
     /// # Errors
-    /// Never fails in practice.
+    /// Fails if a parameter of the base is missing.
     pub fn without_adapters(&self) -> Result<Self> {
         Ok(Self::over(lora::without(&self.decoder)?))
     }

@@ -104,7 +104,8 @@ impl AdamW {
         self.step
     }
 
-    /// Returns the moments, as `mean.NAME` and `variance.NAME`.
+    /// Returns the moments, as `mean.NAME` and `variance.NAME`, and the rounding errors of bf16 weights, as
+    /// `rest.NAME`.
     pub fn state(&self) -> Result<BTreeMap<String, HostTensor>> {
         let mut states = States::default();
         for (at, (name, held)) in self.held.iter().enumerate() {
@@ -119,7 +120,7 @@ impl AdamW {
     /// Restores the state of [`AdamW::state`] after `step` steps.
     ///
     /// # Errors
-    /// Fails if a moment is missing or has another shape than its parameter.
+    /// Fails if a state is missing or has another shape than its parameter.
     pub fn restore(&mut self, states: &dyn StoredStates, step: u64) -> Result<()> {
         for (at, (name, held)) in self.held.iter().enumerate() {
             put_rest(states, name, held)?;

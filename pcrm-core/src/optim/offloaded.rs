@@ -11,8 +11,8 @@ use crate::kernels::{Offloaded, Vectors};
 use crate::memory;
 use crate::tensor::Tensor;
 
-/// The number of elements of a piece: a multiple of all blocks, large enough that a copy takes longer than to start
-/// it, and small beside the memory of a GPU, which has a few pieces at once.
+/// The number of elements of a piece: a multiple of all blocks, large enough that copying a piece takes longer
+/// than starting the copy, and small compared with the memory of a GPU, which holds a few pieces at once.
 pub(super) const PIECE: usize = 1 << 22;
 
 /// Returns the bytes of f32 moments in host memory that are on a GPU at once; `largest` is the number of elements of
@@ -42,8 +42,8 @@ struct Part {
 }
 
 impl OffloadedMoments {
-    /// Creates moments of zeros for parameters of these sizes on the device of `like`; `vectors` returns the types
-    /// and lengths of the moments of so many elements.
+    /// Creates moments of zeros for parameters of these sizes on the device of `like`; `vectors` returns the
+    /// types and lengths of the moments of a given number of elements.
     ///
     /// # Errors
     /// Fails if the host has too little memory.

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The memory that holds the moments of an optimiser. It changes no result.
+/// The memory that holds the moments of an optimiser. The choice does not change results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StatePlace {
-    /// That of the device.
+    /// Device memory.
     #[default]
     Device,
-    /// That of the host. Every step copies the moments to the device and back, part by part, while the device
+    /// Host memory. Every step copies the moments to the device and back, part by part, while the device
     /// updates other parts.
     Host,
 }

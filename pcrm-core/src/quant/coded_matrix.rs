@@ -83,7 +83,7 @@ impl CodedMatrix {
     /// Returns the dequantised elements in this type, `[out, in]`, without history.
     ///
     /// # Errors
-    /// Fails if there is no memory.
+    /// Fails if there is not enough memory.
     pub fn dense(&self, dtype: DType) -> Result<Tensor> {
         let kernels = self.codes.kernels();
         let decoded;
@@ -103,7 +103,7 @@ impl CodedMatrix {
     /// and again in the backward pass; nothing dequantised is kept. Gradients flow to x alone.
     ///
     /// # Errors
-    /// Fails if shapes do not match, if the bias wants a gradient, and if there is no memory.
+    /// Fails if shapes do not match, if the bias wants a gradient, and if there is not enough memory.
     pub fn linear(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         if bias.is_some_and(Tensor::has_history) {
             return Err(Error::Unsupported("the bias of a quantised layer cannot be trained".to_owned()));

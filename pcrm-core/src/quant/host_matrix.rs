@@ -31,7 +31,7 @@ pub enum Scales {
     Nested(Nested),
 }
 
-/// Quantised scales: a scale is what the table has for its code, times the scale of its own block, plus the
+/// Quantised scales: a scale is the table's value for its code, times the scale of its own block, plus the
 /// offset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Nested {
@@ -51,7 +51,7 @@ impl Nested {
     /// Decodes the scales.
     ///
     /// # Errors
-    /// Never fails in practice.
+    /// Never fails: decoding on one thread has no error.
     pub fn decoded(&self) -> Result<Vec<f32>> {
         let mut scales = vec![0.0; self.codes.len()];
         let table = Table { values: &self.table, each: 1 };
@@ -65,7 +65,7 @@ impl HostMatrix {
     /// Decodes the elements, row-major.
     ///
     /// # Errors
-    /// Never fails in practice.
+    /// Never fails: decoding on one thread has no error.
     pub fn decoded(&self) -> Result<Vec<f32>> {
         let mut values = vec![0.0; self.shape.iter().product()];
         let table = Table { values: &self.table, each: self.table.len() / 256 };

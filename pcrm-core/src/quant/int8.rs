@@ -38,7 +38,7 @@ fn pack(values: &[f32], codes: &mut [u8]) -> f32 {
     let half = |value: &f32| f16::from_f32(*value).to_f32();
     let largest = values.iter().fold(0.0_f32, |most, value| most.max(half(value).abs()));
     if largest > 0.0 {
-        // As bitsandbytes divides: by a product with the reciprocal.
+        // bitsandbytes divides by multiplying with the reciprocal.
         let factor = largest.recip() * MOST;
         for (code, value) in codes.iter_mut().zip(values) {
             *code = ((half(value) * factor).round_ties_even() as i8).cast_unsigned();

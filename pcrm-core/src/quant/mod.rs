@@ -3,7 +3,7 @@
 //! [`Quantisation`] names the methods, [`HostMatrix`] is a quantised matrix on the host and [`CodedMatrix`] one
 //! on a device. NF4 stores 4-bit codes in blocks of 64 with an f32 scale each (`nf4.rs`), optionally quantised
 //! in turn; int8 stores a byte per element and a scale per row (`int8.rs`). Products use dequantised weights:
-//! nothing else is quantised, and LLM.int8's separate product of outliers does not exist here.
+//! nothing else is quantised, and LLM.int8's separate product of outliers is not implemented.
 
 mod coded_matrix;
 mod host_matrix;

@@ -28,13 +28,13 @@ use crate::data::conversation::Message;
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
-/// The maximum number of steps of a rendering: a long conversation takes a thousandth of them, an endless
-/// template all.
+/// The maximum number of steps of a rendering. A long conversation takes a thousandth of them; a template that
+/// never ends is stopped.
 const STEPS: u64 = 50_000_000;
 
 const NAME: &str = "chat_template";
 
-/// The keys of reasoning in messages; a template may read any of them.
+/// The keys under which messages hold reasoning; a template may read any of them.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// A compiled chat template.
@@ -194,7 +194,8 @@ impl fmt::Debug for ChatTemplate {
     }
 }
 
-/// The engine's arithmetic overflows on some templates, such as `{{ [1, 2][:2:-1] }}`.
+/// Returns the error for a panic of the engine. Its arithmetic overflows on some templates, such as
+/// `{{ [1, 2][:2:-1] }}`.
 fn panicked(message: String) -> Error {
     Error::Tokenizer(format!("the chat template breaks the template engine: {message}"))
 }

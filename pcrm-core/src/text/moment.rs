@@ -1,4 +1,4 @@
-//! The moment that chat templates see as now: the present one, or one that a run has fixed.
+//! The time that chat templates see as now: the current time, or one that a run has fixed.
 //!
 //! A run fixes its moment before it renders anything, so that a resumed run and all processes of a run render the
 //! same texts. The moment holds for the whole process.
@@ -14,7 +14,7 @@ static FIXED: RwLock<Option<DateTime<FixedOffset>>> = RwLock::new(None);
 static ASKED: AtomicBool = AtomicBool::new(false);
 static MENTIONED: AtomicBool = AtomicBool::new(false);
 
-/// Returns the moment of the clock in RFC 3339, in the machine's time zone and to the second.
+/// Returns the current time in RFC 3339, in the machine's time zone and to the second.
 pub fn now() -> String {
     Local::now().to_rfc3339_opts(SecondsFormat::Secs, false)
 }
@@ -22,7 +22,7 @@ pub fn now() -> String {
 /// Fixes the moment, in RFC 3339, and forgets which templates asked for an earlier one.
 ///
 /// # Errors
-/// Fails if the text is not a moment in RFC 3339.
+/// Fails if the text is not a time in RFC 3339.
 pub fn fix(moment: &str) -> Result<()> {
     let parsed = DateTime::parse_from_rfc3339(moment).map_err(|error| {
         let expected = "expected a date and time such as 2026-07-26T12:00:00+02:00";
@@ -39,7 +39,7 @@ pub fn asked() -> Option<String> {
     fixed().filter(|_| ASKED.load(Ordering::Relaxed)).map(text)
 }
 
-/// Runs a function whose renderings become no part of the run: for [`asked`], they do not ask.
+/// Runs a function whose renderings are not part of the run, so that [`asked`] ignores them.
 pub fn aside<T>(render: impl FnOnce() -> T) -> T {
     let before = ASKED.load(Ordering::Relaxed);
     let rendered = render();

@@ -53,7 +53,7 @@ struct Inner {
     /// A text that the class treats in an unsupported way.
     refused: Option<String>,
     vocab_size: usize,
-    /// Growth of a text under the normalizer, as a factor.
+    /// An upper bound on how much the normalizer lengthens a text.
     growth: Growth,
     /// The number of texts tokenised so far.
     #[cfg(test)]

@@ -6,8 +6,8 @@ use super::measures::NAMES;
 use super::plan::slug;
 use super::recipe::{Arm, Recipe};
 
-/// Preference files, each in the place of a generated world. Their true reward is unknown, so a study measures
-/// models and policies on held-out pairs, and compares no answers.
+/// Preference files in place of generated worlds. Their true reward is unknown, so a study measures models and policies
+/// on held-out pairs and compares no answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OwnData {
@@ -18,10 +18,10 @@ pub struct OwnData {
     /// True to start from random weights in the shape of the model.
     #[serde(default)]
     pub random_init: bool,
-    /// Share of a file's prompts whose pairs models are measured on. Every seed holds out others.
+    /// Share of a file's prompts whose pairs are held out for measuring models. Every seed holds out different ones.
     #[serde(default = "fifth")]
     pub held_out: f64,
-    /// Share of the other prompts whose pairs temperatures are fitted on.
+    /// Share of the remaining prompts whose pairs are used to fit temperatures.
     #[serde(default = "tenth")]
     pub calibration: f64,
 }
@@ -79,12 +79,12 @@ fn name_of(file: &str) -> &str {
 }
 
 impl Recipe {
-    /// Turns the study to these files. What needs a true reward is left out and noted: follow-ups, policies
-    /// that are only compared by their answers, ensembles, and a primary figure of that kind, in whose place
-    /// the log loss is read.
+    /// Runs the study on these files instead of worlds. Parts that need a true reward are left out and noted:
+    /// follow-ups, policies that are only compared by their answers, and ensembles. A primary figure that needs it is
+    /// replaced by the log loss.
     ///
     /// # Errors
-    /// Fails if the files have no names of their own, or the baseline is among what is left out.
+    /// Fails if the files have no names of their own, or if the baseline would be left out.
     pub fn use_data(&mut self, data: OwnData) -> Result<(), String> {
         self.set_worlds(data.names()?);
         let follow = std::mem::take(&mut self.follow);

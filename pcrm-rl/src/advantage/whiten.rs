@@ -1,6 +1,6 @@
 //! Whitening: scaling of a batch's numbers to variance 1.
 
-/// The constant added to a variance before its root is a divisor.
+/// The constant added to a variance before dividing by its square root.
 const EPSILON: f64 = 1e-8;
 
 /// Scales the numbers of all rows to variance 1: (x − μ) / √(var + 1e-8), where var is unbiased; μ is added

@@ -13,7 +13,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(super) struct Draft {
     run: PathBuf,
-    /// The run's folder at the beginning; `None` where folders cannot be opened.
+    /// Handle of the run's folder from when the draft was created; `None` where folders cannot be opened.
     held: Option<File>,
     path: PathBuf,
 }
@@ -34,8 +34,8 @@ impl Draft {
         &self.path
     }
 
-    /// Checks that the run's folder was not deleted, moved or replaced since the draft was begun: a file that is
-    /// written after that makes it again.
+    /// Checks that the run's folder was not deleted, moved or replaced since the draft was created: writing another
+    /// file would create the folder again.
     ///
     /// # Errors
     /// Fails if it was.
@@ -72,7 +72,8 @@ impl Drop for Draft {
     fn drop(&mut self) {
         let is_removed = fs::remove_dir_all(&self.path).is_ok();
         if is_removed && !self.is_there() {
-            // A file that was written after the run's folder had gone made it again. With other files it stays.
+            // Writing a file after the run's folder was moved created the folder again. Remove it, unless it holds
+            // other files.
             let _ = fs::remove_dir(&self.run);
         }
     }

@@ -37,7 +37,7 @@ pub trait CheckpointPart {
     /// Fails if the disk or the backend does.
     fn write(&self, dir: &Path, moments: &Moments) -> Result<()>;
 
-    /// Reads both, after `step` steps.
+    /// Reads the model and its moments from a folder, as they were after `step` steps.
     ///
     /// # Errors
     /// Fails if the files do not fit the model.

@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// Prefix of the names of checkpoints that are being removed, or whose removal was interrupted.
 const REMOVED: &str = ".old-";
-/// Prefix of the name of a whole checkpoint until another one has taken its name.
+/// Prefix of the name of a complete checkpoint that is being replaced, until the new one has its name.
 const REPLACED: &str = ".replaced-";
 
 /// Removes all but the newest `keep` checkpoints and the best one, and leftovers of interrupted writes.
@@ -64,12 +64,12 @@ fn set_aside(run: &Path, step: u64, prefix: &str) -> Result<PathBuf> {
     Ok(old)
 }
 
-/// Gives a checkpoint its name back.
+/// Renames a replaced checkpoint back to its own name.
 pub(super) fn put_back(old: &Path, target: &Path) -> Result<()> {
     Ok(fs::rename(old, target).map_err(Error::io(target))?)
 }
 
-/// Gives a checkpoint its name back that a process was replacing when it was killed. Only the process that holds the
+/// Restores the name of a checkpoint that a process was replacing when it was killed. Only the process that holds the
 /// run's folder may call this.
 ///
 /// # Errors
@@ -100,7 +100,7 @@ pub fn sweep(run: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns what a run's folder holds, with the names; nothing if there is no folder.
+/// Returns the entries of a run's folder with their names; none if the folder does not exist.
 fn entries(run: &Path) -> Result<Vec<(DirEntry, String)>> {
     if !run.exists() {
         return Ok(Vec::new());

@@ -43,7 +43,7 @@ fn a_checkpoint_that_was_being_replaced_is_kept() -> Result<()> {
     let run = run.path();
     let read = |file: &Path| fs::read_to_string(file).map_err(pcrm_core::Error::io(file));
     let file = checkpoint_of(run, 3, "whole")?;
-    // A killed process drops nothing.
+    // A killed process runs no destructors.
     std::mem::forget(Draft::new(run, 3)?);
     replaced(run, 3)?;
     assert!(steps(run)?.is_empty());
@@ -64,7 +64,7 @@ fn a_checkpoint_that_was_being_replaced_is_kept() -> Result<()> {
     recover(&run.join("absent"))
 }
 
-/// Protects: if a checkpoint cannot take the place of an older one of its step, the older one is there as before.
+/// Protects: if an older checkpoint of the same step cannot be replaced, it is restored unchanged.
 #[test]
 fn a_replacement_that_fails_changes_nothing() -> Result<()> {
     let run = tempfile::tempdir().map_err(pcrm_core::Error::io(Path::new("")))?;
@@ -123,8 +123,8 @@ impl CheckpointPart for Mover<'_> {
     }
 }
 
-/// Protects: a run's folder that is moved while a checkpoint is written is not made again, and no part of the
-/// checkpoint has a final name, in either place; a folder that is gone is not made for a checkpoint.
+/// Protects: if a run's folder is moved while a checkpoint is written, the folder is not created again, and no part of
+/// the checkpoint has a final name in either place. A missing folder is not created for a checkpoint.
 #[test]
 fn a_folder_that_is_moved_is_not_made_again() -> Result<()> {
     for moves_first in [true, false] {

@@ -140,8 +140,8 @@ mod tests {
         }
     }
 
-    /// Protects: kept margins are found again if only options differ that change no margin, and are not if one
-    /// differs that does.
+    /// Protects: cached margins are found again if only options differ that do not affect margins, and are not if an
+    /// option differs that does.
     #[test]
     fn margins_are_kept_by_the_options_that_change_them() {
         let usual = RewardOptions::default();

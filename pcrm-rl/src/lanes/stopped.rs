@@ -23,9 +23,9 @@ impl Stopped {
         }
     }
 
-    /// Returns the results of all processes by rank, or the error that ends process `own`. Failures go before
-    /// interrupts in all processes, since both are followed by other exchanges. Among failures, a process has
-    /// its own, or else that of the lowest rank.
+    /// Returns the results of all processes by rank, or the error that ends process `own`. Failures take precedence
+    /// over interrupts in all processes, because each kind is followed by different exchanges. A process that failed
+    /// returns its own failure, any other that of the lowest rank.
     pub fn joined<T>(all: Vec<Result<T, Self>>, own: usize) -> Result<Vec<T>> {
         let mut made = Vec::with_capacity(all.len());
         let mut first: Option<((bool, bool), usize, Self)> = None;
@@ -60,8 +60,8 @@ impl Stopped {
 mod tests {
     use super::*;
 
-    /// Protects: all processes end with the same kind of error, so that the exchanges that follow agree: a
-    /// failure goes before an interrupt, and each process names its own failure or the other's rank.
+    /// Protects: all processes end with the same kind of error, so that the exchanges that follow agree: a failure
+    /// takes precedence over an interrupt, and each process names its own failure or the other's rank.
     #[test]
     fn processes_stop_for_the_same_reason() {
         let interrupted = || Err(Stopped::Interrupted("stopped".into()));

@@ -43,8 +43,8 @@ impl Metrics {
         self.add(name.into(), Accumulator::Mean { sum: weight * value, weight });
     }
 
-    /// Raises a weighted mean by `by`, without weight of its own: a term beside the recorded values, whose
-    /// weights add up to `weight`.
+    /// Adds `by` to a weighted mean without adding to its weight, for a term on top of the recorded values, whose
+    /// weights sum to `weight`.
     pub fn raise(&mut self, name: impl Into<Cow<'static, str>>, by: f64, weight: f64) {
         self.add(name.into(), Accumulator::Mean { sum: by * weight, weight: 0.0 });
     }
@@ -75,8 +75,8 @@ impl Metrics {
         self.add(name.into(), Accumulator::Variance(Spread::of(value)));
     }
 
-    /// Adds a value to the first mean, or to the second one, of a difference of means; without values of both
-    /// there is none.
+    /// Adds a value to the first or the second mean of a difference of means. The difference has no value until both
+    /// means have one.
     pub fn difference(&mut self, name: impl Into<Cow<'static, str>>, value: f64, first: bool) {
         let (sums, counts) = if first { ([value, 0.0], [1.0, 0.0]) } else { ([0.0, value], [0.0, 1.0]) };
         self.add(name.into(), Accumulator::Difference(sums, counts));

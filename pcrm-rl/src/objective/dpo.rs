@@ -34,7 +34,7 @@ impl Preferences {
     /// Creates sets with a reference's log-probabilities of their answers.
     ///
     /// # Errors
-    /// Fails if the reference has other answers.
+    /// Fails if the log-probabilities do not match the answers of the sets in number and length.
     pub fn new(pairs: Pairs, reference: Option<AnswerLogProbs>) -> Result<Self> {
         if let Some(reference) = &reference {
             let counts =

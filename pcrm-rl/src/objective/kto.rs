@@ -53,7 +53,7 @@ impl LabelledAnswers {
     /// Adds the reference's log-probabilities of the answers, and of the mismatched ones.
     ///
     /// # Errors
-    /// Fails if the reference has other answers.
+    /// Fails if the log-probabilities do not match the answers in number and length.
     pub fn beside(mut self, own: AnswerLogProbs, mismatched: AnswerLogProbs) -> Result<Self> {
         for (sets, numbers) in [(&self.own, &own), (&self.mismatched, &mismatched)] {
             let fits = |(set, of): (&EncodedSet, &Vec<Vec<f32>>)| {

@@ -1,8 +1,8 @@
 //! Batches that a server samples while the policy is updated on earlier ones.
 //!
-//! With staleness K, rollout `i` is asked for at the beginning of rollout `i − K`, of the policy at that
-//! time: which policy answers depends on no clock. A checkpoint keeps the answers, so a resumed run continues
-//! with the same ones.
+//! With staleness K, rollout `i` is requested at the beginning of rollout `i − K`, from the policy at that time, so the
+//! policy that answers does not depend on timing. A checkpoint keeps the answers, so a resumed run continues with the
+//! same ones.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -30,7 +30,7 @@ pub(super) struct Drawn {
 
 /// The answers to a batch.
 pub(super) enum BatchAnswers {
-    /// Asked for.
+    /// Requested, but not yet sampled.
     Asked(Pending),
     /// Sampled.
     Made(Vec<Vec<Sample>>),
@@ -43,7 +43,7 @@ pub(super) struct Ahead {
     queue: VecDeque<Drawn>,
 }
 
-/// A line of the file.
+/// A line of the file of batches sampled ahead.
 #[derive(Serialize, Deserialize)]
 struct Line {
     items: Vec<usize>,
@@ -65,14 +65,14 @@ impl Ahead {
         self.queue.clear();
     }
 
-    /// Returns the number of batches that are asked for and not used.
+    /// Returns the number of batches that are requested but not used yet.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 }
 
 impl Training<'_> {
-    /// Asks for the batches of this rollout and the next K, and returns the first with its answers.
+    /// Requests the batches of this rollout and of the next K, and returns the first with its answers.
     pub(super) fn first_batch(&mut self) -> Result<Rollout> {
         let updates = self.config.updates();
         while self.ahead.len() <= self.ahead.staleness {
@@ -87,7 +87,7 @@ impl Training<'_> {
             return Err(Error::rollouts(self.source.name(), "no batch was asked for"));
         };
         if self.ahead.is_used() {
-            // An interrupt must not lose answers that are on their way.
+            // An interrupt must not lose answers in flight.
             first = self.waited(first)?;
         }
         self.scored(first)

@@ -116,7 +116,7 @@ pub struct OnlineConfig {
     /// Peak learning rate of the critic; `None` for the policy's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critic_learning_rate: Option<f64>,
-    /// Where answers are sampled.
+    /// Source of answers.
     #[serde(flatten)]
     pub rollouts: RolloutConfig,
     /// Sampling of answers; the seed is the trainer's.

@@ -35,7 +35,7 @@ impl Training<'_> {
                 continue;
             };
             let Some(sample) = samples.get(at % group) else { continue };
-            // Of a pair's prompt, the tree keeps the two answers that are compared.
+            // If the loss is on pairs, the tree keeps only the two answers that are compared.
             let answer = match tree.pair {
                 None => tree.answers.get(at % group),
                 Some(_) => tree.answers.iter().find(|answer| answer.ids == sample.ids),

@@ -167,7 +167,7 @@ impl Objective for PairStep {
         let (trees, asked) = AskedBatch::of_items(data, items, model.config().shares_up_to())?;
         let AskedStats { stats, log_probs, entropies, routers } = asked.ask(model, 1.0)?;
         let answers: Vec<&SampledAnswer> = trees.iter().flat_map(|tree| &tree.answers).collect();
-        // At another temperature the sampler's log-probabilities are of another distribution.
+        // At another temperature, the sampler's log-probabilities belong to another distribution.
         for (answer, range) in answers.iter().zip(&asked.answers).filter(|_| self.sampled_at == 1.0) {
             mismatch(
                 &answer.sampled,

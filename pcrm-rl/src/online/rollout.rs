@@ -82,7 +82,7 @@ impl ScoredRollout {
     }
 }
 
-/// The draws of answers to prompts.
+/// The parameters of sampling answers to prompts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draws {
     /// Number of answers to each prompt.

@@ -1,4 +1,4 @@
-//! The options of where answers are sampled, and of samples that another engine or an older policy made.
+//! The options for the source of answers, and for correcting samples of another engine or an older policy.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use crate::loss::policy::{Correction, CorrectionMode, GrpoConfig};
 use crate::options::{number, refuse};
 use crate::rollout::source::SourceKind;
 
-/// The options of where answers are sampled.
+/// The options for the source of answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct RolloutConfig {
-    /// Where answers are sampled.
+    /// Source of answers.
     #[serde(rename = "rollouts", skip_serializing_if = "SourceKind::is_own")]
     pub source: SourceKind,
     /// Number of rollouts that are sampled ahead: the policy of a rollout is this many rollouts old.
@@ -55,7 +55,8 @@ impl RolloutConfig {
         self.source.is_served() && self.staleness == 0
     }
 
-    /// Returns true if those of a probe are, as rollouts are of older policies.
+    /// Returns true if the log-probabilities of a probe are compared instead, because rollouts come from older
+    /// policies.
     pub(super) fn probes(&self) -> bool {
         self.source.is_served() && self.staleness > 0
     }

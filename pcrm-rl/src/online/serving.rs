@@ -16,8 +16,8 @@ use crate::rollout::{Engine, Sampling};
 const PROBED: usize = 16;
 
 impl<'a> Training<'a> {
-    /// Gives the source the current policy. If rollouts are of older policies, the answer to one prompt shows
-    /// whether the server computes with the new weights.
+    /// Publishes the current policy to the source. If rollouts come from older policies, compares the log-probabilities
+    /// of an answer to one prompt, to verify that the server computes with the new weights.
     pub(super) fn publish(&mut self, policy: &LanguageModel, metrics: &mut Metrics) -> Result<()> {
         let version = self.state.step;
         self.source.publish(policy, version, &self.roller.lanes)?;
@@ -50,7 +50,7 @@ impl<'a> Training<'a> {
         let differences: Vec<f64> = pairs.map(|(served, own)| (served - own).abs()).collect();
         let mean = differences.iter().sum::<f64>() / differences.len().max(1) as f64;
         let most = self.config.rollouts.max_mismatch;
-        // Also beyond the limit if NaN.
+        // NaN is also beyond the limit.
         match mean <= most {
             true => Ok(mean),
             false => {
@@ -71,12 +71,12 @@ impl<'a> Training<'a> {
         Ok(Own::new(engine, self.ends).with_policy(model, self.state.step))
     }
 
-    /// Saves the steps made before a source of answers or rewards failed, and returns its error with where
-    /// they are. All processes call this together, since all of them have learned of the failure.
+    /// Saves the steps made before a source of answers or rewards failed, and adds to its error that they are saved.
+    /// All processes call this together, because all of them know of the failure.
     pub(super) fn kept(&mut self, error: Error, observer: &mut dyn Observer) -> Error {
         let step = self.state.step;
         let is_there = checkpoint::folder(self.dir, step).exists();
-        // Answers on their way are lost; the newest policy samples them again.
+        // Answers in flight are lost; the newest policy samples them again.
         self.ahead.clear();
         // Either all processes save or none does.
         let kept = match self.roller.lanes.collective().any(is_there) {

@@ -58,7 +58,7 @@ impl Objective for PolicyStep {
             .zip(&asked.answers)
             .map(|(answer, range)| answer.row(&log_probs[range.clone()], Some(&entropies[range.clone()])))
             .collect();
-        // The loss records those of other engines.
+        // The loss records the mismatch of answers from other engines.
         for (answer, range) in answers.iter().zip(&asked.answers).filter(|(answer, _)| !answer.foreign) {
             mismatch(
                 &answer.sampled,

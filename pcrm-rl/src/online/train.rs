@@ -81,6 +81,7 @@ pub struct OnlineRun<'a> {
 /// Trains, evaluates and saves; continues from the newest checkpoint in the run's folder if there is one. An
 /// interrupted rollout is repeated: its samples follow from the seed, the step and the weights.
 ///
+/// # Errors
 /// Fails if options are invalid, if rewards fail, if a loss, gradient or weight is not finite, if a
 /// checkpoint belongs to another run, or if the disk or the backend fails.
 pub fn train(

@@ -154,7 +154,7 @@ mod tests {
         assert_eq!((texts.completion.as_str(), texts.sequence.as_str()), ("a €", "qa €</s>"));
         let cut = AnswerTexts::decode(&bytes, &prompt, &answer[..answer.len() - 2]).unwrap();
         assert!(cut.completion.starts_with("a ") && cut.completion.contains('\u{fffd}'), "{cut:?}");
-        // The same text from a file has no tokens, and is what it is.
+        // The same text from a file has no tokens, so it is not broken.
         let origin = Origin { file: Arc::from(Path::new("rows.jsonl")), line: 1, record: 1 };
         let prompt =
             Prompt { origin, prompt: Content::Text("q".to_owned()), columns: serde_json::Map::default() };

@@ -77,8 +77,8 @@ pub trait RewardSource: Send {
     /// Fails if an answer cannot be scored (the error names the row) or the computation fails.
     fn score(&mut self, batch: &Answers<'_>) -> Result<Scored>;
 
-    /// Asks what the source has started to end, without waiting for it. [`Weighted`] closes all sources before it
-    /// drops the first, so that their programs end together.
+    /// Asks the processes that the source has started to exit, without waiting for them. [`Weighted`] closes all
+    /// sources before it drops the first, so that their programs exit at the same time.
     fn close(&mut self) {}
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The largest log-probability that counts as one: engines round.
+/// The largest number accepted as a log-probability: engines round, so it may be slightly above 0.
 const ABOVE_ZERO: f64 = 1e-3;
 
 /// Reads token ids below `vocabulary`, at least one.

@@ -94,6 +94,7 @@ impl Engine {
     /// Samples `samples` answers to every prompt. `decoder` must have the shape that the engine was created
     /// for; it computes without history.
     ///
+    /// # Errors
     /// Fails if a prompt is empty or does not fit with its answer into the cache or the model's positions, if
     /// a token is outside the vocabulary, if a log-probability is NaN, or if the run is interrupted.
     pub fn run(

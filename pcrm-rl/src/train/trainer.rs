@@ -103,8 +103,8 @@ impl RewardTrainer {
     /// Trains the model and saves it with its tokenizer in the run's folder, as Hugging Face files.
     ///
     /// # Errors
-    /// Fails if no folder is named or it holds a model, an option is out of range, a file cannot be read, or
-    /// the loss stops being a number.
+    /// Fails if no folder is named or it holds a model, an option is out of range, a file cannot be read, or the loss
+    /// is no longer finite.
     pub fn train(self) -> Result<Outcome> {
         let invalid = |field, message: &str| Err(Error::Invalid { field, message: message.to_owned() });
         let Some(dir) = self.output else { return invalid("output", "is not set; expected a new folder") };

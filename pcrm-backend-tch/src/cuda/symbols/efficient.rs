@@ -39,8 +39,8 @@ pub(super) fn efficient() -> Option<Efficient> {
     *EFFICIENT.get_or_init(|| symbol(b"aoti_torch_cuda__efficient_attention_forward\0"))
 }
 
-/// libtorch's memory-efficient attention in f32 or bf16: q, k and v `[1, rows, heads, dim]` with equal heads.
-/// No window.
+/// Computes libtorch's memory-efficient attention in f32 or bf16: q, k and v `[1, rows, heads, dim]` with equal heads.
+/// It supports no window.
 pub(crate) fn efficient_attention(
     [q, k, v]: [&Torch; 3],
     at: Sequences<'_>,

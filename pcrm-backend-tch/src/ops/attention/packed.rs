@@ -30,7 +30,7 @@ pub(crate) struct PackedPlan {
 struct OnDevice {
     /// The first query of every run and the total, int32 `[runs + 1]`.
     queries: Torch,
-    /// The same of gathered keys.
+    /// The same for gathered keys.
     keys: Torch,
     /// The indices to gather keys by; `None` if the rows are in order already.
     gather: Option<Gather>,
@@ -142,7 +142,7 @@ pub(crate) fn plan(
             Visible { causal: true, back: window.map(|window| window as i64 - 1), ahead: None }
         }
         Mask::Full => Visible { causal: false, back: None, ahead: None },
-        // Keys after the last query would have to be aligned.
+        // A run's keys end with its last query, but this mask also covers keys after it.
         Mask::Around { .. } if how.queries.is_some() => return Ok(None),
         Mask::Around { reach } => {
             Visible { causal: false, back: Some(reach as i64), ahead: Some(reach as i64) }

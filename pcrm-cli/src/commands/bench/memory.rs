@@ -19,7 +19,7 @@ pub(super) struct Peak {
 }
 
 impl Memory {
-    /// Reads the memory in use; call it when the backend was opened, before the model is loaded.
+    /// Reads the memory in use; call it after the backend is opened and before the model is loaded.
     pub fn of(backend: &dyn Backend) -> Self {
         Self { gpu: backend.memory_in_use() }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use pcrm_core::Backend;
-use pcrm_core::model::{Checkpointing, LanguageModel};
+use pcrm_core::model::LanguageModel;
 use pcrm_core::schedule::Shape;
 use pcrm_rl::learner::{Learner, Trainable};
 use pcrm_rl::options::TrainerConfig;
@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::memory::{Memory, Peak};
 use super::{WorkArgs, round, system};
 use crate::numbers::positive;
-use crate::training::LoraArgs;
+use crate::training::{LoraArgs, RecomputeArgs};
 
 /// Figures that every job has.
 #[derive(Debug, Serialize)]
@@ -79,10 +79,9 @@ pub(super) struct PolicyArgs {
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     micro_tokens: Option<usize>,
     #[command(flatten)]
+    recomputed: RecomputeArgs,
+    #[command(flatten)]
     lora: LoraArgs,
-    /// Recompute layers in the backward pass, in segments of √layers
-    #[arg(long)]
-    gradient_checkpointing: bool,
 }
 
 impl PolicyArgs {
@@ -97,10 +96,7 @@ impl PolicyArgs {
             random_init: work.random_init,
             lora: self.lora.config(),
             quantise: self.lora.quantise(&dir),
-            checkpointing: match self.gradient_checkpointing {
-                true => Checkpointing::Root,
-                false => Checkpointing::Off,
-            },
+            checkpointing: self.recomputed.checkpointing(),
             ..Base::new(dir, work.machine.dtype, work.machine.seed)
         }
     }

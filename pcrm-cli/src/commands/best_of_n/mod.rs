@@ -22,6 +22,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::progress::{Bar, bar, say};
+use crate::quantize::QuantizeArgs;
 use crate::report;
 use crate::terminal;
 use crate::usage::usage;
@@ -33,8 +34,9 @@ pub struct BestArgs {
     /// Answer with the language model or PEFT adapter in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Choose by this reward; several are added up (see --combine): model:DIR, length, regex, exact, json,
-    /// repetition, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight one
+    /// Choose by this reward; several are added up (see --combine): model:DIR, length, overlong, regex,
+    /// exact, format, json, repetition, world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append
+    /// :WEIGHT to weight one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append)]
     reward: Vec<String>,
     /// Combine several rewards: sum, or min (the lowest of the standardised scores of an ensemble of reward
@@ -45,8 +47,6 @@ pub struct BestArgs {
     /// a generated world (world), or a stronger model
     #[arg(long, value_name = "SOURCE")]
     truth: Option<String>,
-    #[command(flatten)]
-    prompts: PromptArgs,
     /// Sample N answers to each prompt
     #[arg(long, short = 'n', value_name = "N", default_value_t = 16, value_parser = positive::<usize>)]
     n: usize,
@@ -59,11 +59,15 @@ pub struct BestArgs {
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    storage: QuantizeArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -82,8 +86,7 @@ const WRITTEN: [&str; 4] = ["best.jsonl", "pairs.jsonl", "curve.json", report::F
 pub fn run(args: &BestArgs) -> Result<()> {
     let (specs, truth) = usage(args.check())?;
     let backend = args.machine.open()?;
-    let policy =
-        Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model, args.sampling.storage)?;
+    let policy = Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model, args.storage)?;
     let tokenizer = &policy.tokenizer;
     let open = |option: &str, specs: &[Spec]| {
         let machine = &args.machine;
@@ -111,7 +114,7 @@ pub fn run(args: &BestArgs) -> Result<()> {
     let of_prompts = digest_of(&prompts, rows.iter().map(|row| &asked[*row]))?;
     origins.insert("prompts".to_owned(), json!(of_prompts));
     let all = args.output.join("samples.jsonl");
-    // A run that was killed while it wrote its results has some of them beside its unfinished lines.
+    // A run that was killed while it wrote its results may have some of them beside its unfinished lines.
     if !all.exists()
         && !GrowingFile::is_begun(&all)
         && let Some(name) = WRITTEN.iter().find(|name| args.output.join(name).exists())
@@ -281,6 +284,12 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
     whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;
     whole::write_json(&dir.join("curve.json"), &json!({ "prompts": answers.len(), "points": points }))?;
     report::write(&dir.join(report::FILE), Ok(page::document(dir, &points, answers.len(), &records)));
+    if points.is_empty() {
+        let wanted = if measured { "a score and a true reward" } else { "a score" };
+        return terminal::result(&format!(
+            "No prompt has {wanted} for all of its {n} answers: there is no curve.\n"
+        ));
+    }
     let known = points.iter().any(|point| point.truth.is_some());
     let mut shown = format!("     n      KL     score{}\n", if known { "  true reward" } else { "" });
     for point in &points {

@@ -30,7 +30,12 @@ use crate::{report, terminal};
 
 /// Options of `pcrm calibrate`.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(
+    after_long_help = EXAMPLES,
+    mut_arg("model", |arg| arg.help(MODEL)),
+    mut_arg("data", |arg| arg.help(DATA)),
+    mut_arg("eval_split", |arg| arg.help(EVAL_SPLIT))
+)]
 pub struct CalibrateArgs {
     /// Constraint to fit: one with a similarity and beta1, beta2, beta3, or an unfitted form; a name, JSON or
     /// a JSON file
@@ -56,6 +61,15 @@ pub struct CalibrateArgs {
     #[command(flatten)]
     training: TrainingArgs,
 }
+
+const MODEL: &str = "\
+Train judges from the model in this Hugging Face folder or Hub repository (org/name): a language model, which gets a \
+score head, or a reward model; with --temperature, scale this reward model";
+const DATA: &str = "\
+Fit to these preference files and folders (JSONL or JSON, plain, gzip or zstd, or Parquet) or Hub data sets \
+(org/name, org/name:split)";
+const EVAL_SPLIT: &str = "\
+Leave out this share of the prompts of --data: those that `pcrm reward` holds out with the same share and --seed";
 
 /// The default number of parts of the prompts.
 const FOLDS: usize = 5;
@@ -93,8 +107,8 @@ struct EvidenceArgs {
 }
 
 const EXAMPLES: &str = "\
-A bound limits the confidence in a pair: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a pair
-estimate how often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 maximise the likelihood of these
+A bound limits the confidence in a pair: P(chosen is better) = σ(Δ*/2). Judges that were not trained on a pair \
+estimate how often its chosen answer wins; β1 and β3 of Δ* = β1/(s + β2) + β3 maximise the likelihood of these \
 estimates.
 
 Examples:
@@ -175,6 +189,10 @@ impl CalibrateArgs {
         ensure!(
             !self.training.steps.processes.changed().contains(&waits),
             "--collective-timeout has no effect: judges are trained by one process"
+        );
+        ensure!(
+            !(self.temperature && self.training.eval_split.is_some()),
+            "--eval-split: --temperature fits to all of --data, which the model must not have been trained on"
         );
         let untrained = [
             (self.temperature, "--temperature"),

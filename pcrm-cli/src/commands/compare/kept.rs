@@ -1,4 +1,4 @@
-//! The measures of a run as its folder keeps them, so that a later call does not measure it again.
+//! The measures of a run, stored in its folder, so that a later call does not measure it again.
 
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use crate::comparison::RunMeasures;
 /// The file of a run's measures, in its folder.
 const MEASURED: &str = "measured.json";
 
-/// Returns the measures in a folder, or `None` if there are none; refuses those of a run with other options
-/// or data, and those against another column of known probabilities. The column decides no weights, so it is
-/// no part of what identifies the run itself.
+/// Returns the measures in a folder, or `None` if there are none; refuses those of a run with other options or data,
+/// and those against another column of known probabilities. The column does not affect the weights, so it is not part
+/// of the run's own identity.
 ///
 /// # Errors
 /// Fails with the first option that differs, or if the file cannot be read or does not match its own hash.

@@ -26,31 +26,31 @@ use probabilities::Probabilities;
 
 /// Options of `pcrm compare`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, next_display_order = 10)]
 pub struct CompareArgs {
-    #[command(flatten)]
-    pub training: TrainingArgs,
     /// Train under this constraint: a name, JSON or a file, optionally with a label before it (tight=..); may
     /// be repeated. The first is the baseline of the comparison [default: none, length_ratio, fixed]
-    #[arg(long = "constraint", value_name = "[LABEL=]NAME|JSON|FILE")]
+    #[arg(long = "constraint", value_name = "[LABEL=]NAME|JSON|FILE", display_order = 3)]
     pub constraints: Vec<String>,
     /// Train with N seeds, starting at --seed; a seed decides the held-out pairs, random weights and the
     /// order
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive::<u64>)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive::<u64>, display_order = 4)]
     pub seeds: u64,
     /// Read the true probability that the preferred answer is preferred from this column, if it is known
     #[arg(long, value_name = "NAME|/PATH")]
     pub probability_field: Option<String>,
     /// Write the runs, the comparison and its report to this folder; rerun the same command to continue
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", display_order = 5)]
     pub output: PathBuf,
+    #[command(flatten)]
+    pub training: TrainingArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   pcrm compare --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --output runs/compared
-  pcrm compare --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --seeds 5 --output runs/compared \\
-      --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 1}' --constraint calibrated
+  pcrm compare --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --seeds 5 --output runs/compared \
+   --constraint none --constraint tight='{\"kind\": \"fixed\", \"bound\": 1}' --constraint calibrated
   pcrm eval comparisons runs/compared runs/compared-2";
 
 /// Trains the missing runs, measures them and shows the comparison; `command` and `matches` are the verb's,

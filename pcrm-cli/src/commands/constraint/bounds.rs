@@ -64,8 +64,8 @@ Examples:
   pcrm constraint bounds --model qwen2 --data train.jsonl --constraint length_ratio
   pcrm constraint bounds --model qwen2 --data train.jsonl --constraint bound.json --output bounds.jsonl
 
-bounds.jsonl has one line per pair: file and line; for ranked answers, which two of the record's set are
-compared (set, chosen, rejected, counted from 0); s, Δ* (bound) and P = σ(Δ*/2) (probability). Absent
+bounds.jsonl has one line per pair: file and line; for ranked answers, which two of the record's set are \
+compared (set, chosen, rejected, counted from 0); s, Δ* (bound) and P = σ(Δ*/2) (probability). Absent \
 values are null.";
 
 /// Computes, writes and summarises bounds.

@@ -108,7 +108,7 @@ fn list(seed: u64) -> Result<String> {
             });
             let explained = 100.0 * carried.explained.value;
             text.push_str(&format!(
-                "  likeness in {what} {verdict} ({explained:.0} % of its variance{ends})\n"
+                "  similarity in {what} {verdict} ({explained:.0} % of its variance{ends})\n"
             ));
         }
     }

@@ -9,18 +9,24 @@ use pcrm_rl::loss::preference::PreferenceConfig;
 use pcrm_rl::reference::Reference;
 use pcrm_rl::train::DpoOptions;
 
+use crate::columns::of_both_sets;
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::share;
 use crate::training::policy::{self, PreferenceArgs};
 use crate::training::reward::KeepArgs;
-use crate::training::{DPO_RATE, DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs};
+use crate::training::{DPO_RATE, DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs, peak_rate};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm dpo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = EXAMPLES,
+    next_display_order = 10,
+    mut_arg("limit", of_both_sets),
+    mut_arg("learning_rate", |arg| peak_rate(arg, DPO_RATE))
+)]
 pub struct DpoArgs {
     /// Train the language model in this Hugging Face folder or Hub repository (org/name), usually fine-tuned,
     /// or a PEFT adapter of one

@@ -7,7 +7,7 @@ use clap::Args;
 use pcrm_eval::interval::{LEVEL, fewest_draws};
 
 use super::fields::GivenFields;
-use crate::dataset::Reading;
+use crate::dataset::{Reading, all_positions};
 use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, whole};
@@ -17,7 +17,7 @@ use crate::report;
 
 /// Options of `pcrm eval reward`.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, mut_arg("max_length", all_positions))]
 pub struct EvalRewardArgs {
     /// Evaluate the reward model in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR", required_unless_present = "scores", requires = "data")]
@@ -68,11 +68,11 @@ pub struct EvalRewardArgs {
     #[command(flatten)]
     pub fields: GivenFields,
     #[command(flatten)]
-    pub storage: QuantizeArgs,
-    #[command(flatten)]
     pub hub: Hub,
     #[command(flatten)]
     pub machine: Machine,
+    #[command(flatten)]
+    pub storage: QuantizeArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -85,8 +85,8 @@ Examples:
   pcrm eval reward --scores scored.jsonl --subset-field domain --json > report.json
 
 Rows of --scores files have one of
-  score_chosen, score_rejected (or chosen_score, rejected_score, as pcrm score writes): numbers, or lists
-  scores: [..] with num_correct (the first are right), human scores, or for two answers label: A>B or B>A
+  score_chosen, score_rejected (or chosen_score, rejected_score): numbers, or lists
+  scores: [..] with num_correct (the first are right), human scores, or label (A>B or B>A)
   score with a human score and a prompt, one answer a row";
 
 impl EvalRewardArgs {

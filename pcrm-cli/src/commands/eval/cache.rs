@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: the scores of an adapter are those of its weights over its base: other weights of either are another
+    /// Protects: the scores of an adapter are those of its weights over its base: other weights of either give another
     /// key.
     #[test]
     fn an_adapter_is_known_with_its_base() {

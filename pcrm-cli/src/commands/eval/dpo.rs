@@ -20,7 +20,7 @@ use serde_json::Value;
 use self::measured::measured;
 use self::trained::PolicyTraining;
 use super::items::own_lengths;
-use crate::dataset::{Reading, bounds, say_beyond_training, spare_inputs};
+use crate::dataset::{Reading, all_positions, bounds, say_beyond_training, spare_inputs};
 use crate::hub::{Hub, Weights};
 use crate::left_out;
 use crate::machine::Machine;
@@ -37,7 +37,7 @@ use crate::warnings::Warnings;
 
 /// Options of `pcrm eval dpo`.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, mut_arg("max_length", all_positions))]
 pub struct EvalDpoArgs {
     /// Evaluate the policy in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
@@ -73,11 +73,11 @@ pub struct EvalDpoArgs {
     #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
-    storage: QuantizeArgs,
-    #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    storage: QuantizeArgs,
 }
 
 const EXAMPLES: &str = "\

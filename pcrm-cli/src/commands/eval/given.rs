@@ -39,7 +39,7 @@ pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
         let subset = fields.subset(&record).with_context(at);
         let mut key = |subset: Option<&str>| keys.key(number, subset, id(&record).as_deref());
         if record.get(left_out::COLUMN).is_some_and(Value::is_string) {
-            // `pcrm score` knows no column of a record that it could not read.
+            // `pcrm score` writes no columns for a record that it could not read, so a missing subset is no error here.
             subset.iter().for_each(|subset| drop(key(subset.as_deref())));
             given.left_out += 1;
             continue;

@@ -13,7 +13,7 @@ use crate::report::{self, Document};
 use crate::terminal;
 use crate::warnings::Warnings;
 
-/// The options of an evaluation, and what its report does not hold.
+/// The options of an evaluation, and the parts of its page that are not in the report.
 pub struct Shown<'a> {
     /// The options.
     pub args: &'a EvalRewardArgs,

@@ -23,6 +23,7 @@ use crate::machine::Machine;
 use crate::numbers::positive;
 use crate::output::Output;
 use crate::progress::{Bar, bar, say};
+use crate::quantize::QuantizeArgs;
 use crate::usage::usage;
 use crate::{report, terminal};
 
@@ -33,8 +34,6 @@ pub struct GenerateArgs {
     /// Answer with the language model or PEFT adapter in this folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    #[command(flatten)]
-    prompts: PromptArgs,
     /// Sample N answers to each prompt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<usize>)]
     samples: usize,
@@ -59,11 +58,15 @@ pub struct GenerateArgs {
     #[arg(long, conflicts_with_all = ["prompt", "data", "output", "score_with", "samples", "log_probs", "report"])]
     chat: bool,
     #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
     hub: Hub,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    storage: QuantizeArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -81,8 +84,7 @@ Examples:
 pub fn run(args: &GenerateArgs) -> Result<()> {
     usage(args.check())?;
     let backend = args.machine.open()?;
-    let policy =
-        Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model, args.sampling.storage)?;
+    let policy = Policy::open(&args.machine, &args.hub, backend.as_ref(), &args.model, args.storage)?;
     if args.chat {
         return chat::run(&policy, &args.sampling, args.machine.seed);
     }

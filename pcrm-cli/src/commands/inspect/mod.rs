@@ -16,6 +16,7 @@ use anyhow::Result;
 use clap::{Args, ColorChoice};
 use pcrm_core::data::survey::Severity;
 
+use crate::columns::of_both_sets;
 use crate::dataset::Reading;
 use crate::hub::Hub;
 use crate::machine::Machine;
@@ -27,7 +28,7 @@ use report::Inspection;
 
 /// Options of `pcrm inspect`.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, mut_arg("limit", of_both_sets))]
 pub struct InspectArgs {
     /// Inspect for the model in this Hugging Face folder or Hub repository (org/name), the one to be trained
     #[arg(long, value_name = "DIR")]
@@ -87,8 +88,8 @@ Examples:
   pcrm inspect --model qwen2 --data train.jsonl --examples 10 --no-measure --color always | less -R
   pcrm inspect --model qwen2 --data train.jsonl --json --no-measure | jq '.findings[] | select(.severity != \"note\")'
 
-Exit codes: 0 for at most notes; 1 for warnings; 2 for errors, including the case that nothing could be inspected
-(a file that cannot be read, invalid options: then the message is on standard error and standard output is
+Exit codes: 0 for at most notes; 1 for warnings; 2 for errors, including the case that nothing could be inspected \
+(a file that cannot be read, invalid options: then the message is on standard error and standard output is \
 empty).";
 
 /// Inspects the data and prints the inspection; the exit code is the gravest severity of the findings.

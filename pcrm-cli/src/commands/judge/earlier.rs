@@ -1,4 +1,4 @@
-//! The judging that `--output` holds already: the same one may be repeated there, and no other replaces it.
+//! Checks of the result that `--output` already holds: the same judging may replace it, and no other.
 
 use std::fs;
 use std::path::{Path, PathBuf};

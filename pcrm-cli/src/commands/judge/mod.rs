@@ -22,6 +22,7 @@ use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, real, whole as whole_number};
 use crate::progress::say;
+use crate::quantize::QuantizeArgs;
 use crate::report;
 use crate::terminal;
 use crate::usage::usage;
@@ -79,6 +80,8 @@ pub struct JudgeArgs {
     hub: Hub,
     #[command(flatten)]
     machine: Machine,
+    #[command(flatten)]
+    storage: QuantizeArgs,
 }
 
 /// The service for judges of the kind `openai`, and its budgets.
@@ -125,12 +128,12 @@ Examples:
   pcrm judge --answers dpo.jsonl sft.jsonl --judge openai:gpt-4o --template dialogue --max-calls 1000 \
    --output runs/judged
   pcrm judge --answers a.jsonl b.jsonl c.jsonl --judge reward:model:runs/rm
-  pcrm judge --answers a.jsonl b.jsonl --judge openai --judge-url http://localhost:8000/v1 --judge-model qwen \\
-      --template mt_bench --template alpaca_eval --human verdicts.jsonl
+  pcrm judge --answers a.jsonl b.jsonl --judge openai --judge-url http://localhost:8000/v1 --judge-model qwen \
+   --template mt_bench --template alpaca_eval --human verdicts.jsonl
   pcrm judge --model runs/ppo --model runs/sft --data prompts.jsonl --max-tokens 64 --judge gold --output runs/judged
 
-Every pair of answers is judged in both orders; contradicting verdicts count as a tie. Identical answers are a tie
-without asking. Replies of paid judges are kept as they arrive: rerunning the same command continues where it
+Every pair of answers is judged in both orders; contradicting verdicts count as a tie. Identical answers are a tie \
+without asking. Replies of paid judges are kept as they arrive: rerunning the same command continues where it \
 stopped and never pays twice for a reply. The exit code is 1 if a budget is spent.";
 
 /// Judges the answers, and prints and writes the verdicts.
@@ -200,7 +203,8 @@ impl JudgeArgs {
         );
         if self.model.is_empty() {
             ensure!(!self.prompts.is_given(), "--prompt and --data have no effect without --model");
-            if let Some(option) = self.prompts.reading().or(self.sampling.changed()) {
+            let quantised = self.storage.is_given().then_some("--quantize");
+            if let Some(option) = self.prompts.reading().or(self.sampling.changed()).or(quantised) {
                 bail!("{option} has no effect without --model");
             }
         } else {

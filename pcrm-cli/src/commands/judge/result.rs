@@ -287,7 +287,7 @@ fn place(policies: &[Policy], pairing: &Pairing) -> String {
     policies[pairing.a].rows[pairing.row_a].0.origin.to_string()
 }
 
-/// Shortens a text to so many characters, on one line.
+/// Shortens a text to at most `most` characters, on one line.
 pub fn short(text: &str, most: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let cut: String = line.chars().take(most).collect();

@@ -31,7 +31,7 @@ pub fn policy(args: &JudgeArgs, named: &Named) -> Result<Policy> {
     let path = file(args.output.as_ref().context("--model: expected --output")?, &label);
     let (dir, notes) = (path.parent().unwrap_or(&path), path.with_file_name(format!("{label}.json")));
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let (backend, storage) = (args.machine.open()?, args.sampling.storage);
+    let (backend, storage) = (args.machine.open()?, args.storage);
     let policy = generation::Policy::open(&args.machine, &args.hub, backend.as_ref(), &named.path, storage)?;
     let (asked, encoded) = args.prompts.read(&args.hub, &policy.tokenizer)?;
     let sampling = args.sampling.sampling(&policy.model, args.machine.seed)?;

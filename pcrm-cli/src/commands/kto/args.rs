@@ -7,17 +7,27 @@ use clap::{Args, ValueEnum};
 use pcrm_rl::loss::preference::kto::{KtoConfig, KtoLoss};
 use pcrm_rl::train::KtoOptions;
 
+use crate::columns::of_both_sets;
 use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
-use crate::training::{CompletionReading, DPO_RATE, DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs};
+use crate::training::{
+    CompletionReading, DPO_RATE, DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs, in_completions,
+    peak_rate,
+};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm kto`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = EXAMPLES,
+    next_display_order = 10,
+    mut_arg("limit", of_both_sets),
+    mut_arg("batch", in_completions),
+    mut_arg("learning_rate", |arg| peak_rate(arg, DPO_RATE))
+)]
 pub struct KtoArgs {
     /// Train the language model in this Hugging Face folder or Hub repository (org/name), usually fine-tuned,
     /// or a PEFT adapter of one

@@ -14,17 +14,18 @@ use pcrm_rl::rollout::{Budget, Sampling};
 
 use super::source::SourceArgs;
 use super::verbs::Chosen;
-use crate::columns::ColumnArgs;
+use crate::columns::{ColumnArgs, of_both_sets};
 use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::{positive, real, share};
 use crate::training::policy;
 use crate::training::reward::KeepArgs;
-use crate::training::{DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs};
+use crate::training::{DataOptions, Fetched, LoraArgs, RouterArgs, StepArgs, in_prompts};
 use crate::usage::{named, usage};
 
 /// Options shared by all algorithms.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("limit", of_both_sets), mut_arg("batch", in_prompts))]
 pub struct OnlineArgs {
     /// Train the language model in this Hugging Face folder or Hub repository (org/name), usually fine-tuned,
     /// or a PEFT adapter of one
@@ -35,9 +36,9 @@ pub struct OnlineArgs {
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append,
           display_order = 2)]
     pub data: Vec<PathBuf>,
-    /// Reward answers with this source; several are added up (see --combine): model:DIR, length, regex, exact, json,
-    /// repetition, world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append :WEIGHT to weight
-    /// one
+    /// Reward answers with this source; several are added up (see --combine): model:DIR, length, overlong, regex,
+    /// exact, format, json, repetition, world, command:CMD, python:FILE.py:FUNCTION, http://.., or JSON; append
+    /// :WEIGHT to weight one
     #[arg(long, value_name = "SOURCE", required = true, action = clap::ArgAction::Append, display_order = 3)]
     pub reward: Vec<String>,
     /// Write the trained model, its checkpoints, metrics and samples to this folder

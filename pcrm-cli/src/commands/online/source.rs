@@ -1,4 +1,4 @@
-//! Where answers are sampled: options of servers and files, and opening them.
+//! The source of sampled answers: options of servers and files, and opening it.
 
 use std::collections::BTreeSet;
 use std::path::Path;

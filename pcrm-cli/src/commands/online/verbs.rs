@@ -8,12 +8,16 @@ use super::args::OnlineArgs;
 use super::critic::CriticArgs;
 use super::loss::{GrpoLossArgs, OnlineDpoLossArgs, PpoLossArgs, RlooLossArgs};
 use super::mix::MixArgs;
-use crate::training::DPO_RATE;
+use crate::training::{DPO_RATE, peak_rate};
 use crate::usage::usage;
 
 /// Options of `pcrm grpo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = GRPO_EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = GRPO_EXAMPLES,
+    next_display_order = 10,
+    mut_arg("learning_rate", |arg| peak_rate(arg, DPO_RATE))
+)]
 pub struct GrpoArgs {
     #[command(flatten)]
     pub online: OnlineArgs,
@@ -23,7 +27,11 @@ pub struct GrpoArgs {
 
 /// Options of `pcrm rloo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = RLOO_EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = RLOO_EXAMPLES,
+    next_display_order = 10,
+    mut_arg("learning_rate", |arg| peak_rate(arg, DPO_RATE))
+)]
 pub struct RlooArgs {
     #[command(flatten)]
     pub online: OnlineArgs,
@@ -33,7 +41,11 @@ pub struct RlooArgs {
 
 /// Options of `pcrm ppo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = PPO_EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = PPO_EXAMPLES,
+    next_display_order = 10,
+    mut_arg("learning_rate", |arg| peak_rate(arg, PPO_RATE))
+)]
 pub struct PpoArgs {
     #[command(flatten)]
     pub online: OnlineArgs,
@@ -47,7 +59,11 @@ pub struct PpoArgs {
 
 /// Options of `pcrm online-dpo`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = ONLINE_DPO_EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = ONLINE_DPO_EXAMPLES,
+    next_display_order = 10,
+    mut_arg("learning_rate", |arg| peak_rate(arg, ONLINE_DPO_RATE))
+)]
 pub struct OnlineDpoArgs {
     #[command(flatten)]
     pub online: OnlineArgs,

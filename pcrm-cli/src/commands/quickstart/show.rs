@@ -88,7 +88,7 @@ fn sureness(models: &[MeasuredModel]) -> String {
         };
         format!(
             "{} is {} confident on average and right in {} of the pairs: {verdict}",
-            model.name,
+            quoted(model),
             percent(expects),
             percent(right.value)
         )
@@ -102,8 +102,9 @@ fn spread(first: &MeasuredModel, others: &[MeasuredModel]) -> String {
         let margins = model.measures.report.margins.std / first.measures.report.margins.std;
         let scores = span(model) / span(first);
         format!(
-            "relative to {}, {}'s score range is {scores:.2} and its margin spread {margins:.2}",
-            first.name, model.name
+            "relative to {}, the score range of {} is {scores:.2} and its margin spread {margins:.2}",
+            quoted(first),
+            quoted(model)
         )
     };
     format!("Spread: {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
@@ -122,8 +123,11 @@ fn order(first: &MeasuredModel, others: &[MeasuredModel]) -> String {
             z if z < -1.96 => "significantly worse",
             _ => "not significant",
         };
-        let (first, model) = (&first.name, &model.name);
-        format!("{model} gets {gained} pairs right that {first} gets wrong, and {lost} vice versa: {verdict}")
+        let (first, model) = (quoted(first), quoted(model));
+        let pairs = if gained == 1 { "pair" } else { "pairs" };
+        format!(
+            "{model} gets {gained} {pairs} right that {first} gets wrong, and {lost} vice versa: {verdict}"
+        )
     };
     format!("Accuracy: {}.", others.iter().map(say).collect::<Vec<_>>().join("; "))
 }
@@ -133,12 +137,17 @@ fn closeness(models: &[MeasuredModel], labellers: &Measures) -> String {
     let excess = |model: &MeasuredModel| model.measures.cross_entropy - labellers.cross_entropy;
     let mut ranked: Vec<&MeasuredModel> = models.iter().collect();
     ranked.sort_by(|a, b| excess(a).total_cmp(&excess(b)));
-    let say = |model: &&MeasuredModel| format!("{} {:.3}", model.name, excess(model));
+    let say = |model: &&MeasuredModel| format!("{} {:.3}", quoted(model), excess(model));
     format!(
         "Excess log loss over the best possible against the labellers' probabilities ({:.3}): {}.",
         labellers.cross_entropy,
         ranked.iter().map(say).collect::<Vec<_>>().join(", ")
     )
+}
+
+/// Returns the name of a model in quotation marks, since a model without a constraint is named `none`.
+fn quoted(model: &MeasuredModel) -> String {
+    format!("\"{}\"", model.name)
 }
 
 fn percent(share: f64) -> String {

@@ -36,11 +36,11 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub batching: Batching,
     #[command(flatten)]
-    pub storage: QuantizeArgs,
-    #[command(flatten)]
     pub revision: RevisionArgs,
     #[command(flatten)]
     pub machine: Machine,
+    #[command(flatten)]
+    pub storage: QuantizeArgs,
 }
 
 /// Access control and limits.
@@ -131,7 +131,8 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm serve --model runs/rm
   curl localhost:8000/get_reward --json '{\"query\": [\"Hi! Hello.\"]}'
-  PCRM_API_KEY=secret pcrm serve --model helpful=runs/rm --model safe=runs/rm2 --host 0.0.0.0 \
+  export PCRM_API_KEY=secret
+  pcrm serve --model helpful=runs/rm --model safe=runs/rm2 --host 0.0.0.0 \
    --tls-cert c.pem --tls-key k.pem
 
 SIGTERM answers the requests in flight and stops; SIGHUP reloads the models' folders and the certificate.";

@@ -6,16 +6,26 @@ use anyhow::Result;
 use clap::Args;
 use pcrm_rl::options::TrainerConfig;
 
+use crate::columns::of_both_sets;
 use crate::hub::Hub;
 use crate::machine::Machine;
 use crate::numbers::share;
 use crate::training::reward::KeepArgs;
-use crate::training::{CompletionReading, DataOptions, Fetched, LoraArgs, RouterArgs, SFT_RATE, StepArgs};
+use crate::training::{
+    CompletionReading, DataOptions, Fetched, LoraArgs, RouterArgs, SFT_RATE, StepArgs, in_completions,
+    peak_rate,
+};
 use crate::usage::{named, usage};
 
 /// Options of `pcrm sft`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = EXAMPLES, next_display_order = 10)]
+#[command(
+    after_long_help = EXAMPLES,
+    next_display_order = 10,
+    mut_arg("limit", of_both_sets),
+    mut_arg("batch", in_completions),
+    mut_arg("learning_rate", |arg| peak_rate(arg, SFT_RATE))
+)]
 pub struct SftArgs {
     /// Train the language model in this Hugging Face folder or Hub repository (org/name)
     #[arg(long, value_name = "DIR", display_order = 1)]

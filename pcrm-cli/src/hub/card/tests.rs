@@ -56,7 +56,7 @@ fn configs_are_read_as_datasets_reads_them() -> Result<()> {
     Ok(())
 }
 
-/// Protects: a card without configs is none, whatever else is in it.
+/// Protects: a card without configs gives none, whatever else it contains.
 #[test]
 fn other_cards_have_no_configs() -> Result<()> {
     for card in [
@@ -99,7 +99,7 @@ fn malformed_configs_are_refused() {
     }
 }
 
-/// Protects: aliases that stand for more and more aliases are refused, and deep nesting too.
+/// Protects: aliases that expand to ever more aliases are refused, and so is deep nesting.
 #[test]
 fn no_card_fills_the_memory() {
     let mut bomb = "k0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

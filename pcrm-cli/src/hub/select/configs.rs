@@ -12,8 +12,8 @@ use crate::hub::card::Config;
 /// The split that is read by default.
 const TRAIN: &str = "train";
 
-/// Returns the data files that `part` names: a split of the default config, a config, `config/split`, or a folder.
-/// Of a config without a split they are those of `train`, or of its only split.
+/// Returns the data files that `part` names: a split of the default config, a config, `config/split`, or a folder. A
+/// config without a split gives the files of `train`, or of its only split.
 ///
 /// # Errors
 /// Fails if `part` names none of these, if it is missing and the card has no default config, or if a config has
@@ -114,7 +114,7 @@ impl Config {
         }
     }
 
-    /// Returns the data files of a split, in the order of its patterns, and of one pattern by name.
+    /// Returns the data files of a split: by pattern, and within a pattern by name.
     fn files(&self, all: &[String], name: &str) -> Result<Vec<String>> {
         let listed = self.splits.as_ref().and_then(|splits| splits.iter().find(|(own, _)| own == name));
         let Some((_, patterns)) = listed else {
@@ -125,7 +125,7 @@ impl Config {
             let (mut files, mut known) = (Vec::new(), BTreeSet::new());
             for text in patterns {
                 let pattern = Pattern::new(&self.folder, text)?;
-                // A file that datasets writes beside data is read if the pattern names it.
+                // Files that datasets writes beside data are read only if the pattern names them.
                 let readable =
                     |file: &str| is_data(file) || is_data_file(file) && last(file) == pattern.last();
                 let found: Vec<&String> =

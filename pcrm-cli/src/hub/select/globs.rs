@@ -1,21 +1,21 @@
-//! Patterns of files in cards: `*`, `?` and `[a-z]` stand for characters of a name, `**` for any folders, and
-//! `{a,b}` for either.
+//! Patterns of files in cards: `*`, `?` and `[a-z]` match characters of a name, `**` matches any folders, and `{a,b}`
+//! either alternative.
 //!
-//! They stand for the files that `datasets` finds with fsspec: hidden files, and folders that begin with `__`, are
-//! found only if the pattern names them. Braces, which fsspec does not know, are an addition.
+//! They match the files that `datasets` finds with fsspec: hidden files, and folders that begin with `__`, are found
+//! only if the pattern names them. Braces, which fsspec does not know, are an addition.
 
 use anyhow::{Result, bail, ensure};
 
 /// The length of the longest pattern, in bytes.
 const LONGEST: usize = 1024;
 
-/// The largest number of patterns that a pattern with braces may stand for.
+/// The largest number of alternatives that the braces of a pattern may expand to.
 const MOST: usize = 256;
 
 /// A pattern of files in a repository.
 pub struct Pattern {
     text: String,
-    /// True if the pattern stands for one file only.
+    /// True if the pattern matches one file only.
     pub is_name: bool,
     /// The patterns without braces.
     alternatives: Vec<Alternative>,
@@ -60,7 +60,7 @@ impl Pattern {
         Ok(Self { is_name: !text.contains(['*', '?', '[', '{']), text, alternatives })
     }
 
-    /// Returns true for a file of the repository that the pattern stands for.
+    /// Returns true if the pattern matches a file of the repository.
     pub fn matches(&self, file: &str) -> bool {
         if self.is_name {
             return file == self.text;
@@ -121,7 +121,7 @@ impl Token {
     }
 }
 
-/// Matches a sequence with a pattern whose parts each stand for `one` item or for `many`.
+/// Matches a sequence with a pattern whose parts each match `one` item or `many`.
 fn matched<P, T>(
     pattern: &[P],
     items: &[T],
@@ -129,7 +129,7 @@ fn matched<P, T>(
     one: impl Fn(&P, &T) -> bool,
 ) -> bool {
     let (mut at, mut item) = (0, 0);
-    // The last part for many items, and the first item behind those that it stands for.
+    // The last part that matches many items, and the first item after those that it matches so far.
     let mut last = None;
     while item < items.len() {
         match pattern.get(at) {
@@ -154,7 +154,7 @@ fn matched<P, T>(
     pattern[at..].iter().all(many)
 }
 
-/// Parses the pattern of a name. A bracket that is not closed stands for itself.
+/// Parses the pattern of a name. A bracket that is not closed matches itself.
 fn tokens(name: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = name;
@@ -197,7 +197,7 @@ fn class(text: &str) -> Option<(Token, &str)> {
     Some((Token::Class { negated, ranges }, &inner[end + 1..]))
 }
 
-/// Returns the patterns without braces that a pattern stands for. Braces without a comma stand for themselves.
+/// Expands the braces of a pattern to all alternatives. Braces without a comma match themselves.
 fn alternatives(pattern: &str) -> Result<Vec<String>> {
     let (mut found, mut open) = (Vec::new(), vec![pattern.to_owned()]);
     while let Some(text) = open.pop() {

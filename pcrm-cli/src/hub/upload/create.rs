@@ -14,8 +14,8 @@ use crate::hub::client::{Client, encoded};
 /// repository.
 const BUSY: &str = "another conflicting operation is in progress";
 
-/// Creates the repository and the branch unless they exist. A token of one repository may not create it: a
-/// refusal counts only if the repository cannot be read either.
+/// Creates the repository and the branch unless they exist. A token for a single repository may not be allowed to
+/// create it, so a refusal counts only if the repository cannot be read either.
 ///
 /// # Errors
 /// Fails if the Hub refuses the token or the names.

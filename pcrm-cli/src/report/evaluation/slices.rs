@@ -81,7 +81,8 @@ fn subsets<'a>(models: &[(&str, &'a RewardReport)]) -> Vec<Part<'a>> {
     first.subsets.iter().map(|subset| part(&subset.name)).collect()
 }
 
-/// Deciles differ if models count lengths differently; then only the first model is shown.
+/// Returns a part per decile of the first report, with the other models whose deciles have the same ends. They differ
+/// if models count lengths differently.
 fn deciles<'a>(
     models: &[(&str, &'a RewardReport)],
     of: fn(&RewardReport) -> &[Decile],

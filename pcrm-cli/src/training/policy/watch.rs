@@ -1,4 +1,4 @@
-//! Warnings about a policy and reference that do not fit: equal after an update, or of different kinds.
+//! Warnings about a policy and a reference that do not fit: equal after an update, or of different kinds.
 
 use std::path::Path;
 

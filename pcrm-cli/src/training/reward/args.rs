@@ -34,8 +34,8 @@ pub struct RewardArgs {
 const EXAMPLES: &str = "\
 Examples:
   pcrm reward --model qwen2 --data train.jsonl --constraint length_ratio --output runs/rm
-  pcrm reward --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --eval-every 100 --patience 3 --output runs/rm \\
-      --constraint '{\"kind\": \"length_ratio\", \"beta1\": 10, \"beta2\": 0.001, \"beta3\": -5}'
+  pcrm reward --model qwen2 --data hh.jsonl.gz --eval-split 0.1 --eval-every 100 --patience 3 --output runs/rm \
+   --constraint '{\"kind\": \"length_ratio\", \"beta1\": 10, \"beta2\": 0.001, \"beta3\": -5}'
   pcrm reward --config runs/rm/config.toml --seed 1 --output runs/rm-1
   pcrm reward --config runs/rm/config.toml --resume";
 

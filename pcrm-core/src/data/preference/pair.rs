@@ -229,8 +229,8 @@ pub(in crate::data) fn refuse_template_columns(record: &Record) -> Result<(), Re
     Ok(())
 }
 
-/// Reads a text prompt beside conversations: one of their turns, or, if they hold only the answer, the user
-/// turn before it.
+/// Reads a text prompt of answers that are conversations: one of their turns, or, if they hold only the answer,
+/// the user turn before it.
 fn text_prompt(asked: &PromptColumns<'_>, chosen: &Content) -> Result<Option<Content>, Refusal> {
     let Content::Messages(turns) = chosen else { return Ok(None) };
     let (mut before, prompt) = (asked.turns_before()?, asked.as_turns()?);

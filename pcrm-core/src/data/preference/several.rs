@@ -156,7 +156,7 @@ fn ranked(record: &Record) -> Result<Ranked, Refusal> {
     Ok((prompt, contents.into_iter().zip(standings).collect()))
 }
 
-/// Reads an answer in the format of the prompt: text beside text, messages beside messages.
+/// Reads an answer in the format of the prompt: text for a text prompt, messages for messages.
 fn content(answer: &Value, key: &str, prompt: &Content) -> Result<Content, Refusal> {
     let fields = ["response", "answer", "text", "content", "output", "completion"];
     let said = match answer {
@@ -197,8 +197,7 @@ fn mean_rating(answer: &Value) -> Option<Value> {
     (!ratings.is_empty()).then(|| Value::from(ratings.iter().sum::<f64>() / ratings.len() as f64))
 }
 
-/// Returns the standing of each answer: from a list beside the answers, or from a number in each answer's
-/// object.
+/// Returns the standing of each answer: from a separate list, or from a number in each answer's object.
 fn standings(record: &Record, key: &str, answers: &[Value]) -> Result<Vec<Standing>, Refusal> {
     let list = |name: &&str| record.get(*name).and_then(Value::as_array).map(|list| (name.to_string(), list));
     let scores = ["scores"].iter().find_map(list);

@@ -125,7 +125,7 @@ fn other_trainers_shapes_become_conversations() {
     assert_eq!(messages(&pairs[0].answers[1]), [("assistant", "b")]);
 }
 
-/// Protects: texts are no second answer to a conversation that the assistant has already answered.
+/// Protects: a text is refused as a second answer to a conversation that the assistant has already answered.
 #[test]
 fn answered_prompts_are_refused() {
     let turns = r#"[{"role": "user", "content": "q"}, {"role": "assistant", "content": "Blue."}]"#;

@@ -53,6 +53,10 @@ fn objects_may_be_spread_or_glued() {
     // Lines joined without a line break in the middle of a file.
     assert_eq!(read("{\"a\":1}\n{\"a\":2}\u{feff}{\"a\":3}\n").len(), 2);
     assert_eq!(read("{\"a\":1}\n{\"a\":2}{\"a\":3}\n")[1..], [ok(2, "{\"a\":2}"), ok(2, "{\"a\":3}")]);
+    // A number that is not finite is found in its own object.
+    let text = "{\"margin\":1} {\"margin\":NaN,\"t\":\"}{\"}\n";
+    let Ok(objects) = parse(text) else { panic!("{text}") };
+    assert_eq!(objects.iter().map(|(_, found)| found.len()).collect::<Vec<_>>(), [0, 1]);
     // Files joined with their byte order marks.
     assert_eq!(
         read("{\n\"a\":1\n}\n\u{feff}{\n\"a\":2\n}\n\u{feff}"),
@@ -60,8 +64,8 @@ fn objects_may_be_spread_or_glued() {
     );
 }
 
-/// Protects: a fault that hides where the next record begins refuses the file, with its line. One malformed
-/// record would stand for any number of lost ones.
+/// Protects: a fault that hides where the next record begins refuses the file, with its line. Counting it as
+/// one malformed record would hide how many are lost.
 #[test]
 fn faults_that_hide_records_refuse_the_file() {
     let (pair, array) = ("{\n \"a\": 1\n}\n", "[{\"a\": 1}, {\"a\": 2}]\n");
@@ -100,8 +104,8 @@ fn faults_that_hide_records_refuse_the_file() {
     }
 }
 
-/// Protects: half of a surrogate pair, which Python writes for a text cut within a character, costs its record
-/// alone: the brackets around it are sound.
+/// Protects: half of a surrogate pair, which Python writes for a text cut within a character, costs only its
+/// own record, because the brackets around it are intact.
 #[test]
 fn unreadable_values_cost_one_record() {
     for text in ["[{\"a\":1}, {\"a\":\"\\ud83d\"}, {\"a\":3}]", "{\"a\":1}{\"a\":\"\\ud83d\"}\n{\"a\":3}"] {

@@ -82,7 +82,7 @@ fn trees_and_their_sets_are_split_alike() {
     assert!(records(&split.train).is_disjoint(&records(&split.held_out)));
     let share = held.len() as f64 / 212.0;
     assert!((0.15..0.3).contains(&share), "{share}");
-    // Every pair is present in both forms, so each side has as many of either.
+    // Every pair is present in both forms, so each side holds equally many of both.
     let of =
         |schema: Schema, places: &[usize]| places.iter().filter(|at| pairs[**at].schema == schema).count();
     assert_eq!(of(Schema::OasstTrees, &split.held_out), of(Schema::Ranked, &split.held_out));

@@ -13,7 +13,7 @@ use crate::text::{SpecialToken, Tokenizer};
 /// The number of scored tokens that a finding lists.
 const SCORED: usize = 5;
 
-/// A token that scores are read at, and the number of its sequences.
+/// A token at which scores are read, and the number of sequences that end with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScoredToken {
     /// The id.
@@ -45,7 +45,7 @@ pub struct Ends {
     pub beyond_vocabulary: Tally,
     /// The size of the tokenizer's vocabulary: one more than its largest id.
     pub vocabulary: usize,
-    /// The number of different tokens that scores are read at.
+    /// The number of different tokens at which scores are read.
     pub scored_tokens: usize,
     /// The most frequent of these tokens.
     pub scored: Vec<ScoredToken>,

@@ -220,8 +220,7 @@ mod tests {
         assert!(find(&surveyed(&[chat("assistant")], &alone), "template_writes_bos").is_none());
     }
 
-    /// Protects: plain text beside a template is a note, and prompts that touch their answers raise a
-    /// warning.
+    /// Protects: plain text despite a template is a note, and prompts that touch their answers raise a warning.
     #[test]
     fn plain_text_is_looked_at() {
         let text = |prompt: &str| json!({"prompt": prompt, "chosen": "a", "rejected": "b"});

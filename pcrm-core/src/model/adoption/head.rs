@@ -10,8 +10,8 @@ use crate::model::parameters::SCORE;
 const HEADS: [&str; 6] = ["head", "score", "reward", "value", "classifier", "regress"];
 
 impl Adoption<'_> {
-    /// Returns the name of a score head that the config vouches for under another name, without a bias, which
-    /// would shift scores.
+    /// Returns the name of the score head if it is stored under one of the other names that the config allows.
+    /// A head with a bias does not count, because the bias would shift scores.
     pub(super) fn head_elsewhere(&self) -> Option<String> {
         let shape = [1, self.config.outer_width];
         let fits = |name: &String| {
@@ -46,7 +46,7 @@ impl Adoption<'_> {
         message + ". `pcrm reward` trains a head"
     }
 
-    /// Logs that the head is drawn, as a warning if the checkpoint may contain one.
+    /// Logs that the head is initialised at random, as a warning if the checkpoint may contain one.
     pub(in crate::model) fn say_drawn(&self, seed: u64) {
         match self.config.claims_head() || !self.candidates().is_empty() {
             true => notes::say(&format!("the checkpoint {}; it is drawn from seed {seed}", self.headless())),

@@ -26,10 +26,10 @@ const UNMERGED: [&str; 6] = [
     ".modules_to_save.",
 ];
 
-/// The least similarity of a name that is suggested for a missing one.
+/// The minimum similarity of a name that is suggested for a missing one.
 const NEAR: f64 = 0.6;
 
-/// The most tensors that a message lists.
+/// The maximum number of tensors that a message lists.
 const LISTED: usize = 5;
 
 /// The values of a parameter in a checkpoint.

@@ -1,4 +1,4 @@
-//! Classes of reward models that `transformers` lacks: a saved folder has its own, in Python.
+//! Reward-model classes that `transformers` lacks: a saved folder includes its own, in Python.
 
 use crate::model::family::Family;
 

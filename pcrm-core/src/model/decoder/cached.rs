@@ -52,7 +52,7 @@ impl Decoder {
     /// [`kernels::cache`](crate::kernels::BLOCK).
     ///
     /// # Errors
-    /// Fails if there is no memory.
+    /// Fails if there is not enough memory.
     pub fn cache(&self, blocks: usize) -> Result<KeyValueCache> {
         let shape = CacheShape { blocks, kv_heads: self.config.kv_heads, dim: self.config.head_dim };
         let like = self.embed.table().detach().narrow(0, 0, 1)?.cast(self.compute)?;
@@ -66,7 +66,7 @@ impl Decoder {
         2 * self.layers.len() * kv_heads * head_dim * crate::kernels::BLOCK * element
     }
 
-    /// Returns the most tokens of a sequence that a cache can hold; `None`: unlimited.
+    /// Returns the maximum number of tokens of a sequence in a cache; `None`: unlimited.
     pub fn keeps_up_to(&self) -> Option<usize> {
         let learned = self.config.has_learned_positions().then_some(self.config.max_positions);
         [learned, self.config.shares_up_to()].into_iter().flatten().min()

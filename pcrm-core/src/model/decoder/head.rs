@@ -19,7 +19,7 @@ impl Decoder {
         }
     }
 
-    /// Returns the matrix of logits in the type of the computation, with the change by an adapter.
+    /// Returns the matrix of logits in the type of the computation, with the adapter's change added.
     pub(super) fn effective_head(&self) -> Result<Tensor> {
         let head = self.language_head()?;
         match &self.head_adapter {

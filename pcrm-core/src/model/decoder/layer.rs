@@ -24,7 +24,7 @@ pub(super) struct Layer {
     scale: f64,
 }
 
-/// The residual stream x + addend, `[rows, width]`: a sublayer's output is added by the norm that reads the sum.
+/// The residual stream `[rows, width]` as a sum of two terms: the norm that reads it adds a sublayer's output.
 #[derive(Debug, Clone)]
 pub(super) struct Stream {
     x: Tensor,

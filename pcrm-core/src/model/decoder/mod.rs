@@ -250,12 +250,12 @@ impl Decoder {
         Self { step: None, ..self.with_params(self.params.detached()) }
     }
 
-    /// Returns the same weights without history and dropout, cast to the type of the computation where every
-    /// pass would cast them: for many passes between updates. Whether a later update reaches the result depends
-    /// on the types.
+    /// Returns the same weights without history and dropout, already cast to the type of the computation, so
+    /// that many passes between updates do not repeat the casts. A weight that needs no cast shares its
+    /// storage, so a later update reaches it.
     ///
     /// # Errors
-    /// Fails if there is no memory.
+    /// Fails if there is not enough memory.
     pub fn cast_once(&self) -> Result<Self> {
         // Adapters compute in f32, and their base is stored in the type of the computation already.
         if self.adapters.is_some() {

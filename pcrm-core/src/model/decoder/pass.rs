@@ -113,7 +113,7 @@ impl Decoder {
         let (layers, of_segment) =
             (self.layers[layers.clone()].to_vec(), Pass { routed: None, ..pass.clone() });
         let joined = recomputed(x, params, move |x, params| {
-            // Each run has logits of its own, which leave it as columns beside the stream.
+            // Each run computes its own router logits and returns them as further columns of the stream.
             let routed = balanced.then(Routed::default);
             let pass = Pass { routed: routed.clone(), ..of_segment.clone() };
             let mut stream = Stream::from(x.clone());

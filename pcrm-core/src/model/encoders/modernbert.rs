@@ -69,7 +69,7 @@ impl ModernBertConfig {
             mlp_bias: fields.flag("mlp_bias")?,
             activation: fields.activation("hidden_activation")?,
             local: local(&fields)?,
-            // In transformers, this key sets the other to twice its number.
+            // In transformers, setting `sliding_window` sets `local_attention` to twice its value.
             reach: match fields.states("sliding_window") {
                 true => fields.positive("sliding_window")?,
                 false => fields.positive("local_attention")? / 2,
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    /// Protects: the reach of local attention is half its width, or the number of `sliding_window`, which
+    /// Protects: the reach of local attention is half its width, or the value of `sliding_window`, which
     /// transformers sets last; unknown keys are reported, and unsupported values refused.
     #[test]
     fn local_attention_reaches_as_far_as_in_transformers() -> Result<()> {

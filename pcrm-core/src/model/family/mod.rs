@@ -11,8 +11,8 @@ pub use sight::{Every, Pairs, Positions, Theta, Windows};
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// The class that the config of a reward model names. vLLM goes by the name, and finds the body for one that
-    /// it does not have.
+    /// The class that the config of a reward model names. vLLM picks its implementation by this name, and finds
+    /// the body of a class that it does not know.
     pub classifier: &'static str,
     /// True if `transformers` has that class. Otherwise a saved folder has it, see [`Family::class_code`].
     pub scored_by_transformers: bool,
@@ -137,7 +137,7 @@ pub struct AttentionScale {
 /// The projections between embeddings and layers of another width, without biases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Projections {
-    /// The key of the width of embeddings, which is also that of what heads read.
+    /// The key of the width of embeddings, which is also the width of the hidden states that heads read.
     pub width: &'static str,
     /// The projection to the width of the layers.
     pub into: &'static str,

@@ -29,8 +29,8 @@ pub enum Precision {
 /// always floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LinearStorage {
-    /// Floats, or what bitsandbytes has quantised if the model is frozen. A quantised checkpoint is refused
-    /// if the model is trained in full.
+    /// Floats, or for a frozen model the quantised matrices of a bitsandbytes checkpoint. A quantised
+    /// checkpoint is refused if the model is trained in full.
     #[default]
     AsStored,
     /// As in the files, under adapters: a quantised checkpoint stays quantised and is never refused.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Checks that PEFT reads new adapters of experts as they are trained here.
 ///
 /// # Errors
-/// Fails if it reads none, or others.
+/// Fails if PEFT would ignore them or read them as others.
 pub(super) fn check_new(config: &LoraConfig, layout: &AdapterLayout<'_>, targets: &Targets) -> Result<()> {
     let Some(experts) = &layout.shape.family.experts else { return Ok(()) };
     let refuse = |key: &str, message: String| Err(Error::invalid(key, message));

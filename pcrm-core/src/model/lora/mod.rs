@@ -81,7 +81,7 @@ impl Adapters {
         list
     }
 
-    /// Returns a decoder of this shape with the names that the adapters have for its modules.
+    /// Returns the names that the adapters use for the modules of a decoder of this shape.
     fn layout<'a>(&self, shape: &'a ModelConfig, heads: &'a [Head]) -> AdapterLayout<'a> {
         AdapterLayout { shape, heads, naming: self.naming }
     }
@@ -168,7 +168,7 @@ pub(super) enum Values<'a> {
     Stored {
         /// The values by parameter name; those that the adapters take are removed.
         values: &'a mut BTreeMap<String, HostTensor>,
-        /// The class of the base that the folder names modules of.
+        /// The base class whose module names the folder uses.
         naming: Naming,
     },
 }
@@ -249,9 +249,9 @@ pub(super) fn without(decoder: &Decoder) -> Result<Decoder> {
     decoder.with_adapters(params, None, Params::default())
 }
 
-/// Returns an independent, fully trained model with W + s·B·A in place of every adapted W. A tied
-/// language-model head with an adapter is untied, so that the embedding does not change. Quantised matrices
-/// are dequantised to f32.
+/// Returns a model without adapters, all of whose weights are trained, with W + s·B·A in place of every adapted
+/// W; the other weights share their storage. A tied language-model head with an adapter is untied, so that the
+/// embedding does not change. Quantised matrices are dequantised to f32.
 pub(super) fn merged(decoder: &Decoder) -> Result<Decoder> {
     let Some(adapters) = decoder.adapters() else { return Ok(decoder.clone()) };
     let mut config = decoder.config().clone();

@@ -13,7 +13,7 @@ const ALONE: &str = "model.";
 /// The prefix of the same parameters in a multimodal model.
 const WITHIN: &str = "model.language_model.";
 
-/// The class of the base that an adapter names modules of.
+/// The base class whose module names an adapter uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::model) enum Naming {
     /// The class of the decoder's family.

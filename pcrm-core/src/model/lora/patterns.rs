@@ -31,7 +31,7 @@ impl Pattern {
     /// # Errors
     /// Fails as [`Pattern::whole`] does.
     pub fn layers(pattern: Option<&str>) -> Result<Self> {
-        // As PEFT has them: the first number decides, since names of experts hold another.
+        // As in PEFT: the first number decides, because the names of experts contain a second one.
         let whole = match pattern {
             Some(pattern) => format!(r"^(?:.*?\.)??{pattern}\.(?P<idx>\d+)\."),
             None => r"^.*?\.[^.]*\.(?P<idx>\d+)\.".to_owned(),

@@ -184,8 +184,8 @@ impl AdapterFolder {
         trainer_notes::read(&self.dir, base)
     }
 
-    /// Returns the error on an adapter that was trained with an embedding or a head of its own, apart from
-    /// the other.
+    /// Returns the error for an adapter that trained the embedding or the head separately, although the base
+    /// has one matrix for both.
     fn parted(&self, why: &str) -> Error {
         let message = format!(
             "{why}: PEFT trained one apart from the other, but the base model has one matrix for both \

@@ -106,7 +106,7 @@ impl<'a> Wanted<'a> {
             return Ok(false);
         }
         match &self.targets {
-            // A name in full is not subject to layers_to_transform.
+            // `layers_to_transform` does not restrict whole names.
             Names::List(names) if !self.layers.is_empty() && !names.iter().any(|name| name == module) => {
                 Ok(self.layer(module)?.is_some_and(|layer| self.layers.contains(&layer)))
             }
@@ -119,7 +119,7 @@ impl<'a> Wanted<'a> {
         matches!(self.targets, Names::AllLinear(_))
     }
 
-    /// Returns an expert that a name of the list, or the pattern, matches without matching a linear module.
+    /// Returns an expert matched by a listed name, or by the pattern, that matches no linear module.
     ///
     /// # Errors
     /// Fails if a pattern backtracks too long.
@@ -198,7 +198,7 @@ impl<'a> Wanted<'a> {
         Ok(first.map_or(self.config.lora_alpha, |special| special.value))
     }
 
-    /// Returns a text of the targets.
+    /// Describes the targets for a message.
     pub fn described(&self) -> String {
         match &self.config.target_modules {
             Some(Modules::Pattern(pattern)) => format!("{pattern:?}"),

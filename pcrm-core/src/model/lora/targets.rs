@@ -9,7 +9,7 @@ use super::rules::Wanted;
 use super::tying;
 use crate::error::{Error, Result};
 
-/// The most module names that a message lists.
+/// The maximum number of module names that a message lists.
 const LISTED: usize = 12;
 
 /// The rank and scale of one module's adapter.

@@ -35,7 +35,7 @@ impl Tensors {
         Ok(tensors)
     }
 
-    /// Drops language-model heads that PEFT stores beside the embedding that they are tied to.
+    /// Drops language-model heads that PEFT stores in addition to the embedding they are tied to.
     ///
     /// # Errors
     /// Fails if the two differ.
@@ -44,8 +44,8 @@ impl Tensors {
         tying::as_one(&mut self.beneath, layout)
     }
 
-    /// Checks that tensors which no adapter took have the values of the base, as PEFT would use theirs; returns their
-    /// names.
+    /// Checks that the tensors that no adapter took equal those of the base, because PEFT would use the file's
+    /// values. Returns their names.
     ///
     /// # Errors
     /// Fails if one has other values or another shape, and if the base has no such weight.

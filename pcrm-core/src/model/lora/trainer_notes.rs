@@ -1,4 +1,4 @@
-//! `pcrm.json`: the notes of an adapter's trainer, which `config.json` has under `pcrm` for a full model.
+//! `pcrm.json`: the trainer's notes on an adapter; for a full model they are in `config.json`, under `pcrm`.
 
 use std::path::Path;
 

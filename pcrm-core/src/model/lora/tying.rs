@@ -17,14 +17,14 @@ fn trains_table(config: &LoraConfig, layout: &AdapterLayout<'_>) -> bool {
     config.modules_to_save.iter().flatten().any(named)
 }
 
-/// Returns whether a configuration trains the embedding or the language-model head apart from the other, although
-/// the model has one matrix for both.
+/// Returns whether a configuration trains the embedding or the language-model head separately, although the
+/// model has one matrix for both.
 pub(super) fn parts(config: &LoraConfig, layout: &AdapterLayout<'_>) -> bool {
     layout.is_tied() && !config.ensure_weight_tying && trains_table(config, layout)
 }
 
-/// Returns whether PEFT trained one of the two apart from the other in spite of `ensure_weight_tying`, by the
-/// tensors that it stored: it knows the two by a few names only, and stores both if it ties them.
+/// Returns whether PEFT trained one of the two separately in spite of `ensure_weight_tying`. The stored tensors
+/// show it: PEFT stores both if it ties them, which it does only under the few names that it knows.
 pub(super) fn parted(
     config: &LoraConfig,
     layout: &AdapterLayout<'_>,
@@ -73,7 +73,7 @@ pub(super) fn check_new(config: &LoraConfig, layout: &AdapterLayout<'_>) -> Resu
     Err(Error::invalid("ensure_weight_tying", message))
 }
 
-/// Drops the language-model head that PEFT stores beside the embedding that it is tied to.
+/// Drops the language-model head that PEFT stores in addition to the embedding it is tied to.
 ///
 /// # Errors
 /// Fails if the two differ.

@@ -126,7 +126,7 @@ impl Ropes {
     }
 
     /// Reads the positions like [`Ropes::whole`], for heads that rotate partially: `partial_rotary_factor`
-    /// beside θ (transformers 5), or these keys of the share and of θ (transformers 4).
+    /// next to θ (transformers 5), or these keys of the share and of θ (transformers 4).
     ///
     /// # Errors
     /// Fails as [`Ropes::whole`] does, and if the share is invalid.

@@ -115,7 +115,8 @@ impl<'a> Section<'a> {
         Ok(Rope { theta, dim, scaling: self.scaling(theta, dim, max_positions)? })
     }
 
-    /// Returns θ of a section that `rope_theta` beside it does not reach, and warns of another one there.
+    /// Returns the given θ for layers to which `rope_theta` does not apply; warns if that key has another
+    /// value.
     fn fixed(&self, theta: f64) -> Result<f64> {
         if self.fields.states("rope_theta") && self.fields.number("rope_theta")? != theta {
             let message = format!(

@@ -52,8 +52,8 @@ struct PartGradient<'a> {
     d_values: Vec<f32>,
 }
 
-/// Returns the fewest rows of a tile's products. Single heads never exceed 64 rows, so they always take the
-/// same path; see [`steady_rows`].
+/// Returns the minimum number of rows in a tile's products. Single heads never exceed 64 rows, so they always
+/// take the same path; see [`steady_rows`].
 fn least_rows(group: usize, dim: usize) -> usize {
     if group == 1 { 8 } else { steady_rows(dim) }
 }

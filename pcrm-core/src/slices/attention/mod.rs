@@ -19,8 +19,8 @@ pub use self::forward::forward;
 pub use self::plan::{AttentionPlan, Sizes, TILE};
 use super::lanes::{exp, fold, largest, tanh};
 
-/// The fewest rows of a product in a forward pass, for which gemm adds up every element in the order of the
-/// keys.
+/// The minimum number of rows in a product of a forward pass, so that gemm adds up every element in the order
+/// of the keys.
 const STEADY: usize = 8;
 
 /// The results of one tile: rows ordered by (querying row, head of the group).

@@ -78,7 +78,8 @@ mod tests {
     use super::*;
 
     /// Protects: the texts of a list reach the model, joined by a line break as in vLLM, if the template prints
-    /// contents as they are, drops what is no string or fails on it; a template that reads lists gets the list.
+    /// contents as they are, drops values that are not strings or fails on them; a template that reads lists
+    /// gets the list.
     #[test]
     fn lists_of_parts_are_not_printed_as_lists() {
         let with =

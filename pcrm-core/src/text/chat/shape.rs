@@ -54,8 +54,8 @@ pub(super) fn check_depth(source: &str, tags: &[Tag]) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the maximum number of words and signs that may nest: all between two commas, with those before an
-/// open bracket.
+/// Returns an upper bound on the nesting depth of code: the largest number of words and signs between two
+/// commas, counting those before brackets that are still open.
 fn depth(code: &str) -> usize {
     let (mut open, mut all, mut deepest, mut at) = (vec![0_usize], 0, 0, 0);
     let bytes = code.as_bytes();

@@ -192,7 +192,8 @@ pub(super) fn find(name: &str) -> Result<&'static Class, String> {
     })
 }
 
-/// Returns true for classes over bytes. Their files split texts in their own way as often as in the class's.
+/// Returns true for classes over bytes, whose tokenizer.json often splits texts differently than the class
+/// does.
 pub(super) fn is_byte_level(class: &Class) -> bool {
     byte_level::CLASSES.iter().any(|known| known.name == class.name)
 }

@@ -135,17 +135,31 @@ fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
     if part["type"] != "TemplateProcessing" {
         return Ok(());
     }
-    // Only single texts are encoded, never pairs.
-    let pieces = part["single"].as_array().map_or([].as_slice(), Vec::as_slice);
+    let names = check_template(part, "single")?;
+    if names != ["A"] {
+        return Err(format!("writes the texts [{}] in \"single\"; expected A, once", folder::some(&names)));
+    }
+    // A form that is never used may lack a text.
+    let names = check_template(part, "pair")?;
+    if ["A", "B"].iter().any(|text| names.iter().filter(|name| *name == text).count() > 1) {
+        return Err(format!(
+            "writes the texts [{}] in \"pair\"; expected A and B, once",
+            folder::some(&names)
+        ));
+    }
+    Ok(())
+}
+
+/// Checks that the pieces of a template are few and that their tokens exist; returns the names of its texts.
+fn check_template<'a>(part: &'a Value, form: &str) -> Result<Vec<&'a str>, String> {
+    let pieces = part[form].as_array().map_or([].as_slice(), Vec::as_slice);
     if pieces.len() > MOST_PIECES {
-        return Err(format!("has {} pieces in \"single\"; expected at most {MOST_PIECES}", pieces.len()));
+        return Err(format!("has {} pieces in {form:?}; expected at most {MOST_PIECES}", pieces.len()));
     }
     for piece in pieces {
         let Some(name) = piece["SpecialToken"]["id"].as_str() else { continue };
         let Some(token) = part["special_tokens"].get(name) else {
-            return Err(format!(
-                "names the token {name:?} in \"single\"; expected one of its special_tokens"
-            ));
+            return Err(format!("names the token {name:?} in {form:?}; expected one of its special_tokens"));
         };
         let ids = token["ids"].as_array().map_or(0, Vec::len);
         if ids > MOST_PIECES {
@@ -153,11 +167,7 @@ fn check_processor(part: &Value, depth: usize) -> Result<(), String> {
         }
     }
     let texts = pieces.iter().filter_map(|piece| piece.get("Sequence"));
-    let names: Vec<&str> = texts.map(|text| text["id"].as_str().unwrap_or("?")).collect();
-    match names.as_slice() {
-        ["A"] => Ok(()),
-        _ => Err(format!("writes the texts [{}] in \"single\"; expected A, once", folder::some(&names))),
-    }
+    Ok(texts.map(|text| text["id"].as_str().unwrap_or("?")).collect())
 }
 
 /// Checks that a compiled character map contains the trie whose length its first four bytes declare, because
@@ -264,6 +274,8 @@ mod tests {
             (json!({"added_tokens": [{"content": "a".repeat(50_000_000)}]}), "a token has 50000000 bytes"),
             (template(json!(vec![&a; 100_000]), json!([])), "has 100000 pieces"),
             (template(json!([a, a]), json!([])), "writes the texts [A, A] in \"single\""),
+            (template(json!([a]), json!(vec![&a; 100_000])), "has 100000 pieces in \"pair\""),
+            (template(json!([a]), json!([a, b, b])), "writes the texts [A, B, B] in \"pair\""),
             (template(json!([b]), json!([])), "writes the texts [B] in \"single\""),
             (template(json!([y, a]), json!([])), "names the token \"Y\" in \"single\""),
             (

@@ -48,7 +48,7 @@ pub(super) struct Loaded {
     pub refused: Option<String>,
     /// True if the class splits text into bytes or words differently than tokenizer.json.
     pub overrules: bool,
-    /// Growth of a text under the normalizer, as a factor.
+    /// An upper bound on how much the normalizer lengthens a text.
     pub growth: Growth,
 }
 
@@ -107,7 +107,7 @@ struct Loading<'a> {
 impl Loading<'_> {
     fn finish(mut self, model_config: Option<&Map<String, Value>>) -> Result<Loaded, String> {
         let truncates = self.truncation()?;
-        // Packing and truncation happen elsewhere, so the tokenizer's own are switched off.
+        // Nothing is padded, and texts are truncated elsewhere, so the file's own settings are switched off.
         self.hf.with_truncation(None).map_err(failed)?;
         self.hf.with_padding(None);
         let flags = ["add_bos_token", "add_eos_token"];

@@ -137,7 +137,7 @@ mod tests {
         assert!(strftime("%Q", &DateTime::UNIX_EPOCH).is_err());
     }
 
-    /// Protects: a date is that of the zone, as `datetime.now()` has it: without a name of the zone, and with the
+    /// Protects: dates are in the machine's time zone, as with `datetime.now()`: without a zone name, and with
     /// microseconds.
     #[test]
     fn dates_are_of_their_zone() {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::disk::whole;
 use crate::error::{Error, Result};
 use crate::model::{disguise, folder};
 
@@ -132,7 +133,7 @@ pub(super) fn write<'a>(dir: &Path, files: impl Iterator<Item = (&'a str, &'a [u
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        std::fs::write(&path, bytes).map_err(Error::io(&path))?;
+        whole::write(&path, bytes)?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A tokenizer that truncates long texts, for models that read a text whole and ignore its end.
+//! A tokenizer that truncates long texts, for models that read a text as a whole and ignore what exceeds a
+//! limit.
 
 use std::fmt;
 
@@ -28,7 +29,7 @@ impl Tokenizer {
     /// Returns the tokenizer with texts truncated to `max_tokens`, on the side set in its files.
     ///
     /// # Errors
-    /// Fails if the limit leaves no room for text beside the special tokens.
+    /// Fails if the limit leaves no room for text next to the special tokens.
     pub fn truncated(&self, max_tokens: usize) -> Result<TruncatedTokenizer> {
         let mut hf = self.inner.hf.clone();
         let added = guarded(|| hf.encode_fast("", true)).map_err(panicked)?.map_err(failed)?.len();

@@ -6,7 +6,7 @@ use super::Seed;
 use crate::study::own_data::OwnData;
 use crate::study::recipe::{Arm, Recipe, world_and_pairs};
 
-/// Where a seed's data are: in a generated world, or in the parts of a user's file.
+/// The data of a seed: a generated world, or the parts of a user's file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start<'a> {
     own: Option<&'a OwnData>,
@@ -14,7 +14,7 @@ pub(super) struct Start<'a> {
     pub(super) job: &'static str,
     /// Pairs for training.
     pub(super) train: &'static str,
-    /// Pairs for temperatures.
+    /// Pairs for fitting temperatures.
     pub(super) calibration: &'static str,
     /// Pairs for measuring.
     test: &'static str,
@@ -100,7 +100,7 @@ impl Seed<'_> {
         options
     }
 
-    /// Adds the job that measures a reward model: its scores in a world, its report on a user's pairs.
+    /// Adds the job that measures a reward model: its scores in a world, or a report on a user's pairs.
     pub(super) fn score(&mut self, arm: &Arm, model: &str) {
         let needs = [self.start.job, model];
         if self.start.has_truth() {

@@ -11,8 +11,8 @@ use super::domain::Domain;
 /// Summarisation with labellers who are certain only about answers of different length.
 static SUMMARISATION_LENGTH: Domain = Domain {
     name: "summarisation-length",
-    about: "Summaries as in summarisation, but labellers toss a coin between answers of like length and are \
-            sure of unlike ones: here likeness in length carries preference strength.",
+    about: "Summaries as in summarisation, but labellers toss a coin between answers of similar length and \
+            are sure of others: here similarity in length carries preference strength.",
     strength: Strength::Length,
     ..summarisation::DOMAIN
 };
@@ -21,7 +21,7 @@ static SUMMARISATION_LENGTH: Domain = Domain {
 static DIALOGUE_WORDS: Domain = Domain {
     name: "dialogue-words",
     about: "Dialogue as above, but labellers toss a coin between answers of the same words and are sure of \
-            unlike ones: here likeness in meaning carries preference strength.",
+            others: here similarity in meaning carries preference strength.",
     strength: Strength::Words,
     ..dialogue::DOMAIN
 };

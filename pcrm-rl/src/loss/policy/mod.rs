@@ -1,10 +1,10 @@
 //! Losses of policies on sampled answers: GRPO and its variants, PPO and RLOO, with TRL's names.
 //!
-//! A config ([`GrpoConfig`], [`PpoConfig`], [`RlooConfig`]) builds a [`PolicyLoss`]. It takes the numbers of
-//! sampled answers ([`AnswerRow`]) and the counts of the step ([`Totals`]), and returns the loss with its
-//! derivative by every log-probability and, for an entropy bonus, by every entropy. [`ValueLoss`] is the
-//! critic's. Advantages come from [`advantage`](crate::advantage). Formulas follow TRL 1.16 (`GRPOTrainer`,
-//! `RLOOTrainer`) and of the PPO that TRL had until 1.10; golden values are in `tests/golden/policy`.
+//! A config ([`GrpoConfig`], [`PpoConfig`], [`RlooConfig`]) builds a [`PolicyLoss`]. It takes the numbers of sampled
+//! answers ([`AnswerRow`]) and the counts of the step ([`Totals`]), and returns the loss with its derivative by every
+//! log-probability and, for an entropy bonus, by every entropy. [`ValueLoss`] is the critic's. Advantages come from
+//! [`advantage`](crate::advantage). Formulas follow TRL 1.16 (`GRPOTrainer`, `RLOOTrainer`) and the PPO that TRL had
+//! until 1.10; golden values are in `tests/golden/policy`.
 //!
 //! Where TRL takes a mean over a device's micro-batch (`bnpo`, PPO, the entropy bonus and its quantile), this
 //! crate takes it over the step, so the size of micro-batches has no effect. Both agree if one micro-batch is

@@ -41,7 +41,7 @@ pub struct PpoConfig {
     /// Largest term of a token with a negative advantage, in multiples of −A (arXiv 1912.09729).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dual_clip: Option<f64>,
-    /// Distance from the rollout's value beyond which the clip holds a value; 0 for no clip.
+    /// Values are clipped to the rollout's value ± `cliprange_value`; 0 for no clip.
     pub cliprange_value: f64,
     /// The weight of the critic's loss.
     pub vf_coef: f64,

@@ -67,10 +67,10 @@ impl TokenSums {
     }
 }
 
-/// The mean entropy of the tokens that a loss is over, if these are a share chosen by their entropy.
+/// The name of the mean entropy of the tokens in the loss, for losses over the tokens with the highest entropy.
 const CHOSEN_ENTROPY: &str = "entropy/chosen";
 
-/// Records the entropies of an answer's tokens that a loss is over.
+/// Records the entropies of the tokens of an answer that are in the loss.
 pub fn record_chosen(entropies: impl Iterator<Item = f64>, metrics: &mut Metrics) {
     let chosen: Vec<f64> = entropies.collect();
     if !chosen.is_empty() {
@@ -79,7 +79,7 @@ pub fn record_chosen(entropies: impl Iterator<Item = f64>, metrics: &mut Metrics
     }
 }
 
-/// Returns the mean entropy of the tokens that the loss of a step was over.
+/// Returns the mean entropy of the tokens in the loss of a step.
 pub fn loss_entropy(step: &Summary) -> Option<f64> {
     [CHOSEN_ENTROPY, "entropy", "policy/entropy_avg"].into_iter().find_map(|name| step.get(name))
 }

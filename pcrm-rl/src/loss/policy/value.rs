@@ -18,7 +18,7 @@ pub struct ValueRow<'a> {
 /// ½·mean of max((V − R)², (clip(V, V_old ± range) − R)²) over the tokens of a step, times the coefficient.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ValueLoss {
-    /// Distance from the rollout's value beyond which the clip holds a value; `None` for no clip.
+    /// Values are clipped to the rollout's value ± `cliprange_value`; `None` for no clip.
     pub cliprange_value: Option<f64>,
     /// The weight of the loss.
     pub vf_coef: f64,

@@ -27,7 +27,7 @@ const LOG: u64 = 64 << 20;
 /// The time for a process to exit after its standard input or output is closed, and for the last lines of its
 /// standard error to be read after it failed.
 const GRACE: Duration = Duration::from_secs(10);
-/// The time for the last lines of standard error to be read after a process that was to exit.
+/// The additional time to read the last lines of standard error of a process that is dropped.
 const LAST: Duration = Duration::from_secs(2);
 
 /// The reason for a missing answer.
@@ -88,8 +88,8 @@ impl Child {
         Ok(Self { group, to: Some(to), from, errors, closed: None })
     }
 
-    /// Closes standard input, after which the process is to exit. Several processes that are closed before the first
-    /// is dropped exit within one limit.
+    /// Closes standard input, which asks the process to exit. Processes that are closed before the first of them is
+    /// dropped share one time limit.
     pub fn close(&mut self) {
         self.to = None;
         self.closed.get_or_insert_with(Instant::now);
@@ -131,7 +131,7 @@ impl Child {
 
     /// Kills the process unless it has ended, and appends the last lines of its standard error to a message.
     fn killed(&mut self, message: &str) -> String {
-        // Only a process that has ended has written all its lines.
+        // Its messages are complete only after it has ended.
         self.reap(Instant::now() + GRACE);
         let errors = self.errors();
         match errors.tail.is_empty() {
@@ -155,7 +155,7 @@ impl Child {
             Some(Err(error)) => format!("ended ({error})"),
             None => return "ended".to_owned(),
         };
-        // A process outside the group may hold standard error open for ever.
+        // A process outside the group may hold standard error open forever.
         while Instant::now() < limit && !self.errors().ended {
             thread::sleep(Duration::from_millis(5));
         }

@@ -22,15 +22,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While this value lives, no program starts, and no thread hears that one has ended ([`kill_programs`]).
+/// While this value lives, no program starts, and no thread learns that one has ended ([`kill_programs`]).
 #[derive(Debug)]
 #[must_use = "programs start again once it is dropped"]
 pub struct NoPrograms {
     _running: MutexGuard<'static, Vec<Shared>>,
 }
 
-/// Kills all programs that this process has started as reward sources and judges, with their descendants. It is meant
-/// for the moment before [`std::process::exit`], which drops nothing.
+/// Kills all programs that this process has started as reward sources and judges, with their descendants. Call it right
+/// before [`std::process::exit`], which runs no destructors.
 pub fn kill_programs() -> NoPrograms {
     let running = locked(&RUNNING);
     running.iter().for_each(|process| kill(&mut locked(process)));
@@ -54,7 +54,7 @@ impl ProcessGroup {
     pub fn start(mut command: Command) -> io::Result<Self> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        // No other thread kills the programs before this one is among them.
+        // Hold the lock, so that no other thread kills the programs before this one is registered.
         let mut running = locked(&RUNNING);
         let process = command.spawn()?;
         #[cfg(unix)]
@@ -75,7 +75,7 @@ impl ProcessGroup {
         Some((process.stdin.take()?, process.stdout.take()?, process.stderr.take()?))
     }
 
-    /// Waits for the process to end, and returns false if it does not.
+    /// Waits for the process to end; returns false if it is still running at `limit`.
     pub fn ends_by(&self, limit: Instant) -> bool {
         while !self.is_reaped && !has_ended(&mut locked(&self.process)) {
             if Instant::now() >= limit {
@@ -103,8 +103,8 @@ impl ProcessGroup {
     }
 }
 
-/// Starts a process that joins a process group and kills it when this process is gone. (A signal from Linux would
-/// reach the leader alone, and already when the thread that started it ends.)
+/// Starts a process that joins a process group and kills it when this process is gone. (A parent-death signal on Linux
+/// would reach only the leader, and would be sent as soon as the thread that started it ends.)
 #[cfg(unix)]
 fn guard(leader: u32) -> Option<Child> {
     use std::process::Stdio;

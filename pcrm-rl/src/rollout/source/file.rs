@@ -2,8 +2,8 @@
 //!
 //! A line is an answer: `{"prompt_ids": [1, 2], "completion_ids": [3, 4], "log_probs": [-0.5, -1.25],
 //! "finish_reason": "stop"}`. Log-probabilities come from the sampler, at the temperature of the run. The
-//! answers to a prompt are used in the order of the file; each pass over the prompts takes the next ones, and
-//! after the last one the first again.
+//! answers to a prompt are used in the order of the file: each pass over the prompts takes the next ones, and
+//! after the last one it starts over.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -52,7 +52,7 @@ impl FileSource {
         }
     }
 
-    /// Returns the number of all answers, and of those to other prompts than these, which are not used.
+    /// Returns the total number of answers, and the number of unused ones, whose prompts are not among `prompts`.
     pub fn unused<'a>(&self, prompts: impl IntoIterator<Item = &'a [u32]>) -> (usize, usize) {
         let known: HashSet<&[u32]> = prompts.into_iter().collect();
         let count = |used: bool| {

@@ -85,7 +85,7 @@ pub trait RolloutSource {
     /// Returns the name of the source in messages.
     fn name(&self) -> String;
 
-    /// Makes a policy available under a version number, and forgets versions that are too old to be asked.
+    /// Makes a policy available under a version number, and forgets versions that no request can name any more.
     /// Publishing the newest version again has no effect. With several processes, all call this together.
     ///
     /// # Errors

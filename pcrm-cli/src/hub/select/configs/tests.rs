@@ -26,7 +26,7 @@ fn repository() -> Vec<String> {
     ])
 }
 
-/// Protects: the card's splits go before those of names, and the default config before the others.
+/// Protects: the card's splits take precedence over those implied by names, and the default config over the others.
 #[test]
 fn splits_of_the_card_go_first() -> Result<()> {
     let all = repository();
@@ -44,7 +44,7 @@ fn splits_of_the_card_go_first() -> Result<()> {
         (Some("main/test"), list(&["train.jsonl"])),
         (Some("more"), list(&["more/train.jsonl"])),
         (Some("more/test"), list(&["more/test.jsonl"])),
-        // A config goes before a folder of its name, and a file before both.
+        // A config takes precedence over a folder of its name, and a file over both.
         (Some("code"), list(&["code/b.jsonl"])),
         (Some("code/a.jsonl"), list(&["code/a.jsonl"])),
         (Some("test.jsonl"), list(&["test.jsonl"])),
@@ -96,7 +96,7 @@ fn one_of_several_splits_of_a_config_must_be_named() -> Result<()> {
     Ok(())
 }
 
-/// Protects: files are in the order of the patterns, once each, and only data; a path without a file is an error.
+/// Protects: files are in the order of the patterns, each once, and only data files; a path without a file is an error.
 #[test]
 fn patterns_give_data_files_once() -> Result<()> {
     let all = repository();

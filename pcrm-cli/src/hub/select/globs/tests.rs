@@ -7,7 +7,7 @@ fn found<'a>(pattern: &str, files: &[&'a str]) -> Vec<&'a str> {
     files.iter().copied().filter(|file| pattern.matches(file)).collect()
 }
 
-/// Protects: patterns stand for the files for which fsspec's glob stands, with alternatives in addition.
+/// Protects: patterns match the files that fsspec's glob matches, and alternatives in addition.
 #[test]
 fn patterns_stand_for_the_files_that_fsspec_finds() {
     let files = ["a.jsonl", "b.jsonl", "d/a.jsonl", "d/e/a.jsonl", "d/e/x1.json", "train/0.json"];
@@ -36,7 +36,7 @@ fn patterns_stand_for_the_files_that_fsspec_finds() {
     }
 }
 
-/// Protects: characters of names are matched as Python's fnmatch does, and what is not closed stands for itself.
+/// Protects: characters of names are matched as in Python's fnmatch, and an unclosed bracket matches itself.
 #[test]
 fn characters_of_names_are_matched_as_in_python() {
     let files = ["a-1", "a]1", "a[1", "a{b}", "a^1", "\u{e9}.json"];

@@ -130,8 +130,8 @@ fn prompts_that_are_not_read_are_refused() {
     assert_eq!(findings(&[implicit(1), implicit(2)]), [""; 0]);
 }
 
-/// Protects: beside a prompt, an unread column with a prompt-like name and varying values is a finding, and
-/// every unread column is named, except those that the caller reads.
+/// Protects: if there is a prompt, an unread column with a prompt-like name and varying values is a finding,
+/// and every unread column is named, except those that the caller reads.
 #[test]
 fn columns_that_are_not_read_are_named() {
     let row = |at: usize| {
@@ -147,7 +147,7 @@ fn columns_that_are_not_read_are_named() {
         text.contains("2 kept; not read: context, note\nwarning: the column \"context\" is not read"),
         "{text}"
     );
-    // One that the caller reads itself is not.
+    // A column that the caller reads itself is not reported.
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(lines(&[row(1), row(2)]).as_bytes()).unwrap();
     let mut columns = Columns::default();

@@ -47,7 +47,8 @@ fn ties_are_kept_in_their_place() {
     assert!(report.counts().is_empty());
 }
 
-/// Protects: equal scores make a tie of a record that is one pair; a margin of 0 beside an order does not.
+/// Protects: equal scores make a tie of a record that is one pair; a margin of 0 in a record with an order does
+/// not.
 #[test]
 fn tied_pairs_are_kept() {
     let text = "{\"chosen\": \"a\", \"rejected\": \"b\", \"margin\": 0}\n\

@@ -28,7 +28,7 @@ use crate::lanes::Lanes;
 use crate::transport::{Client, Connection, Failed};
 use pcrm_core::model::LanguageModel;
 
-/// The time between a wait's checks for an interrupt.
+/// The interval at which a wait checks for an interrupt.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The protocol of a server.
@@ -124,7 +124,7 @@ impl Served {
     /// Refuses policies that the server cannot take.
     ///
     /// # Errors
-    /// Fails for a policy without adapters, if the server is one of vLLM or has to hold several versions.
+    /// Fails for a policy without adapters, if the server runs vLLM or must hold several versions.
     pub fn check(&self, policy: &LanguageModel) -> Result<()> {
         let adapters = policy.decoder().adapters().is_some();
         let message = match (self.server.protocol, adapters) {
@@ -193,7 +193,7 @@ impl RolloutSource for Served {
         let old = self.versions.outdated().into_iter().map(|old| self.versions.of(old, adapters));
         let old: Vec<Version> = left.into_iter().chain(old.collect::<Vec<_>>()).collect();
         let new = self.versions.of(version, adapters);
-        // A failure of the first process is one of all, so that they save together.
+        // If the first process fails, all fail, so that they save together.
         lanes.shares(0, |_| match lanes.is_first() {
             true => {
                 old.iter().for_each(|old| self.forget(old));

@@ -29,7 +29,7 @@ pub(super) struct Server {
     pub cancelled: AtomicBool,
 }
 
-/// A failed request: whether the server does not know the adapter, and the message.
+/// A failed request; `lost` is true if the server does not know the adapter.
 struct Refusal {
     lost: bool,
     message: String,
@@ -58,8 +58,12 @@ impl Server {
     pub fn loaded(&self, version: &Version) -> Result<(), Failed> {
         let body = serde_json::json!({ "lora_name": version.name, "lora_path": version.folder });
         match self.load.post(&body, &self.cancelled, Ok) {
-            // An earlier try that got no answer in time was carried out; no other run has this name.
-            Err(Failed::Refused { message, .. }) if message.contains("already") => Ok(()),
+            // An earlier try timed out but was carried out: no other run uses this name.
+            Err(Failed::Refused { message, .. })
+                if message.contains("already") && message.contains(&version.name) =>
+            {
+                Ok(())
+            }
             done => done.map(drop),
         }
     }
@@ -102,7 +106,7 @@ impl Server {
         }
     }
 
-    /// Loads an adapter again that the server has lost, once per rollout, and repeats a request.
+    /// Loads an adapter that the server has lost, once per rollout, and repeats a request.
     fn again(
         &self,
         ask: &SampleRequest,

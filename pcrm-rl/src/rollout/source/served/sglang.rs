@@ -1,4 +1,4 @@
-//! SGLang's `/generate`: token ids in, token ids with their log-probabilities out, and its ways to new
+//! SGLang's `/generate`: token ids in, token ids with their log-probabilities out, and its requests for loading new
 //! weights.
 
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ pub(super) fn body(ask: &SampleRequest, prompt: &Prompt, version: &Version, ends
     body
 }
 
-/// Reads the samples of a prompt. Tokens are those beside the log-probabilities, which include the one that
+/// Reads the samples of a prompt. Tokens are read from the list of log-probabilities, which includes the token that
 /// ended the answer.
 pub(super) fn read(
     value: &Value,
@@ -67,7 +67,7 @@ fn sample(
 ) -> Result<Sample, String> {
     let field = |name: &str| format!("[{at}].meta_info.{name}");
     let info = &value["meta_info"];
-    // An adapter is named in the request; this is the version of the weights below it.
+    // With an adapter, the request names the version, and this is the version of the base weights.
     if !version.adapter && info["weight_version"] != version.name.as_str() {
         let (field, found) = (field("weight_version"), &info["weight_version"]);
         return Err(format!("{field} is {found}, expected {:?}", version.name));
