@@ -720,6 +720,9 @@ fn adapters_that_do_not_fit_are_refused() -> Result<()> {
         LanguageModel::load_adapter(&folder("llama-default"), Some(&beside("golden/models/llama3")), how, 0);
     let wrong = wrong.map(drop).err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(wrong.contains("lora_A.weight: has shape"), "{wrong:?}");
+    let reward_base = beside("golden/models/qwen2-reward");
+    let wrong = refused(&folder("qwen2-tied-head"), &reward_base, how)?;
+    ensure!(wrong.contains("qwen2-reward") && wrong.contains("holds a reward model"), "{wrong:?}");
     let reward = LanguageModel::load_as(&folder("qwen3-reward"), how).map(drop);
     ensure!(reward.is_err_and(|error| error.to_string().contains("the adapter of a reward model")));
     Ok(())
@@ -821,4 +824,58 @@ fn merging_makes_a_full_model() -> Result<()> {
     world.refuses("merge adapter --output merged", &["--output merged: already holds a model"])?;
     world.refuses("merge adapter --base nowhere --output other", &["--base nowhere", "no such folder"])?;
     world.refuses("reward --model adapter --data test.jsonl --output x", &["is a PEFT adapter", "pcrm merge"])
+}
+
+/// Protects: an adapter knows the weights that it was trained on, also after `pcrm export`. No command applies it to
+/// others in the folder of its base, and it is merged with the same ones in another folder. An adapter that does not
+/// know them is applied as before. If there is no base, the error names both places that were searched.
+#[test]
+fn an_adapter_is_applied_to_the_weights_of_its_training() -> Result<()> {
+    let world = crate::binary::World::new()?;
+    let train = "reward --model base --data train.jsonl --max-steps 2 --batch 8 --learning-rate 1e-2";
+    world.run(&format!("{train} --lora-r 2 --output rm"))?;
+    world.run(&format!("{train} --output trained"))?;
+    world.run("export rm --base-model acme/nano --output shared")?;
+    let score = "score --model rm --data test.jsonl --output scored.jsonl";
+    world.run(score)?;
+    // The tensors of the base in another file.
+    fs::create_dir(world.path("moved"))?;
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(world.path("base").join(name), world.path("moved").join(name))?;
+    }
+    let stored = world.path("base/model.safetensors");
+    let saved = fs::read(&stored)?;
+    weights::save(&world.path("moved/model.safetensors"), &weights::load_file(&stored)?)?;
+
+    fs::copy(world.path("trained/model.safetensors"), &stored)?;
+    let said = "the base model base is not the one that the adapter was trained on";
+    for command in [
+        score,
+        "eval reward --model rm --data test.jsonl --no-report --no-cache",
+        "merge rm --output merged",
+        "merge rm --base base --output merged",
+        "merge shared --base base --output merged",
+    ] {
+        world.refuses(command, &[said, "have the digest xxh3:", "restore the base"])?;
+    }
+    for adapter in ["rm", "shared"] {
+        world.run(&format!("merge {adapter} --base moved --output from-{adapter}"))?;
+    }
+    ensure!(world.read("from-rm/model.safetensors")? == world.read("from-shared/model.safetensors")?);
+    let known = world.read("rm/pcrm.json")?;
+    let mut notes: Value = serde_json::from_slice(&known)?;
+    let digest = notes.as_object_mut().and_then(|notes| notes.remove("base_weights"));
+    ensure!(digest.is_some_and(|digest| digest.is_string()), "{notes}");
+    world.write("rm/pcrm.json", &notes.to_string())?;
+    world.run(score)?;
+    notes["base_weights"] = json!(7);
+    world.write("rm/pcrm.json", &notes.to_string())?;
+    world.refuses(score, &["rm/pcrm.json", "base_weights is 7; expected the digest"])?;
+    fs::write(world.path("rm/pcrm.json"), known)?;
+    fs::write(&stored, saved)?;
+    world.run(score)?;
+    fs::rename(world.path("base"), world.path("away"))?;
+    let tried = "base_model_name_or_path is \"base\"; expected the folder of the base model, with a config.json in it \
+                 (tried base and rm/base)";
+    world.refuses(score, &["rm/adapter_config.json", tried])
 }

@@ -100,6 +100,15 @@ impl World {
         text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
+    /// Reads the rows of `pcrm score` without the mark of the model, since copies of a model have other names.
+    pub fn scored(&self, name: &str) -> Result<Vec<Value>> {
+        let mut rows = self.lines(name)?;
+        for row in rows.iter_mut().filter_map(Value::as_object_mut) {
+            row.remove("scored_by").context("a row without a mark")?;
+        }
+        Ok(rows)
+    }
+
     /// Returns a command that runs in the world's folder.
     pub fn command(&self, arguments: &str) -> Result<Command> {
         let mut command = Command::new(pcrm()?);

@@ -262,7 +262,8 @@ fn a_stopped_run_ends_with_the_same_weights() -> Result<()> {
 }
 
 /// Protects: a run that trains an adapter further, or whose reference is an adapter, knows the weights under it: with
-/// other ones in the base's folder it is not resumed.
+/// other ones in the base's folder it is not resumed, even if the adapter does not know them, as one of an earlier
+/// version. One that does is not trained further on them, and training further makes it known.
 #[test]
 fn a_run_on_an_adapter_knows_its_base() -> Result<()> {
     let world = World::new()?;
@@ -271,15 +272,31 @@ fn a_run_on_an_adapter_knows_its_base() -> Result<()> {
     world.run(&format!("{sft} --seed 4 --output other"))?;
     let run = RUN.replace("--max-steps 7", "--max-steps 2");
     world.run(&format!("{run} --model lm --lora-r 4 --output adapter"))?;
+    let known = world.read("adapter/pcrm.json")?;
+    let mut notes: Value = serde_json::from_slice(&known)?;
+    let digest = notes.as_object_mut().and_then(|notes| notes.remove("base_weights")).context("a digest")?;
+    world.write("adapter/pcrm.json", &notes.to_string())?;
     let further = format!("{run} --model adapter --output further");
     let beside = format!("{run} --model other --reference adapter --output beside");
     for run in [&further, &beside] {
         world.run(run)?;
         world.run(&format!("{run} --resume"))?;
     }
+    let of_further: Value = serde_json::from_slice(&world.read("further/pcrm.json")?)?;
+    ensure!(of_further["base_weights"] == digest, "{of_further}");
     fs::copy(world.path("other/model.safetensors"), world.path("lm/model.safetensors"))?;
-    world.refuses(&format!("{further} --resume"), &["with other options", "--model was"])?;
-    world.refuses(&format!("{beside} --resume"), &["with other options", "--reference was"])
+    world.refuses(
+        &format!("{further} --resume"),
+        &["with other options", "the files in --model have changed"],
+    )?;
+    world.refuses(
+        &format!("{beside} --resume"),
+        &["with other options", "the files in --reference have changed"],
+    )?;
+    fs::write(world.path("adapter/pcrm.json"), known)?;
+    let said = "adapter: the base model lm is not the one that the adapter was trained on";
+    world.refuses(&format!("{run} --model adapter --output refused"), &[said])?;
+    world.refuses(&format!("{run} --model other --reference adapter --output refused"), &[said])
 }
 
 /// Protects: KTO learns from labelled answers (a pair gives two), a resumed run ends with the same weights,

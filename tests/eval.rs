@@ -34,6 +34,31 @@ fn lines(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
 }
 
+/// Protects: pairs that repeat others are counted in a warning; data without repeats give none.
+#[test]
+fn repeated_pairs_are_counted() -> Result<()> {
+    let world = World::new()?;
+    world.run(&format!("{TRAIN} --output rm"))?;
+    let text = String::from_utf8(world.read("test.jsonl")?)?;
+    let text = text.trim_end();
+    let first = text.lines().next().unwrap_or_default();
+    world.write("again.jsonl", &format!("{text}\n{first}\n"))?;
+    let said = |data: &str| -> Result<String> {
+        let evaluate = format!("eval reward --model rm --data {data} --json --no-report --no-cache");
+        let output = world.command(&evaluate)?.output()?;
+        ensure!(output.status.success(), "{}", stderr(&output));
+        Ok(stderr(&output).split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let found = said("again.jsonl")?;
+    ensure!(
+        found.contains("1 of 61 pairs repeat an earlier pair") && found.contains("again.jsonl:61"),
+        "{found}"
+    );
+    let found = said("test.jsonl")?;
+    ensure!(!found.contains("repeat an earlier pair"), "{found}");
+    Ok(())
+}
+
 /// Protects: cached scores give the same report; a damaged cache is reported and recomputed.
 #[test]
 fn scores_are_kept_and_a_damaged_cache_is_not_believed() -> Result<()> {

@@ -309,7 +309,7 @@ fn an_exported_run_is_the_model_alone() -> Result<()> {
 
     world.run("score --model rm --data test.jsonl --output want.jsonl")?;
     world.run("score --model out/rm --data test.jsonl --output got.jsonl")?;
-    ensure!(world.read("want.jsonl")? == world.read("got.jsonl")?, "the export scores otherwise");
+    ensure!(world.scored("want.jsonl")? == world.scored("got.jsonl")?, "the export scores otherwise");
     world.refuses("export rm --output out/rm", &["--output out/rm", "exists already"])?;
     let (folder, texts, scores) = (world.path("out/rm"), world.path("test.jsonl"), world.path("want.jsonl"));
     run_python(

@@ -122,7 +122,8 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
         ensure!(samples.iter().all(|line| line["true_reward"].is_f64() || line["true_reward"].is_i64()));
     }
     // `pcrm score` gives the same text the same score.
-    world.run("score --model rm --data best/best.jsonl --output scored.jsonl")?;
+    let overwrite = "--overwrite-scores --output scored.jsonl";
+    world.run(&format!("score --model rm --data best/best.jsonl {overwrite}"))?;
     for (best, scored) in best.iter().zip(world.lines("scored.jsonl")?) {
         ensure!(best["score"] == scored["score"], "{best} is scored {}", scored["score"]);
     }
@@ -130,7 +131,7 @@ fn the_best_of_n_is_the_best_and_pairs_train_a_policy() -> Result<()> {
     let sampled = "generate --model policy --data test.jsonl --limit 10 --max-tokens 12 --samples 2 \
                    --stop oo --score-with rm";
     world.run(&format!("{sampled} --output cut.jsonl"))?;
-    world.run("score --model rm --data cut.jsonl --output scored.jsonl")?;
+    world.run(&format!("score --model rm --data cut.jsonl {overwrite}"))?;
     for (cut, scored) in world.lines("cut.jsonl")?.iter().zip(world.lines("scored.jsonl")?) {
         ensure!(cut["completion"].as_str().is_some_and(|text| !text.contains("oo")), "{cut}");
         ensure!(

@@ -76,7 +76,7 @@ fn resuming_is_held_to_the_manifest() -> Result<()> {
     world.refuses(&format!("{TRAIN} --max-steps 3 --seed 2 --output done --resume"), &["--seed was 0"])?;
     world.refuses(
         "reward --model base --data test.jsonl --batch 8 --threads 1 --max-steps 3 --output done --resume",
-        &["--data was"],
+        &["the file of --data has changed"],
     )?;
     ensure!(world.read("done/model.safetensors")? == model, "the model was overwritten");
     ensure!(world.read("done/manifest.json")? == records, "the records were overwritten");

@@ -261,11 +261,13 @@ fn repositories_are_fetched_once_and_read_like_folders() -> Result<()> {
     let world = World::new()?;
     let hub = hub_of(&world)?;
     world.run("score --model base --data test.jsonl --output want.jsonl")?;
-    let want = world.read("want.jsonl")?;
+    let want = world.scored("want.jsonl")?;
 
     let output = command(&world, &hub.endpoint, &format!("{SCORE} first.jsonl"))?.output()?;
     done(&output)?;
-    ensure!(world.read("first.jsonl")? == want, "the scores differ from the folder's");
+    ensure!(world.scored("first.jsonl")? == want, "the scores differ from the folder's");
+    let by = world.lines("first.jsonl")?[0]["scored_by"].clone();
+    ensure!(by.as_str().is_some_and(|by| by.starts_with("pcrm:acme/nano@")), "{by}");
     let first = hub.requests();
     let asked = |part: &str| first.iter().filter(|path| path.contains(part)).count();
     ensure!(asked("/api/") == 2, "{first:?}");
@@ -296,7 +298,7 @@ fn repositories_are_fetched_once_and_read_like_folders() -> Result<()> {
     done(&output)?;
     ensure!(stderr(&output).contains("reading acme/nano from the cache"), "{}", stderr(&output));
     for name in ["second.jsonl", "third.jsonl", "fourth.jsonl"] {
-        ensure!(world.read(name)? == want, "{name} differs");
+        ensure!(world.scored(name)? == want, "{name} differs");
     }
     // The cache holds one of the two splits.
     let train = "score --model base --data acme/pairs:train";
@@ -520,7 +522,7 @@ fn a_broken_download_is_taken_up() -> Result<()> {
     let whole = LocalHub::start(holdings()?)?;
     done(&command(&world, &whole.endpoint, score)?.output()?)?;
     ensure!(
-        world.read("got.jsonl")? == world.read("want.jsonl")?,
+        world.scored("got.jsonl")? == world.scored("want.jsonl")?,
         "the continued download differs from the file"
     );
     Ok(())

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
+use crate::support::TWO_ROLES;
 
 const INSPECT: &str = "inspect --model base --no-measure";
 
@@ -150,6 +151,39 @@ fn pages_are_read_with_and_without_colours() -> Result<()> {
     ensure!(coloured.contains("\x1b[1m") && coloured.contains("▶</s>◀"), "{coloured}");
     let (_, none, _) = outcome(&world, &format!("{arguments} --examples 0"))?;
     ensure!(!none.contains("examples"), "{none}");
+    Ok(())
+}
+
+/// Protects: a template that leaves out the prompts' role is an error with the number, the place and the role of the
+/// turns, and the page does not say that it renders all pairs; a system turn that it leaves out is a warning.
+#[test]
+fn turns_that_vanish_are_an_error() -> Result<()> {
+    let world = World::new()?;
+    world.write("base/chat_template.jinja", TWO_ROLES)?;
+    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+    let line = |prompt: Value| {
+        let [chosen, rejected] = [" yes", " no"].map(|text| [turn("assistant", text)]);
+        json!({"prompt": prompt, "chosen": chosen, "rejected": rejected}).to_string() + "\n"
+    };
+    let user = line(json!([turn("user", "q")]));
+    let human = line(json!([turn("human", "q")]));
+    let system = line(json!([turn("system", "s"), turn("user", "r")]));
+    world.write("chat.jsonl", &(user.clone() + &human + &human))?;
+    let (code, page, _) = outcome(&world, &format!("{INSPECT} --data chat.jsonl"))?;
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    ensure!(code == Some(2) && page.contains("[lost_turn]") && !page.contains("[not_encodable]"), "{page}");
+    ensure!(
+        page.contains("2 conversations with a turn that leaves no trace") && page.contains("\"human\""),
+        "{page}"
+    );
+    ensure!(
+        page.contains("(first: chat.jsonl:2)") && page.contains("leaves out turns of 2 of 3 pairs"),
+        "{page}"
+    );
+    ensure!(!page.contains("renders all pairs"), "{page}");
+    world.write("chat.jsonl", &(user + &system))?;
+    let (code, page, _) = outcome(&world, &format!("{INSPECT} --data chat.jsonl"))?;
+    ensure!(code == Some(1) && page.contains("[lost_system]") && page.contains("of 1 of 2 pairs"), "{page}");
     Ok(())
 }
 

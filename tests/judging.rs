@@ -530,7 +530,10 @@ fn what_cannot_be_judged_is_refused() -> Result<()> {
             "judge --model m1/final --model m2/final --data test.jsonl --judge gold --output out".to_owned(),
             &["two policies are named \"final\"", "--model one="][..],
         ),
-        (with("b.jsonl --judge replay:none.jsonl"), &["none.jsonl:1", "missing field"][..]),
+        (
+            with("b.jsonl --judge replay:none.jsonl"),
+            &["none.jsonl:1", "missing field", "\"verdict\": \"first\"}"][..],
+        ),
     ] {
         world.refuses(&arguments, parts)?;
     }

@@ -1,12 +1,13 @@
 //! Language models: saved folders, and log-probabilities of tokens that share rows.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use pcrm_core::model::{
-    Checkpoint, Decoder, LanguageModel, Loading, LoraConfig, ModelConfig, RewardModel, Rows,
+    Checkpoint, Decoder, LanguageModel, Loading, LoraConfig, ModelConfig, RewardModel, Rows, weights,
 };
-use pcrm_core::{Backend, DType, Packed};
+use pcrm_core::{Backend, DType, HostTensor, Packed};
 use serde_json::{Value, json};
 
 use crate::subject::{every_backend, every_backend_with_bf16};
@@ -81,7 +82,7 @@ fn a_saved_language_model_is_the_one_that_was_loaded() -> Result<()> {
 }
 
 /// Protects: `transformers` loads a saved model with no weight missing, unexpected or of another shape, and
-/// computes the logits of the golden files; so does the language model in a reward model's folder.
+/// computes the logits of the golden files.
 #[test]
 fn transformers_loads_what_is_saved() -> Result<()> {
     let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
@@ -116,6 +117,50 @@ fn a_head_with_values_of_its_own_is_not_tied() -> Result<()> {
         };
         backend.check_same("logits", &logits(&own)?, &logits(&base)?)
     })
+}
+
+/// Protects: a reward model's folder is refused as a language model, also where the config ties the head to the
+/// embedding and no weight is missing: by its head, or by its class alone. A head of its own serves, and a value
+/// head beside a language model is no head of scores.
+#[test]
+fn a_reward_model_is_not_taken_for_a_language_model() -> Result<()> {
+    const SAID: &str = "the folder holds a reward model, whose head gives scores: expected a language model";
+    let backend = crate::subject::subjects()?.into_iter().next().context("a backend")?;
+    let said = |dir: &Path| {
+        let loaded = LanguageModel::load(&backend, dir, DType::F32).map(drop);
+        loaded.err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for name in ["gemma3", "gpt2", "gpt_neox", "llama", "llama-tied-linear", "qwen2"] {
+        let found = said(&beside("golden/models").join(format!("{name}-reward")));
+        ensure!(found.contains(SAID), "{name}: {found:?}");
+    }
+    let base = beside("golden/models/qwen2");
+    let (text, shape) = (fs::read_to_string(base.join("config.json"))?, ModelConfig::from_dir(&base)?);
+    ensure!(shape.tied && text.contains("Qwen2ForCausalLM"), "{text}");
+    let score = ("score.weight", [1, shape.outer_width]);
+    let head = ("lm_head.weight", [shape.vocabulary, shape.outer_width]);
+    let value = ("v_head.summary.weight", [1, shape.outer_width]);
+    for (class, added, part) in [
+        ("Qwen2ForSequenceClassification", vec![], "Qwen2ForSequenceClassification"),
+        ("Qwen2ForCausalLM", vec![score], "has score.weight and no lm_head.weight"),
+        ("Qwen2ForSequenceClassification", vec![score], "has score.weight and no lm_head.weight"),
+        ("Qwen2ForCausalLM", vec![score, head], ""),
+        ("Qwen2ForCausalLM", vec![value], ""),
+    ] {
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("config.json"), text.replace("Qwen2ForCausalLM", class))?;
+        let mut tensors = weights::load_file(&base.join("model.safetensors"))?;
+        for (name, shape) in &added {
+            let values = vec![0.5; shape.iter().product()];
+            tensors.insert((*name).to_owned(), HostTensor::f32(*shape, values)?);
+        }
+        weights::save(&dir.path().join("model.safetensors"), &tensors)?;
+        let found = said(dir.path());
+        let is_refused = !part.is_empty();
+        ensure!(found.contains(part) && found.contains(SAID) == is_refused, "{class} {added:?}: {found:?}");
+        ensure!(found.is_empty() != is_refused, "{class} {added:?}: {found:?}");
+    }
+    Ok(())
 }
 
 /// Protects: two answers to one prompt share its last row and get the log-probabilities they get alone.

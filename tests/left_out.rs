@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::binary::{World, stderr};
-use crate::support::beside;
+use crate::support::{TWO_ROLES, beside};
 
 const TRAIN: &str = "reward --model base --data train.jsonl --max-steps 2 --batch 8";
 
@@ -124,6 +124,42 @@ fn every_row_has_a_line_of_scores() -> Result<()> {
     let (table, _) = run(&world, "eval reward --scores scored.jsonl --bootstrap 0 --no-report")?;
     ensure!(table.contains("4 of 6 rows (67 %) of scored.jsonl have no score"), "{table}");
     Ok(())
+}
+
+/// Protects: a row whose turn the chat template leaves out has no score but a reason, and is refused with its place
+/// by `--strict`, without other rows, and in training: other prompts would have the same score.
+#[test]
+fn rows_with_turns_that_vanish_have_no_score() -> Result<()> {
+    let world = World::new()?;
+    world.write("base/chat_template.jinja", TWO_ROLES)?;
+    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+    let line = |role: &str, text: &str| {
+        let [chosen, rejected] = [" yes", " no"].map(|text| [turn("assistant", text)]);
+        json!({"prompt": [turn(role, text)], "chosen": chosen, "rejected": rejected}).to_string() + "\n"
+    };
+    let human = line("human", "a") + &line("human", "b");
+    world.write("mixed.jsonl", &(line("user", "a") + &human))?;
+    world.write("human.jsonl", &human)?;
+    let (_, said) = run(&world, "score --model base --data mixed.jsonl --output scored.jsonl")?;
+    let part =
+        "2 of 3 rows are left out (first: mixed.jsonl:2: the role \"human\" (turn 1 of 2) leaves no trace";
+    ensure!(said.contains(part) && said.contains("1 of 3 rows scored"), "{said}");
+    let rows = world.lines("scored.jsonl")?;
+    ensure!(rows[0]["chosen_score"].is_number() && rows[0]["left_out"].is_null(), "{}", rows[0]);
+    for row in &rows[1..] {
+        ensure!(row["chosen_score"].is_null() && row["rejected_score"].is_null(), "{row}");
+        ensure!(row["left_out"].as_str().is_some_and(|reason| reason.contains("leaves no trace")), "{row}");
+    }
+    let refused = |command: &str, place: &str| -> Result<()> {
+        let said = world.fails(command)?.split_whitespace().collect::<Vec<_>>().join(" ");
+        ensure!(said.contains(place) && said.contains("leaves no trace"), "{command}: {said}");
+        Ok(())
+    };
+    refused("score --model base --data mixed.jsonl --strict", "mixed.jsonl:2: the role \"human\"")?;
+    refused("score --model base --data human.jsonl", "human.jsonl:1: the role \"human\"")?;
+    let first = "mixed.jsonl:2: the role \"human\" (the first of 2 such conversations)";
+    refused("reward --model base --data mixed.jsonl --max-steps 1 --output rm", first)?;
+    refused("kto --model base --data mixed.jsonl --random-init --max-steps 1 --output kto", "mixed.jsonl:2: ")
 }
 
 /// Protects: training saves its length limit with the model, and later training uses it; scoring reads all

@@ -63,6 +63,7 @@ mod rankings; // ties and whole rankings against torch in float64, in value and 
 mod recomputing; // gradient checkpointing: the same gradients from fewer activations
 mod recording; // lines, samples and saved steps of runs on sampled answers
 mod reports; // output for people: pages, TensorBoard events, model cards
+mod rescoring; // scores of people and of models in one file
 mod resuming; // stopped, killed and damaged runs end like undisturbed ones
 mod rewards; // a saved reward model as the reward of a policy's answers
 mod rollout; // samples have the log-probabilities of training and do not depend on the batch

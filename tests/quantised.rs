@@ -11,7 +11,7 @@ use pcrm_core::quant::{CodedMatrix, HostMatrix, Quantisation, Scales};
 use pcrm_core::{Backend, DType, HostData, HostTensor, Packed};
 use serde_json::{Value, json};
 
-use crate::binary::World;
+use crate::binary::{World, stderr};
 use crate::subject::every_backend;
 use crate::support::{beside, random, run_python};
 
@@ -431,7 +431,7 @@ fn a_quantised_run_learns_and_resumes() -> Result<()> {
         )?;
         world.run(&format!("score --model shared-{method} --data test.jsonl --output shared.jsonl"))?;
         ensure!(
-            world.read(&format!("{method}.jsonl"))? == world.read("shared.jsonl")?,
+            world.scored(&format!("{method}.jsonl"))? == world.scored("shared.jsonl")?,
             "the export of {method} scores otherwise"
         );
         let card = String::from_utf8(world.read(&format!("{method}/README.md"))?)?;
@@ -462,8 +462,30 @@ fn a_quantised_run_learns_and_resumes() -> Result<()> {
         "reward --model base --data train.jsonl --lora-r 2 --quantize fp4 --output refused",
         &["fp4"],
     )?;
-    world.run("merge nf4 --output merged")?;
+    let said = |arguments: &str| -> Result<String> {
+        let output = world.command(arguments)?.output()?;
+        ensure!(output.status.success(), "pcrm {arguments}: {}", stderr(&output));
+        Ok(stderr(&output).split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let merged = said("merge nf4 --output merged")?;
+    ensure!(
+        merged.contains("trained on a base quantised to nf4 and is merged into a float base"),
+        "{merged}"
+    );
     world.run("score --model merged --quantize int8 --data test.jsonl --output merged.jsonl")?;
+    let merged = said("merge nf4 --quantize nf4 --output as-trained")?;
+    ensure!(!merged.contains("was trained on"), "{merged}");
+    world.run("score --model as-trained --data test.jsonl --output as-trained.jsonl")?;
+    for (merged, adapter) in world.lines("as-trained.jsonl")?.iter().zip(&world.lines("nf4.jsonl")?) {
+        let of = |line: &Value| line["chosen_score"].as_f64().with_context(|| format!("no score: {line}"));
+        let (merged, adapter) = (of(merged)?, of(adapter)?);
+        ensure!((merged - adapter).abs() < 1e-4, "merged {merged}, adapter {adapter}");
+    }
+    // The range of training is of the quantised model.
+    for (model, is_noted) in [("merged", false), ("as-trained", true)] {
+        let config: Value = serde_json::from_slice(&world.read(&format!("{model}/config.json"))?)?;
+        ensure!(config["pcrm"]["scores"].is_object() == is_noted, "{model}: {}", config["pcrm"]);
+    }
     Ok(())
 }
 

@@ -73,7 +73,8 @@ fn lines(dir: &Path) -> Result<Vec<Value>> {
     Ok(all.into_iter().filter(|line| line.get("loss").is_some()).collect())
 }
 
-/// Protects: with several updates per rollout, a line has the rewards of all rollouts since the line before,
+/// Protects: with several updates per rollout, a line has the rewards of all rollouts and the mean loss of all updates
+/// since the line before,
 /// whatever `log-every` is and wherever a run was stopped; a limit that ends a run has a line.
 #[test]
 fn no_rollout_is_lost_between_lines() -> Result<()> {
@@ -103,6 +104,10 @@ fn no_rollout_is_lost_between_lines() -> Result<()> {
                 let longest = longest.collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
                 let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
                 ensure!((of(line, "reward")? - mean).abs() < 1e-12, "{line}: expected a reward of {mean}");
+                let steps = &every[log_every as usize * at..log_every as usize * (at + 1)];
+                let losses = steps.iter().map(|step| of(step, "loss")).collect::<Result<Vec<_>>>()?;
+                let loss = losses.iter().sum::<f64>() / losses.len() as f64;
+                ensure!((of(line, "loss")? - loss).abs() < 1e-12, "{line}: expected a loss of {loss}");
                 ensure!(of(line, "completions/max_length")? == longest, "{line}: expected {longest}");
                 ensure!(line["objective/kl"].is_f64() && line["critic/grad_norm"].is_f64(), "{line}");
             }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::binary::World;
 use crate::server::{Reply, Server};
-use crate::support::beside;
+use crate::support::{TWO_ROLES, beside};
 
 /// Questions, each with its answers.
 const ASKED: [(&str, &[&str]); 3] = [
@@ -362,6 +362,28 @@ fn refusals_have_the_form_of_the_protocol() -> Result<()> {
     ensure!(server.get("/classify")?.status == 405);
     ensure!(server.get("/health")?.status == 200 && server.get("/health")?.text.is_empty());
     ensure!(server.metric("pcrm_requests_total")? >= 25.0);
+    Ok(())
+}
+
+/// Protects: a conversation with a turn that the chat template leaves out is refused on every route that renders one,
+/// since it has the score of another conversation.
+#[test]
+fn turns_that_vanish_are_refused() -> Result<()> {
+    let world = World::new()?;
+    world.write("base/chat_template.jinja", TWO_ROLES)?;
+    let server = Server::start(&world, "--model base")?;
+    let chat = json!([{"role": "human", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    for (path, messages) in [
+        ("/classify", &chat),
+        ("/tokenize", &chat),
+        ("/classify", &json!([{"role": "human", "content": "a"}])),
+    ] {
+        let body = json!({"messages": messages, "add_generation_prompt": messages != &chat});
+        let reply = server.post(path, &body)?;
+        let text = &reply.text;
+        ensure!(reply.status == 400 && text.contains("leaves no trace"), "{path}: {} {text}", reply.status);
+    }
+    server.post("/classify", &json!({"messages": turns("a", "b")}))?.ok()?;
     Ok(())
 }
 

@@ -8,6 +8,11 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+/// A chat template that renders the turns of users and assistants and leaves out all others.
+pub const TWO_ROLES: &str = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}<|im_start|>{{ m.role }}\n\
+                             {{ m.content }}<|im_end|>\n{% endif %}{% endfor %}\
+                             {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
 /// Returns the file or folder of this name beside the suite. A suite that runs elsewhere than it was built
 /// finds it through the variable that cargo sets.
 pub fn beside(name: &str) -> PathBuf {

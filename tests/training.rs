@@ -231,6 +231,46 @@ fn learning_rates_in_the_metrics_are_those_of_the_schedule() -> Result<()> {
     })
 }
 
+/// Protects: a line has the means of losses over the steps since the line before and the last step's gradient norm
+/// and counters, as in transformers and TRL, also if the run was stopped and resumed between two lines.
+#[test]
+fn lines_are_means_over_their_steps() -> Result<()> {
+    every_backend(|backend| {
+        let lines = |log_every: u64, stop: Option<u64>| -> Result<Vec<Value>> {
+            let (mut bench, dir) = (Bench::usual()?, tempdir()?);
+            bench.config = TrainerConfig { log_every, ..config() };
+            if let Some(step) = stop {
+                bench.stopped_after(step, backend, dir.path())?;
+            }
+            bench.finish(backend, dir.path())?;
+            let mut lines = metrics::read(&dir.path().join("metrics.jsonl"))?;
+            lines.retain(|line| line["loss"].is_f64());
+            lines.iter_mut().for_each(|line| line["tokens_per_second"] = Value::Null);
+            Ok(lines)
+        };
+        let (every, third) = (lines(1, None)?, lines(3, None)?);
+        ensure!((every.len(), third.len()) == (14, 5), "{} and {} lines", every.len(), third.len());
+        for (at, line) in third.iter().enumerate() {
+            let steps = &every[3 * at..every.len().min(3 * at + 3)];
+            let of =
+                |line: &Value, name: &str| line[name].as_f64().with_context(|| format!("{name}: {line}"));
+            for name in ["loss", "accuracy"] {
+                let all = steps.iter().map(|step| of(step, name)).collect::<Result<Vec<_>>>()?;
+                let mean = all.iter().sum::<f64>() / all.len() as f64;
+                ensure!((of(line, name)? - mean).abs() < 1e-12, "{line}: expected {name} {mean}");
+            }
+            let last = steps.last().context("no step")?;
+            for name in ["step", "epoch", "grad_norm", "learning_rate", "num_tokens"] {
+                ensure!(line[name] == last[name], "{line}: expected {name} {}", last[name]);
+            }
+        }
+        for stop in [4, 6] {
+            ensure!(lines(3, Some(stop))? == third, "the lines of a run stopped after step {stop} differ");
+        }
+        Ok(())
+    })
+}
+
 /// Returns the error of a run that must not finish, and checks that step `intact` has the newest checkpoint.
 fn complaint(bench: &Bench, backend: &dyn Backend, dir: &Path, intact: u64) -> Result<String> {
     let error =

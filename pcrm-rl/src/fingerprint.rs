@@ -1,5 +1,7 @@
 //! The fingerprint of a run, by option name, and the conditions for resuming with changed options.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use pcrm_core::schedule::Shape;
@@ -151,7 +153,7 @@ impl Resumed<'_> {
         let said = changed
             .iter()
             .filter(|name| reason.is_some() || !is_length(name))
-            .map(|name| format!("--{name} was {} and is now {}", shown(&then(name)), shown(&now(name))))
+            .flat_map(|name| change::described(name, &then(name), &now(name)))
             .collect::<Vec<_>>()
             .join("; ");
         if !changed.iter().all(is_length) {

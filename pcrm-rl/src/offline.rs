@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::fingerprint::{self, Fingerprint};
 use crate::lanes::LaneGradient;
 use crate::learner::{Learner, Trainable};
-use crate::metrics::{MetricsFile, StepMetrics};
+use crate::metrics::{Metrics, MetricsFile, StepMetrics};
 use crate::objective::{Batch, Objective};
 pub use crate::options::{Final, TrainerConfig, Warmup};
 use crate::plan::{BatchPlan, total_steps};
@@ -81,6 +81,9 @@ pub struct Trained<M> {
     pub probe: Vec<f32>,
 }
 
+/// The key in checkpoints of the means over the steps without a line.
+const UNLOGGED: &str = "unlogged";
+
 #[derive(Serialize)]
 struct EvalLine {
     step: u64,
@@ -132,6 +135,8 @@ struct Training<'a, O: Objective> {
     total: u64,
     plan: BatchPlan<'a>,
     metrics: MetricsFile,
+    /// Means over the steps since the last line.
+    unlogged: Metrics,
 }
 
 impl<'a, O: Objective> Training<'a, O> {
@@ -165,7 +170,8 @@ impl<'a, O: Objective> Training<'a, O> {
         (0..state.step).for_each(|_| {
             plan.next();
         });
-        Ok(Self { run, config, learner, state, total, plan, metrics })
+        let unlogged = Metrics::kept(&state.states, UNLOGGED);
+        Ok(Self { run, config, learner, state, total, plan, metrics, unlogged })
     }
 
     fn make_steps(&mut self, observer: &mut dyn Observer) -> Result<Stop> {
@@ -176,7 +182,8 @@ impl<'a, O: Objective> Training<'a, O> {
             if !owed {
                 let line = self.step()?;
                 if due(self.state.step, Some(config.log_every)) || self.state.step == total {
-                    self.metrics.line(&line)?;
+                    let metrics = std::mem::take(&mut self.unlogged).summary();
+                    self.metrics.line(&StepMetrics { metrics, ..line.clone() })?;
                 }
                 observer.step(&line);
             }
@@ -215,6 +222,7 @@ impl<'a, O: Objective> Training<'a, O> {
         let batch = Batch { data: run.train, items, micro_tokens: config.micro_tokens };
         let (LaneGradient { metrics, tokens, .. }, update) =
             self.learner.step(run.backend, run.objective, &batch, progress)?;
+        self.unlogged.add_step(&metrics);
         self.state.step += 1;
         self.state.num_tokens += tokens.separate as u64;
         Ok(StepMetrics {
@@ -257,6 +265,7 @@ impl<'a, O: Objective> Training<'a, O> {
     fn save(&mut self) -> Result<PathBuf> {
         self.metrics.still_there()?;
         self.metrics.note(&mut self.state);
+        self.unlogged.keep(&mut self.state.states, UNLOGGED);
         let lanes = self.learner.lanes();
         let parts: [(&str, &dyn checkpoint::CheckpointPart); 1] = [(MAIN, &self.learner)];
         let saved = checkpoint::save(lanes.collective().as_ref(), self.run.dir, &parts, &mut self.state);

@@ -162,7 +162,8 @@ mod tests {
     /// Protects: this machine and the hosts of `no_proxy` are reached directly, other hosts of similar names are not.
     #[test]
     fn some_hosts_are_reached_directly() {
-        let list = "corp.org, .lab.org,*.wild.org api.org:8443,10.0.0.0/8,192.168.1.7,8.9,fd00::/8,[fd11::1]:90";
+        let list =
+            "corp.org, .lab.org,*.wild.org api.org:8443,10.0.0.0/8,192.168.1.7,8.9,fd00::/8,[fd11::1]:90";
         let with =
             |address: &str, list: &str| found(address, &[("all_proxy", "p:1"), ("NO_PROXY", list)]).unwrap();
         for own in ["http://localhost:80", "http://127.8.9.1", "http://[::1]:8", "https://LOCALHOST/a"] {

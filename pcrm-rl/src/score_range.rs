@@ -53,6 +53,11 @@ impl ScoreRange {
         Self::deserialize(note).ok()
     }
 
+    /// Removes the range from a reward model's notes, for weights that give other scores.
+    pub fn drop_noted(notes: &mut Map<String, Value>) {
+        notes.shift_remove(NOTE);
+    }
+
     /// Divides the range in a reward model's notes, if they have one, as all scores of the model are divided.
     pub fn divide_noted(notes: &mut Map<String, Value>, divisor: f64) {
         if let Some(note) = notes.get_mut(NOTE)

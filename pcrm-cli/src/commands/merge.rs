@@ -7,10 +7,14 @@ use clap::Args;
 use pcrm_core::disk::FolderLock;
 use pcrm_core::disk::whole::sweep_own;
 use pcrm_core::model::lora::peft::AdapterFolder;
-use pcrm_core::model::{LanguageModel, Loading, RewardModel};
+use pcrm_core::model::{LanguageModel, Loading, ModelConfig, RewardModel};
+use pcrm_core::quant::Quantisation;
 use pcrm_core::registry::{self, BackendPlugin};
 use pcrm_core::text::{Tokenizer, tokenizer};
 use pcrm_core::{DType, Device};
+use pcrm_rl::manifest;
+use pcrm_rl::score_range::ScoreRange;
+use serde_json::Value;
 
 use crate::hub::Weights;
 use crate::plugins;
@@ -32,6 +36,10 @@ pub struct MergeArgs {
     /// Write the full model and its tokenizer to this folder
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Merge into the weights that the base has once it is quantised to nf4, nf4-double or int8: the merged model
+    /// of an adapter that was trained with --quantize then scores as in training [default: the base's own weights]
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<Quantisation>,
     #[command(flatten)]
     revision: RevisionArgs,
 }
@@ -40,7 +48,8 @@ const EXAMPLES: &str = "\
 Examples:
   pcrm merge runs/adapter --output runs/merged
   pcrm merge runs/adapter --base models/qwen2 --output runs/merged \
-   && pcrm score --model runs/merged --data pairs.jsonl";
+   && pcrm score --model runs/merged --data pairs.jsonl
+  pcrm merge runs/qlora --quantize nf4 --output runs/merged    # scores as in training";
 
 /// Merges the adapter.
 ///
@@ -54,7 +63,11 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let base = args.base_dir(&folder)?;
     let plugin = registry::find::<BackendPlugin>(plugins::DEFAULT_BACKEND)?;
     let backend = (plugin.open)(Device::Cpu.into())?;
-    let how = Loading::masters(backend.as_ref(), DType::F32).dequantised();
+    let how = Loading::masters(backend.as_ref(), DType::F32);
+    let how = match args.quantize {
+        Some(method) => how.quantised(Some(method)),
+        None => how.dequantised(),
+    };
     let reward = folder.is_reward()?;
     let held = FolderLock::take(&args.output).context("--output")?;
     args.check_output(held.was_left())?;
@@ -68,12 +81,21 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         None => say("neither the adapter nor its base has a tokenizer; none is written"),
     }
     // Written after the tokenizer: a folder with a model counts as complete.
+    let trained = manifest::quantisation(&args.adapter);
     match reward {
         true => {
-            RewardModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
+            let model = RewardModel::load_adapter(&args.adapter, Some(&base), how, 0)?;
+            let differs = args.note_types(trained, model.config());
+            let model = model.merged()?;
+            match differs {
+                true => model.with_config(without_range).save(&args.output)?,
+                false => model.save(&args.output)?,
+            }
         }
         false => {
-            LanguageModel::load_adapter(&args.adapter, Some(&base), how, 0)?.merged()?.save(&args.output)?
+            let model = LanguageModel::load_adapter(&args.adapter, Some(&base), how, 0)?;
+            args.note_types(trained, model.config());
+            model.merged()?.save(&args.output)?;
         }
     }
     held.still_there().context("--output")?;
@@ -104,6 +126,34 @@ impl MergeArgs {
         Ok(())
     }
 
+    /// Reports that the base's weights are not those that the adapter was trained on, and returns true if so. `base` is
+    /// the config of the base, with the adapter's notes.
+    fn note_types(&self, trained: Option<Quantisation>, base: &ModelConfig) -> bool {
+        let into = base.quantised.or(self.quantize);
+        // Without pcrm's notes, the type that the adapter was trained on is unknown.
+        let is_known = trained.is_some() || (base.quantised.is_none() && base.raw.contains_key("pcrm"));
+        if !is_known || trained == into {
+            return false;
+        }
+        let named = |method: Option<Quantisation>| match method {
+            Some(method) => format!("a base quantised to {method}"),
+            None => "a float base".to_owned(),
+        };
+        let hint = match trained {
+            Some(method) if base.quantised.is_none() => {
+                format!("; --quantize {method} merges it into the weights of training")
+            }
+            _ => String::new(),
+        };
+        say(&format!(
+            "the adapter was trained on {} and is merged into {}, so the merged model scores and samples \
+             differently{hint}",
+            named(trained),
+            named(into)
+        ));
+        true
+    }
+
     /// Returns the folder of the base: the one given by the option, else the one named by the adapter.
     fn base_dir(&self, folder: &AdapterFolder) -> Result<PathBuf> {
         if let Some(base) = &self.base {
@@ -117,5 +167,12 @@ impl MergeArgs {
                 hub.model("base_model_name_or_path", Path::new(folder.base_name()?), Weights::Read)
             }
         }
+    }
+}
+
+/// Removes the noted range of scores, which is of other weights.
+fn without_range(config: &mut ModelConfig) {
+    if let Some(notes) = config.raw.get_mut("pcrm").and_then(Value::as_object_mut) {
+        ScoreRange::drop_noted(notes);
     }
 }

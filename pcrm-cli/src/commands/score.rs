@@ -1,18 +1,23 @@
 //! `pcrm score`: scores texts or pairs with a trained reward model.
 
+mod written;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use pcrm_core::Error;
 use pcrm_core::data::encode::encode_text;
-use pcrm_core::data::preference::{Preference, ReadOptions, Ties, Verdict};
+use pcrm_core::data::preference::{Preference, ReadOptions, Strictness, Ties, Verdict};
+use pcrm_core::data::render::check_turns;
+use pcrm_core::data::scored::SCORED_BY;
 use pcrm_core::data::texts::{Row, SourceRow, load_rows};
 use pcrm_core::disk::whole::{folder_of, sweep};
 use pcrm_core::model::{Scores, weights};
 use pcrm_core::text::Tokenizer;
 use pcrm_rl::score::score_sequences;
-use serde_json::{Map, Value};
 
+use self::written::{Written, mark, refuse_taken};
 use crate::columns::ColumnArgs;
 use crate::dataset::{length, say_beyond_training, spare_inputs};
 use crate::hub::{Hub, Weights};
@@ -37,12 +42,16 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE", required = true, num_args = 1.., action = clap::ArgAction::Append)]
     data: Vec<PathBuf>,
     /// Write to this JSONL file, or to standard output for - [default: -]: every row, in order, with
-    /// chosen_score and rejected_score, or score; null and the reason as left_out if a row cannot be scored
+    /// chosen_score and rejected_score, or score, and the model as scored_by; null and the reason as left_out if a
+    /// row cannot be scored
     #[arg(long, value_name = "FILE")]
     output: Option<Output>,
     /// Also write the scored token ids
     #[arg(long)]
     ids: bool,
+    /// Replace columns of these names that pcrm score did not write, such as scores of people
+    #[arg(long)]
+    overwrite_scores: bool,
     /// Leave out rows with a sequence of more than N tokens [default: all positions of the model]
     #[arg(long, value_name = "N", value_parser = positive::<usize>)]
     max_length: Option<usize>,
@@ -71,10 +80,11 @@ const CHUNK: usize = 512;
 /// Scores every row and writes a line for each.
 ///
 /// # Errors
-/// Fails if the model is not a reward model, a file cannot be read or no row can be scored; nothing is
-/// written then.
+/// Fails if the model is not a reward model, a file cannot be read, a row has values in the columns to be written or
+/// no row can be scored; nothing is written then.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let options = usage(args.options())?;
+    let strictness = options.strictness;
     let backend = args.machine.open()?;
     let dir = args.hub.model_or_adapter("--model", &args.model, Weights::Read)?;
     let data = args.hub.data("--data", &args.data)?;
@@ -84,12 +94,23 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let outline = model.outline();
     let max_length = usage(length(args.max_length, outline.max_positions, outline))?;
     let scored = Scored { vocabulary: outline.inputs, pad: outline.pad };
-    let (rows, report) = load_rows(&data, options)?;
+    let (mut rows, report) = load_rows(&data, options)?;
     say(&report.to_string());
     let mut warnings = Warnings::default();
     report.shortfall().into_iter().for_each(|text| warnings.add(text));
-    warn_of_joins(&rows, &tokenizer);
     let paired = rows.iter().any(|(row, _)| matches!(row, Row::Pair(_)));
+    let lost = leave_out_lost(&mut rows, &tokenizer);
+    let usable = report.kept - lost.len();
+    if let Some(first) = lost.first() {
+        ensure!(strictness == Strictness::Skip && usable > 0, "{first}");
+        let count = lost.len();
+        warnings.add(format!("{count} of {} rows are left out (first: {first})", rows.len()));
+    }
+    warn_of_joins(&rows, &tokenizer);
+    if !args.overwrite_scores {
+        refuse_taken(&rows, paired, args.ids)?;
+    }
+    let mark = mark(&dir)?;
     let mut lines = Vec::new();
     let (mut too_long, mut lengths) = (0, Vec::with_capacity(rows.len()));
     let bar = bar(rows.len() as u64, "scoring");
@@ -117,38 +138,32 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
         let scores = score_sequences(&model, &views, args.micro_tokens)?;
         for ((row, fields), places) in chunk.iter().zip(places) {
             let mut fields = fields.clone();
-            let pair = matches!(row, Row::Pair(_)) || (paired && matches!(row, Row::LeftOut { .. }));
-            let names: &[&str] = if pair { &["chosen_", "rejected_"] } else { &[""] };
+            let columns = Written::of(row, paired, args.ids);
+            columns.clear(&mut fields);
             match places {
                 Ok(places) => {
-                    for (name, place) in names.iter().zip(places) {
-                        write_score(
-                            &mut fields,
-                            name,
-                            scores[place],
-                            args.ids.then(|| tokenizer.untyped(&sequences[place])),
-                        )?;
+                    for (answer, place) in places.enumerate() {
+                        let ids = args.ids.then(|| tokenizer.untyped(&sequences[place]));
+                        columns.write(&mut fields, answer, scores[place], ids)?;
                     }
                 }
-                Err(reason) => {
-                    names.iter().for_each(|name| drop(fields.insert(format!("{name}score"), Value::Null)));
-                    fields.insert(left_out::COLUMN.to_owned(), reason.into());
-                }
+                Err(reason) => columns.leave_out(&mut fields, reason),
             }
+            fields.insert(SCORED_BY.to_owned(), mark.as_str().into());
             serde_json::to_writer(&mut lines, &fields)?;
             lines.push(b'\n');
         }
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
-    ensure!(too_long < report.kept, "no rows are left: all exceed --max-length {max_length}");
+    ensure!(too_long < usable, "no rows are left: all exceed --max-length {max_length}");
     match left_out::too_long(too_long, rows.len(), "rows", max_length) {
         Some(text) => warnings.add(text),
         None if too_long > 0 => say(&format!("{too_long} rows are longer than --max-length {max_length}")),
         None => {}
     }
     say_beyond_training(outline, lengths.into_iter());
-    let scored = report.kept - too_long;
+    let scored = usable - too_long;
     match output {
         Some(path) => {
             sweep(folder_of(path))?;
@@ -179,6 +194,31 @@ impl ScoreArgs {
     }
 }
 
+/// Leaves out the rows with a turn that the chat template leaves out, whose scores would be those of other rows.
+/// Returns their places and the reasons.
+fn leave_out_lost(rows: &mut [SourceRow], tokenizer: &Tokenizer) -> Vec<String> {
+    let mut lost = Vec::new();
+    for (row, _) in rows {
+        let checked = match row {
+            Row::Pair(pair) => {
+                let prompt = pair.prompt.as_ref();
+                pair.answers.iter().try_for_each(|answer| check_turns(prompt, answer, tokenizer))
+            }
+            Row::Single { prompt, text, .. } => check_turns(prompt.as_ref(), text, tokenizer),
+            Row::LeftOut { .. } => Ok(()),
+        };
+        let reason = match checked {
+            Ok(()) => continue,
+            Err(Error::Tokenizer(reason)) => reason,
+            Err(error) => error.to_string(),
+        };
+        let origin = row.origin().clone();
+        lost.push(format!("{origin}: {reason}"));
+        *row = Row::LeftOut { origin, reason };
+    }
+    lost
+}
+
 /// Warns if prompts and answers are joined in a doubtful way.
 fn warn_of_joins<'a>(rows: &'a [SourceRow], tokenizer: &Tokenizer) {
     let pair = |row: &'a Row| match row {
@@ -196,16 +236,6 @@ fn warn_of_joins<'a>(rows: &'a [SourceRow], tokenizer: &Tokenizer) {
         Row::LeftOut { .. } => None,
     };
     template::warn_of_pairs(rows.iter().filter_map(|(row, _)| pair(row)), tokenizer);
-}
-
-fn write_score(fields: &mut Map<String, Value>, name: &str, score: f32, ids: Option<Vec<u32>>) -> Result<()> {
-    ensure!(score.is_finite(), "the score of a row is {score}: the model's weights are broken");
-    // The shortest decimal that parses to the same f32.
-    fields.insert(format!("{name}score"), serde_json::from_str(&score.to_string())?);
-    if let Some(ids) = ids {
-        fields.insert(format!("{name}ids"), Value::from(ids));
-    }
-    Ok(())
 }
 
 /// The range of ids that the model accepts, and the id it never scores.

@@ -23,7 +23,7 @@ use pcrm_rl::rollout::{Budget, Finish, Progress, Prompt, Sample, Sampling, Stop}
 use serde_json::json;
 
 pub use self::prompts::PromptArgs;
-pub use self::record::{decimal, digest_of, record};
+pub use self::record::{cut_off, decimal, digest_of, is_cut_off, record};
 use crate::hub::{Hub, Weights};
 use crate::machine::Machine;
 use crate::numbers::positive;

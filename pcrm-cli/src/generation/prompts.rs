@@ -15,6 +15,7 @@ use crate::columns::ColumnArgs;
 use crate::hub::Hub;
 use crate::numbers::positive;
 use crate::progress::say;
+use crate::{template, warnings};
 
 /// The prompts to answer.
 #[derive(Debug, Clone, Args)]
@@ -96,6 +97,7 @@ impl PromptArgs {
         rows.truncate(self.columns.limit.unwrap_or(usize::MAX));
         let (encoded, report) = encode_prompts(&rows, tokenizer, self.max_prompt)?;
         say(&report.to_string());
+        template::lost_systems_of_prompts(&rows, tokenizer).iter().for_each(|text| warnings::print(text));
         Ok((rows, encoded))
     }
 }

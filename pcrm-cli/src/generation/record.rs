@@ -8,7 +8,7 @@ use pcrm_rl::rollout::{Prompt, Sample};
 use serde_json::{Map, Value, json};
 
 /// Columns of a prompt's record that describe other answers.
-const OF_ANSWERS: [&str; 20] = [
+const OF_ANSWERS: [&str; 24] = [
     "chosen",
     "rejected",
     "messages",
@@ -20,6 +20,10 @@ const OF_ANSWERS: [&str; 20] = [
     "scores",
     "score_chosen",
     "score_rejected",
+    "chosen_score",
+    "rejected_score",
+    "scored_by",
+    "left_out",
     "margin",
     "reward",
     "rewards",
@@ -42,6 +46,16 @@ pub fn record(asked: &PromptRecord, answer: &str, number: usize, sample: &Sample
     record.insert("finish".to_owned(), json!(if sample.finish.is_ended() { "stop" } else { "length" }));
     record.insert("tokens".to_owned(), json!(sample.ids.len()));
     record
+}
+
+/// Returns true if the answer of a record was cut off at the limit on tokens.
+pub fn is_cut_off(record: &Map<String, Value>) -> bool {
+    record.get("finish").is_some_and(|finish| finish == "length")
+}
+
+/// Returns a sentence about answers that were cut off: `3 were cut off at --max-tokens 64`; `None` if none was.
+pub fn cut_off(count: usize, max_tokens: usize) -> Option<String> {
+    (count > 0).then(|| format!("{count} were cut off at --max-tokens {max_tokens}"))
 }
 
 /// Returns the digest of all that answers and their records take from prompts: `asked` are the rows of `prompts`.
@@ -96,7 +110,8 @@ mod tests {
     #[test]
     fn answers_inherit_nothing_of_other_answers() {
         let asked = asked(json!({"id": 7, "solution": "4", "label": true, "score": 1.5, "true_reward": 2,
-            "ids": [1], "log_probs": [-0.5], "chosen": "a", "rejected": "b", "margin": 1}));
+            "ids": [1], "log_probs": [-0.5], "chosen": "a", "rejected": "b", "margin": 1, "chosen_score": 2,
+            "scored_by": "pcrm:rm@0123456789abcdef"}));
         let sample =
             Sample { ids: vec![3, 4], log_probs: vec![-1.0; 2], filtered: None, finish: Finish::Length };
         let expected = json!({"id": 7, "solution": "4", "prompt": "q", "completion": "an answer", "sample": 0,

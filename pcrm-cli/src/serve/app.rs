@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::extract::{Query, Request as HttpRequest};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use pcrm_core::data::surrogate;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
@@ -252,8 +253,12 @@ impl App {
 }
 
 fn json(body: &Held) -> Result<Value, Refusal> {
-    serde_json::from_slice(&body.bytes)
-        .map_err(|error| Refusal::new(RefusalKind::Malformed, format!("the body is not JSON: {error}")))
+    serde_json::from_slice(&body.bytes).map_err(|error| {
+        let said = error.to_string();
+        let half = str::from_utf8(&body.bytes).ok().and_then(|text| surrogate::explained(&said, text));
+        let message = format!("the body is not JSON: {}", half.unwrap_or(said));
+        Refusal::new(RefusalKind::Malformed, message)
+    })
 }
 
 /// Refuses a body that is not declared as JSON: browser pages can send other types to any server without

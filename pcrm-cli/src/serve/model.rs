@@ -163,9 +163,14 @@ impl Model {
     /// Returns the text of a conversation, by the chat template.
     ///
     /// # Errors
-    /// Fails without a template, or if it refuses the conversation.
+    /// Fails without a template, or if it refuses the conversation or leaves out one of its turns.
     pub fn rendered(&self, messages: &[Message], generation_prompt: bool) -> Result<String, Refusal> {
-        self.tokenizer.render_chat(messages, generation_prompt).map_err(invalid)
+        self.chat(messages, generation_prompt).map_err(invalid)
+    }
+
+    fn chat(&self, messages: &[Message], generation_prompt: bool) -> pcrm_core::Result<String> {
+        self.tokenizer.refuse_lost_turns(&messages.iter().collect::<Vec<_>>())?;
+        self.tokenizer.render_chat(messages, generation_prompt)
     }
 
     fn encoded(&self, input: &Input, close: Close) -> pcrm_core::Result<Vec<u32>> {
@@ -189,7 +194,7 @@ impl Model {
                 encode_text(None, &Content::Messages(messages.clone()), tokenizer, self.facts.pad)
             }
             Input::Chat { messages, generation_prompt: true } => {
-                tokenizer.encode_rendered(&tokenizer.render_chat(messages, true)?)
+                tokenizer.encode_rendered(&self.chat(messages, true)?)
             }
             Input::Pair { prompt, answer } if tokenizer.has_chat_template() => {
                 let turns = vec![Message::new("user", prompt), Message::new("assistant", answer)];

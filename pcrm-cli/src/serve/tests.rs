@@ -101,6 +101,18 @@ async fn post(app: &Arc<App>, path: &str, body: &Value) -> (u16, Value) {
     (status, serde_json::from_slice(&bytes).unwrap())
 }
 
+/// Protects: a body with half of a surrogate pair, as Python writes one, is refused with the half.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_surrogate_pair_is_named() {
+    let (app, _ended) = app(&["m"], false);
+    let request = Request::post("/classify").header("content-type", "application/json");
+    let request = request.body(Body::from(r#"{"input": "a\ud83d"}"#)).unwrap();
+    let response = routes::router(app).oneshot(request).await.unwrap();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let said = String::from_utf8_lossy(&bytes);
+    assert!(said.contains("half of a surrogate pair (\\\\ud83d)"), "{said}");
+}
+
 /// Protects: a sequence that fails, or has a score that is not finite, harms no other in its batch.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sequence_that_fails_harms_no_other() {

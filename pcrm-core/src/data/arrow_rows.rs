@@ -14,7 +14,7 @@ use arrow_schema::{ArrowError, DataType};
 use serde_json::{Map, Value};
 
 use super::not_finite::{self, NotFinite};
-use super::records::Parsed;
+use super::records::{Parsed, named_twice};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
@@ -36,7 +36,7 @@ impl ArrowRows {
     /// Reads a file's schema.
     ///
     /// # Errors
-    /// Fails if the file is damaged, cut short or compressed.
+    /// Fails if the file is damaged, cut short or compressed, or if two columns have one name.
     pub(super) fn open(path: &Path, mut file: File, limit: usize) -> Result<Self> {
         let wrong = |message: String| Error::file(path, format!("a damaged Arrow file: {message}"));
         let open = || {
@@ -45,6 +45,11 @@ impl ArrowRows {
             StreamReader::try_new(BufReader::new(file), None)
         };
         let batches = guarded(open).map_err(wrong)?.map_err(|error| wrong(error.to_string()))?;
+        if let Some(message) =
+            named_twice(batches.schema().fields().iter().map(|field| field.name().as_str()))
+        {
+            return Err(Error::file(path, message));
+        }
         Ok(Self { path: path.to_path_buf(), batches: Some(batches), batch: None, at: 0, number: 0, limit })
     }
 
@@ -94,14 +99,22 @@ fn not_finite(row: &RecordBatch) -> Vec<NotFinite> {
 }
 
 /// Checks that every message of a file ends within it, since readers trust the stated lengths, and returns
-/// the offset of the first message. A file with a footer also holds a stream, after eight bytes.
+/// the offset of the first message. A file with a footer also holds a stream, after its first word and padding.
 fn check(file: &mut File) -> Result<u64, ArrowError> {
     let broken = |message: &str| ArrowError::IpcError(message.to_owned());
     let length = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
     let mut start = [0; 8];
     file.read_exact(&mut start)?;
-    let begins: u64 = if start.starts_with(b"ARROW1") { 8 } else { 0 };
+    let mut begins = 0;
+    if start.starts_with(b"ARROW1") {
+        // Zeros align the first message: to 8 bytes, or to 64 as arrow-rs writes them.
+        let mut word = [0; 8];
+        while word == [0; 8] {
+            begins += 8;
+            file.read_exact(&mut word)?;
+        }
+    }
     let mut at = begins;
     loop {
         file.seek(SeekFrom::Start(at))?;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::asked::{PromptColumns, beside};
 use super::conversation::Content;
 use super::load::{Found, ReadOptions, ReadRow, Reader, Record, Refusal, load};
@@ -14,6 +16,9 @@ use super::schema::{Schema, completion_key};
 use super::survey::{Finding, Severity, Tally, many};
 use super::turns::Turns;
 use crate::error::Result;
+
+/// The code of the finding about answers that their sampler cut off.
+pub const CUT_OFF: &str = "cut_off";
 
 /// A completion and its prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +54,13 @@ pub fn load_completions(
     load(
         paths,
         &options.into(),
-        &mut Completions { ranked, chosen: Tally::default(), best: Tally::default() },
+        &mut Completions {
+            ranked,
+            chosen: Tally::default(),
+            best: Tally::default(),
+            cut: Tally::default(),
+            untrained: Tally::default(),
+        },
     )
 }
 
@@ -58,6 +69,10 @@ struct Completions {
     ranked: RankedSets,
     chosen: Tally,
     best: Tally,
+    /// Answers that their sampler cut off.
+    cut: Tally,
+    /// Records with turns that say not to be trained on.
+    untrained: Tally,
 }
 
 impl Reader for Completions {
@@ -68,7 +83,7 @@ impl Reader for Completions {
     }
 
     fn read(&mut self, found: Found<'_>, out: &mut Vec<ReadRow<Completion>>) {
-        let Found { schema, record, origin, .. } = found;
+        let Found { schema, record, source, origin } = found;
         if schema.is_many() {
             match self.ranked.read(schema, record, &origin) {
                 Ok(sets) => self.take_best(sets.into_iter().map(|set| (set.origin.clone(), Ok(set))), out),
@@ -79,6 +94,12 @@ impl Reader for Completions {
         let row = read_completion(schema, record, &origin);
         if row.is_ok() && schema.is_pair() {
             self.chosen.add(&origin);
+        }
+        if row.is_ok() && source.get("finish").is_some_and(|finish| finish == "length") {
+            self.cut.add(&origin);
+        }
+        if row.is_ok() && has_untrained_turns(source) {
+            self.untrained.add(&origin);
         }
         out.push((origin, row));
     }
@@ -112,8 +133,35 @@ impl Reader for Completions {
                 "To learn from all answers, train on preferences",
             ));
         }
+        if !self.cut.is_empty() {
+            let found = format!(
+                "{} cut off at a limit (finish: \"length\"): the end token is trained on after each of them",
+                many(self.cut.count, "answer")
+            );
+            let advice = "The model learns to end there; leave these rows out, or sample with a larger limit";
+            let finding = Finding::new(CUT_OFF, Severity::Warning, found, advice);
+            findings.push(finding.tallied(&self.cut));
+        }
+        if !self.untrained.is_empty() {
+            let found = format!(
+                "{} with turns of \"weight\": 0 or \"train\": false: these keys are not read, as in TRL",
+                many(self.untrained.count, "record")
+            );
+            let advice = "--train-on selects what is trained on: completion, assistant or everything";
+            let finding = Finding::new("untrained_turns", Severity::Note, found, advice);
+            findings.push(finding.tallied(&self.untrained));
+        }
         findings
     }
+}
+
+/// Returns true if a turn says not to be trained on, in OpenAI's format (`weight`) or axolotl's (`train`).
+fn has_untrained_turns(record: &Record) -> bool {
+    let is_untrained = |turn: &Value| {
+        let has_speaker = turn["role"].is_string() || turn["from"].is_string();
+        has_speaker && (turn["weight"].as_f64() == Some(0.0) || turn["train"] == false)
+    };
+    record.values().filter_map(Value::as_array).flatten().any(is_untrained)
 }
 
 impl Completions {

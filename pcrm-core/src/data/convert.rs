@@ -9,6 +9,7 @@ use super::conversation::{Content, Message};
 use super::preference::{Preference, SourceSet, Verdict, is_score};
 use super::readable::implicit_prompt;
 use super::schema::Schema;
+use super::scored::SCORED_BY;
 use super::turns::{Turns, dialogue, to_dialogue};
 
 /// A loss in converting a record to another schema.
@@ -255,7 +256,7 @@ fn carry(
     let (renamed, _) = columns.view(&source.record)?;
     let renamed = renamed.as_ref();
     let read = source.schema.reads(renamed);
-    let beside = ["margin", "subset", "id", "scores", "ranks", "rank", "ranking"];
+    let beside = ["margin", "subset", "id", "scores", "ranks", "rank", "ranking", SCORED_BY];
     let is_beside = |key: &str| beside.contains(&key) || is_score(key);
     let consumed = |key: &str| read.contains(&key) && !is_beside(key);
     let many = source.schema.is_many();

@@ -126,7 +126,7 @@ impl fmt::Display for EncodeReport {
 ///
 /// # Errors
 /// Fails if the tokenizer has no EOS for plain text or no chat template for conversations, if the template
-/// refuses a conversation (with file and line), or if no pair is left.
+/// refuses a conversation or leaves out one of its turns (with file and line), or if no pair is left.
 pub fn encode_sets(
     sets: &[AnswerSet],
     tokenizer: &Tokenizer,
@@ -181,12 +181,20 @@ pub fn fit(
 
 fn nothing_left(pairs: usize, removed: Removed, max_length: Option<usize>) -> Error {
     let Removed { too_long, identical, .. } = removed;
-    let limit = max_length.map_or("any number of".to_owned(), |limit| limit.to_string());
-    let message = format!(
-        "no pair is left: of {pairs}, {too_long} exceed {limit} tokens and {identical} are identical as \
-         tokens"
-    );
-    Error::invalid("data", message)
+    let out = [(too_long, exceeding(max_length)), (identical, "are identical as tokens".to_owned())];
+    Error::invalid("data", format!("no pair is left: of {pairs}, {}", counted(&out)))
+}
+
+/// Returns the fault of sequences beyond a limit; without a limit, there are none.
+fn exceeding(max_length: Option<usize>) -> String {
+    max_length.map_or_else(String::new, |limit| format!("exceed {limit} tokens"))
+}
+
+/// Joins the counts that are not zero, each with its fault: `2 exceed 512 tokens and 1 are identical as tokens`.
+fn counted(faults: &[(usize, String)]) -> String {
+    let found = faults.iter().filter(|(count, _)| *count > 0);
+    let found: Vec<String> = found.map(|(count, fault)| format!("{count} {fault}")).collect();
+    if found.is_empty() { "none can be used".to_owned() } else { found.join(" and ") }
 }
 
 /// Returns the token ids of one text, the same as for an answer of a set, without padding at the end.

@@ -6,7 +6,8 @@
 //! models; [`completions`], [`prompts`] and [`labelled`] read records for language models. [`report`] counts
 //! the records left out and gives the reasons. [`encode`] renders and tokenises the others exactly as TRL's
 //! trainers do. [`convert`] and [`split`] make new files, which [`output`] writes. [`overlap`] finds the
-//! prompts and pairs that two data sets share, and [`survey`] looks for faults before training.
+//! prompts and pairs that two data sets share, and [`survey`] looks for faults before training. [`scored`] marks the
+//! rows whose scores are a model's.
 
 pub mod answer_set;
 mod arrow_rows;
@@ -39,9 +40,11 @@ pub mod render;
 pub mod report;
 mod scan;
 pub mod schema;
+pub mod scored;
 mod signature;
 pub mod slice;
 pub mod split;
+pub mod surrogate;
 pub mod survey;
 mod table_rows;
 mod tables;

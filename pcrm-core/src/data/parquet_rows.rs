@@ -12,7 +12,7 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
 
 use super::not_finite::{self, NotFinite};
-use super::records::Parsed;
+use super::records::{Parsed, named_twice};
 use crate::error::{Error, Result};
 use crate::guard::guarded;
 
@@ -29,8 +29,8 @@ impl ParquetRows {
     /// Reads a file's footer.
     ///
     /// # Errors
-    /// Fails if the file is damaged or cut short, if its columns cannot be read as rows, or if its
-    /// compression is not supported.
+    /// Fails if the file is damaged or cut short, if its columns cannot be read as rows, if two of them have one
+    /// name, or if its compression is not supported.
     pub(super) fn open(path: &Path, file: File, limit: usize) -> Result<Self> {
         let wrong = |message: String| Error::file(path, format!("a damaged Parquet file: {message}"));
         let open = || {
@@ -38,10 +38,15 @@ impl ParquetRows {
             let expected = reader.metadata().file_metadata().num_rows();
             refuse_bombs(reader.metadata())?;
             let packed = unsupported(reader.metadata());
-            Ok::<_, ParquetError>((RowIter::from_file_into(Box::new(reader)), expected, packed))
+            let fields = reader.metadata().file_metadata().schema().get_fields();
+            let twice = named_twice(fields.iter().map(|field| field.name()));
+            Ok::<_, ParquetError>((RowIter::from_file_into(Box::new(reader)), expected, packed, twice))
         };
-        let (rows, expected, packed) =
+        let (rows, expected, packed, twice) =
             guarded(open).map_err(wrong)?.map_err(|error| wrong(error.to_string()))?;
+        if let Some(message) = twice {
+            return Err(Error::file(path, message));
+        }
         if let Some(packing) = packed {
             return Err(Error::file(
                 path,

@@ -46,7 +46,7 @@ pub struct SourceSet {
 /// Fails if a file cannot be read or has no records, if no record is usable, and under [`Strictness::Refuse`]
 /// at the first unusable record. Also fails if answers have no prompt while an unread column holds texts, if
 /// labels do not fit the columns of their answers, if a named column is in no record or read by no schema, and
-/// for `score_margins` if no pair has scores.
+/// for `score_margins` if no pair has scores or the only scores of one are those that `pcrm score` wrote.
 pub fn load_preferences(
     paths: &[PathBuf],
     options: impl Into<ReadOptions>,
@@ -90,6 +90,8 @@ struct Preferences {
     score_margins: bool,
     ranked: RankedSets,
     findings: PairFindings,
+    /// The first record of the file with no scores but a model's, and what is wrong with them as margins.
+    by_model: Option<(Origin, String)>,
 }
 
 impl Reader for Preferences {
@@ -105,6 +107,9 @@ impl Reader for Preferences {
         if let Some(message) = self.score_margins.then(|| pair::score_that_is_none(record)).flatten() {
             let message = format!("{message}, for --score-margins");
             return out.push((origin, Err((ProblemKind::Malformed, message))));
+        }
+        if self.score_margins && schema.is_pair() && self.by_model.is_none() {
+            self.by_model = pair::only_models_scores(record).map(|message| (origin.clone(), message));
         }
         let read = match schema {
             schema if schema.is_many() => self.ranked.read(schema, record, &origin),
@@ -125,6 +130,9 @@ impl Reader for Preferences {
     }
 
     fn end_file(&mut self, out: &mut Vec<ReadRow<AnswerSet>>) -> Result<(), String> {
+        if let Some((origin, message)) = self.by_model.take() {
+            return Err(format!("line {}: {message}", origin.line));
+        }
         let mut sets = Vec::new();
         self.ranked.end_file(&mut sets);
         for (origin, set) in sets {
@@ -153,7 +161,8 @@ impl Preferences {
         Self {
             score_margins: options.score_margins,
             ranked: RankedSets::new(options.ties),
-            findings: PairFindings::default(),
+            findings: PairFindings::of(options.score_margins),
+            by_model: None,
         }
     }
 

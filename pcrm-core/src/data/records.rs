@@ -1,7 +1,7 @@
 //! Reads a file as JSON objects: JSON lines, consecutive objects, one JSON array or an object with a list,
 //! Parquet, Arrow, CSV or TSV. The format is detected from the content.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use super::objects::{ObjectLayout, Objects, layout};
 use super::parquet_rows::ParquetRows;
 use super::scan::Scan;
 use super::slice::Slice;
+use super::surrogate;
 use super::table_rows::TableRows;
 use super::tables::{Table, table};
 use crate::error::{Error, Result};
@@ -187,6 +188,13 @@ impl Iterator for Records {
     }
 }
 
+/// Returns a message if a file's schema names two columns alike: a record would hold only one of them.
+pub(super) fn named_twice<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let mut seen = HashSet::new();
+    let name = names.find(|name| !seen.insert(*name))?;
+    Some(format!("the schema names the column {name:?} twice; expected columns of different names"))
+}
+
 type Object = (Map<String, Value>, Vec<NotFinite>);
 
 /// The reason why a text cannot be read as objects.
@@ -216,6 +224,8 @@ fn parse(text: &str) -> Result<Vec<Object>, Fault> {
     let line = error.line().saturating_sub(1 + usize::from(error.column() == 0)) as u64;
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or(&said);
+    let half = surrogate::explained(said, text);
+    let said = half.as_deref().unwrap_or(said);
     let hint = match text.trim() {
         "{" => format!(
             "; expected one JSON object per line, one array, or an object with a list under {}",

@@ -47,7 +47,7 @@ impl Rendered {
 ///
 /// # Errors
 /// Fails if the tokenizer has no EOS for text or no chat template for conversations, if text and conversation
-/// are mixed, or if the template refuses the conversation.
+/// are mixed, if the template refuses the conversation, or as [`check_turns`] does.
 pub fn render(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -> Result<Rendered> {
     let conversation = text.is_conversation() && tokenizer.has_chat_template();
     if tokenizer.pairs().is_some() && !conversation {
@@ -70,12 +70,33 @@ pub fn render(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -
             let end = if answer.ends_with(&eos.text) { "" } else { eos.text.as_str() };
             Ok(Rendered::plain(format!("{prompt}{answer}{end}")))
         }
-        (None, Content::Messages(turns)) => Ok(Rendered::templated(tokenizer.render_chat(turns, false)?)),
-        (Some(Content::Messages(prompt)), Content::Messages(turns)) => {
-            let turns: Vec<Message> = prompt.iter().chain(turns).cloned().collect();
+        (None, Content::Messages(turns)) => {
+            check_turns(prompt, text, tokenizer)?;
+            Ok(Rendered::templated(tokenizer.render_chat(turns, false)?))
+        }
+        (Some(Content::Messages(before)), Content::Messages(turns)) => {
+            check_turns(prompt, text, tokenizer)?;
+            let turns: Vec<Message> = before.iter().chain(turns).cloned().collect();
             Ok(Rendered::templated(tokenizer.render_chat(&turns, false)?))
         }
         _ => Err(mixed()),
+    }
+}
+
+/// Refuses a conversation with a turn, other than a system's, that leaves no trace in the chat template's text.
+///
+/// # Errors
+/// Fails with the role and the place of the turn.
+pub fn check_turns(prompt: Option<&Content>, text: &Content, tokenizer: &Tokenizer) -> Result<()> {
+    tokenizer.refuse_lost_turns(&all_turns(prompt, text))
+}
+
+/// Returns the turns of a conversation with its prompt; none for a plain text.
+pub(super) fn all_turns<'a>(prompt: Option<&'a Content>, text: &'a Content) -> Vec<&'a Message> {
+    match (prompt, text) {
+        (Some(Content::Messages(before)), Content::Messages(turns)) => before.iter().chain(turns).collect(),
+        (_, Content::Messages(turns)) => turns.iter().collect(),
+        (_, Content::Text(_)) => Vec::new(),
     }
 }
 

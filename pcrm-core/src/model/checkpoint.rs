@@ -1,5 +1,7 @@
 //! The weights of a Hugging Face folder: names, types and shapes are read at once, elements on demand.
 
+mod digest;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};

@@ -40,8 +40,8 @@ impl LanguageModel {
     /// PEFT adapter is loaded with its base; training then changes the adapter alone.
     ///
     /// # Errors
-    /// Fails if a file is missing or broken, if a parameter is missing or has another shape, and if the
-    /// family or a key of `config.json` is not supported.
+    /// Fails if a file is missing or broken, if a parameter is missing or has another shape, if the family or
+    /// a key of `config.json` is not supported, and if the folder holds a reward model.
     pub fn load(backend: &dyn Backend, dir: &Path, compute: DType) -> Result<Self> {
         Self::load_as(dir, Loading::masters(backend, compute))
     }
@@ -67,8 +67,8 @@ impl LanguageModel {
     /// determines dropout.
     ///
     /// # Errors
-    /// Fails as [`LanguageModel::load`] does for the base, and if the adapter belongs to a reward model or
-    /// does not fit the base.
+    /// Fails as [`LanguageModel::load`] does for the base, and if the adapter belongs to a reward model, does
+    /// not fit the base or was trained on other weights.
     pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
         let folder = AdapterFolder::open(dir)?;
         if folder.is_reward()? {
@@ -77,8 +77,9 @@ impl LanguageModel {
         }
         let base_dir = base.map_or_else(|| folder.base(), |base| Ok(base.to_path_buf()))?;
         folder::check(&base_dir)?;
+        let from = folder.base_in(&base_dir, how)?;
         let base = Self::load_as(&base_dir, how.beneath())?;
-        Ok(base.over(folder.apply(&base.decoder, Some(base_dir), seed)?))
+        Ok(base.over(folder.apply(&base.decoder, from, seed)?))
     }
 
     /// Creates a language model with random weights.
@@ -155,11 +156,12 @@ impl LanguageModel {
     /// the model's function does not change. `base` is the folder that the saved adapter will name.
     ///
     /// # Errors
-    /// Fails if the configuration is not supported or matches no module, and if the model already has
-    /// adapters.
+    /// Fails if the configuration is not supported or matches no module, if the model already has adapters,
+    /// and if the folder has weights that cannot be read.
     pub fn with_adapters(&self, config: LoraConfig, base: &Path, seed: u64) -> Result<Self> {
         config.check_new()?;
-        Ok(self.over(lora::adapt(&self.decoder, config, Some(base.to_path_buf()), seed, Values::Drawn)?))
+        let base = lora::Base::with_digest(base)?;
+        Ok(self.over(lora::adapt(&self.decoder, config, base, seed, Values::Drawn)?))
     }
 
     /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.

@@ -64,7 +64,11 @@ pub(super) fn read(
     headless: Headless,
 ) -> Result<Decoder> {
     if heads.contains(&Head::Language) && config.tied {
-        config.tied = !Adoption::new(&config, checkpoint)?.has_own_language_head()?;
+        let adoption = Adoption::new(&config, checkpoint)?;
+        if !heads.contains(&Head::Score) {
+            adoption.require_language()?;
+        }
+        config.tied = !adoption.has_own_language_head()?;
     }
     if heads.contains(&Head::Score) {
         published::check(&config, checkpoint.dir())?;

@@ -18,7 +18,7 @@ use crate::model::loading::{self, Headless, Loading};
 use crate::model::lora::peft::{self, AdapterFolder};
 use crate::model::lora::{self, LoraConfig, Values};
 use crate::model::parameters::{Head, SCORE};
-use crate::model::{Checkpointing, Rows, published, weights};
+use crate::model::{Checkpointing, Rows, folder, published, weights};
 use crate::params::Params;
 use crate::tensor::Tensor;
 use crate::tree::Packed;
@@ -58,18 +58,20 @@ impl RewardModel {
     /// determines dropout. The head may belong to the adapter, on the base of a language model.
     ///
     /// # Errors
-    /// Fails as [`RewardModel::load`] does for the base, and if the adapter belongs to a language model or
-    /// does not fit the base.
+    /// Fails as [`RewardModel::load`] does for the base, and if the adapter belongs to a language model, does
+    /// not fit the base or was trained on other weights.
     pub fn load_adapter(dir: &Path, base: Option<&Path>, how: Loading<'_>, seed: u64) -> Result<Self> {
-        let folder = AdapterFolder::open(dir)?;
-        if !folder.is_reward()? {
+        let adapter = AdapterFolder::open(dir)?;
+        if !adapter.is_reward()? {
             let message = "is the adapter of a language model (task_type CAUSAL_LM), not of a reward model";
             return Err(Error::file(dir, message));
         }
-        let headless = if folder.holds(Head::Score)? { Headless::Given } else { Headless::Refused };
-        let base_dir = base.map_or_else(|| folder.base(), |base| Ok(base.to_path_buf()))?;
+        let headless = if adapter.holds(Head::Score)? { Headless::Given } else { Headless::Refused };
+        let base_dir = base.map_or_else(|| adapter.base(), |base| Ok(base.to_path_buf()))?;
+        folder::check(&base_dir)?;
+        let from = adapter.base_in(&base_dir, how)?;
         let base = loading::read_folder(&base_dir, HEADS, how.beneath(), headless)?;
-        Ok(Self { decoder: folder.apply(&base, Some(base_dir), seed)? })
+        Ok(Self { decoder: adapter.apply(&base, from, seed)? })
     }
 
     /// Checks that a folder's weights include the head, without reading them; a folder without weights
@@ -182,11 +184,12 @@ impl RewardModel {
     /// the model's function does not change. `base` is the folder that the saved adapter will name.
     ///
     /// # Errors
-    /// Fails if the configuration is not supported or matches no module, and if the model already has
-    /// adapters.
+    /// Fails if the configuration is not supported or matches no module, if the model already has adapters,
+    /// and if the folder has weights that cannot be read.
     pub fn with_adapters(&self, config: LoraConfig, base: &Path, seed: u64) -> Result<Self> {
         config.check_new()?;
-        Ok(Self::over(lora::adapt(&self.decoder, config, Some(base.to_path_buf()), seed, Values::Drawn)?))
+        let base = lora::Base::with_digest(base)?;
+        Ok(Self::over(lora::adapt(&self.decoder, config, base, seed, Values::Drawn)?))
     }
 
     /// Returns the base without its adapters, frozen, over the same storage: the reference of new adapters.

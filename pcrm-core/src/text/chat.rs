@@ -3,6 +3,7 @@
 mod bounds;
 mod files;
 mod generation;
+mod lost;
 mod operators;
 mod parts;
 mod percent;
@@ -20,6 +21,8 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use self::bounds::TooMuch;
 pub(super) use self::files::Chat;
 use self::generation::{Tracker, Written, with_calls};
+pub use self::lost::LostTurns;
+use self::lost::Shapes;
 use self::operators::with_bounds;
 use self::percent::with_format_filter;
 use self::tags::tags;
@@ -42,6 +45,8 @@ pub struct ChatTemplate {
     env: Environment<'static>,
     /// The template that marks the assistant's text: this one, or a known variant of it.
     marks: Marks,
+    /// What is known of the turns that it leaves out.
+    shapes: Shapes,
 }
 
 /// The source of the `{% generation %}` marks.
@@ -109,7 +114,7 @@ impl ChatTemplate {
             (false, Some(variant)) => Marks::Variant(variant),
             (false, None) => Marks::Missing,
         };
-        Ok(Self { env, marks })
+        Ok(Self { env, marks, shapes: Shapes::default() })
     }
 
     /// Returns a known variant of this template that marks the assistant's text, or `None` if this one has

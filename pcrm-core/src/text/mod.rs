@@ -10,7 +10,7 @@ pub mod special;
 pub mod tokenizer;
 pub mod visible;
 
-pub use chat::ChatTemplate;
+pub use chat::{ChatTemplate, LostTurns};
 pub use special::{SpecialToken, SpecialTokens};
 pub use tokenizer::{PairForm, Span, Tokenizer, TruncatedTokenizer};
 pub use visible::{visible, visible_line};

@@ -3,6 +3,7 @@
 mod assistant;
 mod facts;
 mod files;
+mod lost;
 mod opening;
 mod pairs;
 mod spans;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use tokenizers::{Tokenizer as HfTokenizer, TruncationDirection};
 
 pub use self::files::{TOKENIZER, copy_files, is_tokenizer_file};
+pub(crate) use self::lost::lost_turn;
 pub use self::pairs::PairForm;
 pub use self::spans::Span;
 pub use self::truncated::TruncatedTokenizer;

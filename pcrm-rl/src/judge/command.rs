@@ -12,7 +12,7 @@ mod words;
 
 use std::path::Path;
 use std::process::Command as Process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use pcrm_core::{digest, erased_serde};
@@ -80,15 +80,17 @@ impl OpenJudge for Config {
 }
 
 impl CommandJudge {
-    fn start(&self) -> Result<Child, String> {
+    /// Starts the program and waits for its ready line; `None` once `stop` is set.
+    fn start(&self, stop: &AtomicBool) -> Result<Option<Child>, String> {
         let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
         let mut command = Process::new(shell);
         command.args([option, &self.config.command]);
         let mut child = Child::start(command, None).map_err(|error| format!("cannot start: {error}"))?;
         let wait = Duration::from_secs_f64(self.config.start_timeout);
-        let line = child.line(wait, "get ready").map_err(|failure| failure.message())?;
+        let line = child.line_unless(stop, wait, "get ready").map_err(|failure| failure.message())?;
+        let Some(line) = line else { return Ok(None) };
         match ready(&line) {
-            Ok(_) => Ok(child),
+            Ok(_) => Ok(Some(child)),
             Err(message) => Err(child.abandoned(message)),
         }
     }
@@ -117,17 +119,17 @@ impl Judge for CommandJudge {
         if questions.is_empty() {
             return Ok(());
         }
-        let mut child = self.start().map_err(|message| Error::judge(&self.name, message))?;
+        let stopped = || Error::Interrupted("stopped".to_owned());
+        let started = self.start(stop).map_err(|message| Error::judge(&self.name, message))?;
+        let mut child = started.ok_or_else(stopped)?;
         for (at, question) in questions.iter().enumerate() {
-            if stop.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted("stopped".to_owned()));
-            }
             let refuse = |message: String| {
                 Err(Error::judge(&self.name, format!("{}: {message}", question.prompt.origin)))
             };
             let wait = Duration::from_secs_f64(self.config.timeout);
-            let text = match child.exchange(&line(at, question).to_string(), wait) {
-                Ok(text) => text,
+            let text = match child.exchange_unless(stop, &line(at, question).to_string(), wait) {
+                Ok(Some(text)) => text,
+                Ok(None) => return Err(stopped()),
                 Err(failure) => {
                     let message = format!("{}: {}", question.prompt.origin, failure.message());
                     return Err(Error::unfinished(&self.name, message));
@@ -204,5 +206,24 @@ mod tests {
         assert!(without != first && first != second, "{first} {second}");
         std::fs::write(&script, "first").unwrap();
         assert_eq!(config.program().unwrap(), first);
+    }
+
+    /// Protects: a signal ends the wait for a program that never gets ready, long before the limit.
+    #[cfg(unix)]
+    #[test]
+    fn a_stop_ends_the_wait_for_a_program() {
+        use std::sync::atomic::Ordering;
+        let config = Config { command: "cat".to_owned(), timeout: timeout(), start_timeout: start_timeout() };
+        let program = config.program().unwrap();
+        let judge = CommandJudge { name: "cat".to_owned(), config, program };
+        let stop = AtomicBool::new(false);
+        let started = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                stop.store(true, Ordering::Relaxed);
+            });
+            judge.start(&stop)
+        });
+        assert!(started.unwrap().is_none());
     }
 }

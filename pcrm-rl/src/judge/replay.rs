@@ -35,6 +35,9 @@ struct Config {
     judge: Option<String>,
 }
 
+/// A line of a file, for messages.
+const EXAMPLE: &str = r#"{"prompt": "..", "first": "..", "second": "..", "verdict": "first"}"#;
+
 type Key = (PromptId, String, String);
 
 struct Replay {
@@ -70,7 +73,8 @@ impl OpenJudge for Config {
             let place = |message: String| {
                 Error::judge(&replay.name, format!("{}:{}: {message}", self.file.display(), at + 1))
             };
-            let line: Line = serde_json::from_str(&line).map_err(|error| place(error.to_string()))?;
+            let line: Line = serde_json::from_str(&line)
+                .map_err(|error| place(format!("{error}; expected a verdict such as {EXAMPLE}")))?;
             if self.judge.as_ref().is_some_and(|wanted| line.judge.as_ref() != Some(wanted)) {
                 continue;
             }

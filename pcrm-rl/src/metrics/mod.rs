@@ -9,13 +9,17 @@
 
 mod file;
 mod rollout;
+mod spread;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 pub use file::{MetricsFile, read};
 pub use rollout::{Completion, ScoredAnswer};
+use spread::Spread;
 
 /// Sums of metrics, in the order of their first records.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -87,6 +91,35 @@ impl Metrics {
         other.0.into_iter().for_each(|(name, more)| self.add(name, more));
     }
 
+    /// Adds the values of a step to means in which every step counts alike, as transformers and TRL average between
+    /// two lines. Of a sum, which is a count, the last step's value remains.
+    pub fn add_step(&mut self, step: &Self) {
+        for (name, of_step) in &step.0 {
+            let Some(value) = of_step.value() else { continue };
+            let Accumulator::Sum(_) = of_step else {
+                self.mean(name.clone(), value, 1.0);
+                continue;
+            };
+            match self.0.iter_mut().find(|(known, _)| known == name) {
+                Some((_, held)) => *held = *of_step,
+                None => self.0.push((name.clone(), *of_step)),
+            }
+        }
+    }
+
+    /// Returns the metrics that a checkpoint's states hold under a key; none if there are none.
+    pub(crate) fn kept(states: &BTreeMap<String, Value>, key: &str) -> Self {
+        states.get(key).and_then(|kept| Self::deserialize(kept).ok()).unwrap_or_default()
+    }
+
+    /// Adds the metrics to a checkpoint's states under a key, unless nothing was recorded.
+    pub(crate) fn keep(&self, states: &mut BTreeMap<String, Value>, key: &str) {
+        match serde_json::to_value(self).ok().filter(|_| !self.is_empty()) {
+            Some(metrics) => states.insert(key.to_owned(), metrics),
+            None => states.remove(key),
+        };
+    }
+
     /// Returns true if nothing was recorded.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -122,46 +155,20 @@ impl Metrics {
 
     /// Returns the values of all recorded metrics. A metric whose weights are all 0 has no value.
     pub fn summary(&self) -> Summary {
-        let value = |accumulator: &Accumulator| match *accumulator {
-            Accumulator::Mean { sum, weight } => (weight != 0.0).then(|| sum / weight),
-            Accumulator::Sum(value) | Accumulator::Min(value) | Accumulator::Max(value) => Some(value),
-            Accumulator::Std(spread) => Some(spread.std()),
-            Accumulator::Variance(spread) => spread.variance(),
-            Accumulator::Difference([a, b], [m, n]) => (m > 0.0 && n > 0.0).then(|| a / m - b / n),
-        };
-        Summary(self.0.iter().filter_map(|(name, held)| Some((name.clone(), value(held)?))).collect())
+        Summary(self.0.iter().filter_map(|(name, held)| Some((name.clone(), held.value()?))).collect())
     }
 }
 
-/// A standard deviation of numbers that come one by one or in groups (Chan, Golub and LeVeque 1983).
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Spread {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Spread {
-    fn of(value: f64) -> Self {
-        Self { count: 1.0, mean: value, squares: 0.0 }
-    }
-
-    fn merged(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        let apart = other.mean - self.mean;
-        Self {
-            count,
-            mean: self.mean + apart * other.count / count,
-            squares: self.squares + other.squares + apart * apart * self.count * other.count / count,
+impl Accumulator {
+    /// Returns the value; `None` if it has none yet.
+    fn value(self) -> Option<f64> {
+        match self {
+            Self::Mean { sum, weight } => (weight != 0.0).then(|| sum / weight),
+            Self::Sum(value) | Self::Min(value) | Self::Max(value) => Some(value),
+            Self::Std(spread) => Some(spread.std()),
+            Self::Variance(spread) => spread.variance(),
+            Self::Difference([a, b], [m, n]) => (m > 0.0 && n > 0.0).then(|| a / m - b / n),
         }
-    }
-
-    fn std(self) -> f64 {
-        (self.squares / self.count.max(1.0)).sqrt()
-    }
-
-    fn variance(self) -> Option<f64> {
-        (self.count > 1.0).then(|| self.squares / (self.count - 1.0))
     }
 }
 
@@ -204,7 +211,7 @@ pub struct StepMetrics {
     pub step: u64,
     /// Number of completed epochs, as a fraction.
     pub epoch: f64,
-    /// Metrics of the batch before the step.
+    /// Metrics of the batch before the step; in `metrics.jsonl`, their means over the steps since the line before.
     #[serde(flatten)]
     pub metrics: Summary,
     /// √Σ g², before clipping.
@@ -268,6 +275,30 @@ mod tests {
         other.mean("loss", 6.0, 3.0);
         one.merge(other);
         assert_eq!(one.summary().get("loss"), Some(5.75));
+    }
+
+    /// Protects: every step counts alike in means over steps, whatever its weights, and of a count the last step's
+    /// value remains; one step alone keeps its bits, and sums kept in a checkpoint continue.
+    #[test]
+    fn steps_are_averaged_alike() {
+        let (first, second) = (recorded(&[0.1, 0.3, 7.0]), recorded(&[-3.0]));
+        let mut window = Metrics::default();
+        window.add_step(&first);
+        assert_eq!(window.summary(), first.summary());
+        let mut states = BTreeMap::new();
+        window.keep(&mut states, "unlogged");
+        let mut window = Metrics::kept(&states, "unlogged");
+        window.add_step(&second);
+        let (found, one, other) = (window.summary(), first.summary(), second.summary());
+        for name in ["mean", "low", "high", "std"] {
+            let of = |summary: &Summary| summary.get(name).unwrap();
+            assert_eq!(of(&found), f64::midpoint(of(&one), of(&other)), "{name}");
+        }
+        assert_eq!(found.get("sum"), Some(-3.0));
+        // A single value has no variance.
+        assert_eq!(found.get("variance"), one.get("variance"));
+        Metrics::default().keep(&mut states, "unlogged");
+        assert!(states.is_empty() && Metrics::kept(&states, "unlogged").is_empty());
     }
 
     /// Protects: metrics of parts merge to those of the whole.

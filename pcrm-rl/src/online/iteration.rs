@@ -64,6 +64,8 @@ pub(super) struct Training<'a> {
     pub samples: MetricsFile,
     /// Metrics of the rollouts since the last line of training.
     pub unlogged: Metrics,
+    /// Means over the updates since the last line of training.
+    pub unlogged_updates: Metrics,
     pub source: Box<dyn RolloutSource + 'a>,
     /// Batches that are sampled ahead of the updates.
     pub ahead: Ahead,
@@ -184,15 +186,15 @@ impl Training<'_> {
                 self.state.step += 1;
                 self.state.num_tokens += gradient.tokens.separate as u64;
                 let is_logged = self.is_logged();
-                // The first update's line has the rollout's metrics; a line covers all rollouts since the
-                // line before.
+                // The first update's line has the rollout's metrics; a line covers all rollouts and updates
+                // since the line before.
                 let of_rollout = std::mem::take(&mut metrics);
                 let mut shown = if is_logged { std::mem::take(&mut self.unlogged) } else { of_rollout };
-                shown.merge(of_update);
-                shown.merge(gradient.metrics);
+                of_update.merge(gradient.metrics);
                 let (before, seconds) = (std::mem::take(&mut before), begun.elapsed().as_secs_f64());
-                shown.mean("time/update", seconds, 1.0);
-                shown.mean("step_time", before + seconds, 1.0);
+                of_update.mean("time/update", seconds, 1.0);
+                of_update.mean("step_time", before + seconds, 1.0);
+                shown.merge(self.of_updates(of_update, is_logged));
                 let line = StepMetrics {
                     step: self.state.step,
                     epoch: self.plan.epochs_made(),
@@ -216,6 +218,18 @@ impl Training<'_> {
         }
         self.last = step;
         Ok(())
+    }
+
+    /// Returns the metrics of an update, or for a line the means over all updates since the line before.
+    fn of_updates(&mut self, of_update: Metrics, is_logged: bool) -> Metrics {
+        if is_logged && self.unlogged_updates.is_empty() {
+            return of_update;
+        }
+        self.unlogged_updates.add_step(&of_update);
+        match is_logged {
+            true => std::mem::take(&mut self.unlogged_updates),
+            false => of_update,
+        }
     }
 
     /// Updates the policy on a part of a rollout, and the critic.

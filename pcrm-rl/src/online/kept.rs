@@ -18,6 +18,8 @@ use crate::offline::{Observer, Outcome, Trained, diverged};
 
 /// The key in checkpoints of the metrics of rollouts without a line.
 pub(super) const UNLOGGED: &str = "unlogged";
+/// The key in checkpoints of the means over the updates without a line.
+pub(super) const UNLOGGED_UPDATES: &str = "unlogged_updates";
 
 impl Training<'_> {
     /// Writes the best, the worst and the first answer of a rollout, with the columns of the reward sources.
@@ -68,10 +70,8 @@ impl Training<'_> {
         self.settle()?;
         self.metrics.note(&mut self.state);
         self.steering.keep(&mut self.state.states);
-        match serde_json::to_value(&self.unlogged).ok().filter(|_| !self.unlogged.is_empty()) {
-            Some(unlogged) => self.state.states.insert(UNLOGGED.to_owned(), unlogged),
-            None => self.state.states.remove(UNLOGGED),
-        };
+        self.unlogged.keep(&mut self.state.states, UNLOGGED);
+        self.unlogged_updates.keep(&mut self.state.states, UNLOGGED_UPDATES);
         let mut parts: Vec<(&str, &dyn checkpoint::CheckpointPart)> = vec![(MAIN, &self.learner)];
         parts.extend(
             self.critic.as_ref().map(|critic| (CRITIC, &critic.learner as &dyn checkpoint::CheckpointPart)),

@@ -7,13 +7,12 @@ use pcrm_core::kernels::BLOCK;
 use pcrm_core::model::{LanguageModel, RewardModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::{Backend, DType, Device};
-use serde::Deserialize;
 
 use super::ahead::{AHEAD, Ahead};
 use super::config::{Algorithm, OnlineConfig};
 use super::critic::{CRITIC, Critic, ValueStep};
 use super::iteration::Training;
-use super::kept::UNLOGGED;
+use super::kept::{UNLOGGED, UNLOGGED_UPDATES};
 use super::mix::{Mix, Mixing};
 use super::pairs::Bounding;
 use super::refill::DRAWN;
@@ -209,7 +208,8 @@ pub fn train(
         lanes,
         interrupted: stop,
     };
-    let unlogged = state.states.get(UNLOGGED).and_then(|kept| Metrics::deserialize(kept).ok());
+    let unlogged = Metrics::kept(&state.states, UNLOGGED);
+    let unlogged_updates = Metrics::kept(&state.states, UNLOGGED_UPDATES);
     let mut training = Training {
         backend,
         config,
@@ -227,7 +227,8 @@ pub fn train(
         halted: None,
         metrics,
         samples,
-        unlogged: unlogged.unwrap_or_default(),
+        unlogged,
+        unlogged_updates,
         source,
         ahead,
         budget,

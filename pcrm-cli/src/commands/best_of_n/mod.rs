@@ -16,7 +16,9 @@ use pcrm_rl::reward_source::{Combine, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Map, Value, json};
 
-use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, digest_of, follow, record, rewards};
+use crate::generation::{
+    Policy, PromptArgs, SamplingArgs, decimal, digest_of, follow, is_cut_off, record, rewards,
+};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -26,6 +28,7 @@ use crate::quantize::QuantizeArgs;
 use crate::report;
 use crate::terminal;
 use crate::usage::usage;
+use crate::warnings;
 
 /// Options of `pcrm best-of-n`.
 #[derive(Debug, Args)]
@@ -235,7 +238,7 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
     let records: Vec<Map<String, Value>> =
         lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("samples.jsonl")?;
     let (mut best, mut pairs, mut answers) = (String::new(), String::new(), Vec::new());
-    let (mut unscored, mut unmeasured) = (0, 0);
+    let (mut unscored, mut unmeasured, mut cut_best) = (0, 0, 0);
     for samples in records.chunks(n) {
         let score = |record: &Map<String, Value>| record["score"].as_f64();
         let scored: Vec<&Map<String, Value>> =
@@ -249,6 +252,7 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
         let Some(low) = scored.iter().min_by(by_score) else { continue };
         let mut record: Map<String, Value> = (*top).clone();
         record.remove("scores");
+        cut_best += usize::from(is_cut_off(&record));
         best.push_str(&(serde_json::to_string(&record)? + "\n"));
         if score(top) > score(low) && top["completion"] != low["completion"] {
             let pair = json!({
@@ -280,6 +284,9 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
             say(&format!("{count} answers have no {what}; their prompts are left out of the curve"));
         }
     }
+    if let Some(text) = of_cut_answers(&records, cut_best) {
+        warnings::print(&text);
+    }
     whole::write(&dir.join("best.jsonl"), best.as_bytes())?;
     whole::write(&dir.join("pairs.jsonl"), pairs.as_bytes())?;
     whole::write_json(&dir.join("curve.json"), &json!({ "prompts": answers.len(), "points": points }))?;
@@ -297,6 +304,19 @@ fn leave(dir: &Path, lines: &str, n: usize, measured: bool) -> Result<()> {
         shown.push_str(&format!("{:>6}  {:>6.3}  {:>8.3}{truth}\n", point.n, point.kl, point.score.value));
     }
     terminal::result(&shown)
+}
+
+/// Returns a warning about answers that were cut off, `best` of them in `best.jsonl`; `None` if none was.
+fn of_cut_answers(records: &[Map<String, Value>], best: usize) -> Option<String> {
+    let cut = records.iter().filter(|record| is_cut_off(record)).count();
+    let trained = match best {
+        0 => "none of best.jsonl".to_owned(),
+        _ => format!(
+            "{best} of best.jsonl, after which `pcrm sft` would teach the model to end. Use a larger limit, or \
+             leave out rows whose finish is length"
+        ),
+    };
+    (cut > 0).then(|| format!("{cut} of {} answers were cut off at --max-tokens: {trained}", records.len()))
 }
 
 #[cfg(test)]

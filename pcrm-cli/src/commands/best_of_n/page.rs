@@ -5,6 +5,7 @@ use std::path::Path;
 use pcrm_eval::best_of_n::BestOfNPoint;
 use serde_json::{Map, Value};
 
+use crate::generation::is_cut_off;
 use crate::report::document::{Block, Document, Section, Table};
 use crate::report::number;
 use crate::report::plot::{Axis, Ink, Layer, Mark, Plot, Whisker};
@@ -65,9 +66,13 @@ pub fn document(
             text(&record["completion"]),
         ]);
     }
+    let cut = match records.iter().filter(|record| is_cut_off(record)).count() {
+        0 => String::new(),
+        count => format!(" {count} of {} answers were cut off at --max-tokens.", records.len()),
+    };
     Document {
         title: format!("Best of n: {}", crate::training::folder::name_of(dir)),
-        about: format!("Answers of one policy to {prompts} prompts, chosen by a reward."),
+        about: format!("Answers of one policy to {prompts} prompts, chosen by a reward.{cut}"),
         sections: vec![
             Section::open("", vec![Block::Plots(plots)]),
             Section::open("Numbers", vec![Block::Table(table)]),

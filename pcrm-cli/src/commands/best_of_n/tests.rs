@@ -26,3 +26,18 @@ fn one_missing_true_reward_leaves_out_one_prompt() -> Result<()> {
     assert_eq!(std::fs::read_to_string(dir.path().join("best.jsonl"))?.lines().count(), 2);
     Ok(())
 }
+
+/// Protects: answers that were cut off are counted, with those of them that are the best of their prompts.
+#[test]
+fn cut_answers_are_counted() {
+    let record = |finish: &str| Map::from_iter([("finish".to_owned(), json!(finish))]);
+    let records = [record("stop"), record("length"), record("length"), Map::new()];
+    let said = |best| of_cut_answers(&records, best).unwrap_or_default();
+    assert!(
+        said(1).starts_with("2 of 4 answers were cut off at --max-tokens: 1 of best.jsonl, "),
+        "{}",
+        said(1)
+    );
+    assert!(said(0).ends_with(": none of best.jsonl"), "{}", said(0));
+    assert_eq!(of_cut_answers(&records[..1], 0), None);
+}

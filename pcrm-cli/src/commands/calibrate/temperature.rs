@@ -76,7 +76,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
     let tokenizer = Tokenizer::from_dir(dir).with_context(at)?;
     let pad = padding(model.config(), &tokenizer);
     let max_length = usage(training.reading.training_length(model.config()))?;
-    let Encoded { train: sets, sources, warnings, form, .. } =
+    let Encoded { train: sets, sources, mut warnings, form, .. } =
         training.encoded(&tokenizer, pad, max_length)?;
     let micro_tokens = training.options()?.trainer.micro_tokens;
     let scores = score_pairs(&model, &sets.iter().collect::<Vec<_>>(), micro_tokens)?;
@@ -90,6 +90,7 @@ pub fn run(args: &CalibrateArgs) -> Result<()> {
         margins.push(f64::from(*chosen) - f64::from(*rejected));
     }
     let fitted = fit(args, &margins, &folds, &prompts)?;
+    fitted.without_gain().into_iter().for_each(|text| warnings.add(text));
     let held = FolderLock::take(&args.output).context("--output")?;
     check_output(&args.output)?;
     sweep_own(&args.output)?;
@@ -197,6 +198,21 @@ fn noted(notes: &mut Map<String, Value>, temperature: f64) -> Map<String, Value>
     notes.clone()
 }
 
+impl Fitted {
+    /// Returns a warning unless scaling lowers the log loss on pairs that the temperature was not fitted to.
+    fn without_gain(&self) -> Option<String> {
+        let (before, after) = (self.plain.log_loss.value, self.scaled.log_loss.value);
+        let helps = after < before;
+        (!helps).then(|| {
+            format!(
+                "scaling does not help on held-out pairs: log loss {} before, {} after",
+                number(before),
+                number(after)
+            )
+        })
+    }
+}
+
 fn measures(fitted: &Fitted) -> Vec<Fact> {
     let ends = |estimate: &Estimate| {
         estimate.interval.map_or_else(String::new, |interval| {
@@ -237,6 +253,28 @@ fn text(fitted: &Fitted) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Protects: a temperature that does not lower the loss on held-out pairs is reported, with both losses; one that
+    /// does is not.
+    #[test]
+    fn a_temperature_without_gain_is_reported() {
+        let estimate = |value| Estimate { value, interval: None };
+        let fitted = |before, after| {
+            let other = estimate(0.5);
+            Fitted {
+                pairs: 9,
+                prompts: 9,
+                plain: Losses { log_loss: estimate(before), brier: other, ece: other },
+                scaled: Scaled { temperature: 2.0, log_loss: estimate(after), brier: other, ece: other },
+            }
+        };
+        let said = fitted(0.69, 0.7).without_gain().unwrap_or_default();
+        let (before, after) = (number(0.69), number(0.7));
+        let expected = format!("does not help on held-out pairs: log loss {before} before, {after} after");
+        assert!(said.contains(&expected), "{said}");
+        assert!(fitted(0.69, 0.69).without_gain().is_some());
+        assert_eq!(fitted(0.7, 0.69).without_gain(), None);
+    }
 
     /// Protects: the notes of a scaled model are in the units of its scores: the range of training is divided,
     /// a second time too, and the constraint and all other notes keep their numbers.

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
+use pcrm_core::data::scored::{SCORED_BY, is_models, scored_by};
 use serde_json::Value;
 
-use crate::record::{Record, named};
+use crate::record::{Record, column, named};
 
 /// Options that name columns not recognised by name. A name that begins with / is a JSON pointer.
 #[derive(Debug, Clone, Default, Args)]
@@ -32,7 +33,8 @@ pub struct GivenFields {
 const SUBSETS: [&str; 5] = ["subset", "category", "section", "domain", "source"];
 const PROMPTS: [&str; 3] = ["prompt", "question", "instruction"];
 const IDS: [&str; 4] = ["id", "pair_id", "prompt_id", "uid"];
-const HUMAN: [&str; 5] = ["human_score", "human_scores", "human", "rating", "ratings"];
+/// Columns of human scores.
+pub const HUMAN: [&str; 5] = ["human_score", "human_scores", "human", "rating", "ratings"];
 const RANKS: [&str; 2] = ["rank", "ranks"];
 /// Columns that hold a record's only answer.
 pub const ANSWERS: [&str; 6] = ["completion", "response", "answer", "output", "system_output", "text"];
@@ -71,10 +73,19 @@ impl GivenFields {
     /// Returns the human scores of the record's answers; higher is better.
     ///
     /// # Errors
-    /// Fails if a named column is missing or a value is not a number.
+    /// Fails if a named column is missing or holds the scores of a model, or a value is not a number.
     pub fn human(&self, record: &Record) -> Result<Option<Vec<f64>>> {
         let found = match &self.human_field {
-            Some(field) => Some((field.as_str(), named(record, field, "--human-field")?)),
+            Some(field) => {
+                let value = named(record, field, "--human-field")?;
+                ensure!(
+                    !is_models(record, &column(field)),
+                    "--human-field {field}: the score of the model {:?} ({SCORED_BY:?}), not of people; expected \
+                     another column",
+                    scored_by(record).unwrap_or_default()
+                );
+                Some((field.as_str(), value))
+            }
             None => HUMAN.iter().chain(&RANKS).find_map(|name| Some((*name, record.get(*name)?))),
         };
         let Some((name, value)) = found else { return Ok(None) };
@@ -166,6 +177,13 @@ mod tests {
         let named = GivenFields { human_field: Some("/scores/overall".into()), ..GivenFields::default() };
         let error = named.human(&row).unwrap_err().to_string();
         assert_eq!(error, "no \"/scores/overall\", named by --human-field (keys: source, scores, rank)");
+        let row = record(json!({"score": 1, "rating": 2, "scored_by": "pcrm:rm@0123456789abcdef"}));
+        for field in ["score", "/score"] {
+            let named = GivenFields { human_field: Some(field.into()), ..GivenFields::default() };
+            let error = named.human(&row).unwrap_err().to_string();
+            assert!(error.contains("the score of the model \"rm@0123456789abcdef\""), "{error}");
+        }
+        assert_eq!(fields.human(&row).unwrap(), Some(vec![2.0]));
         let row = record(json!({"scores": {"overall": "good"}, "x": 1}));
         let error = named.human(&row).unwrap_err().to_string();
         assert!(error.contains("\"good\"; expected a number"), "{error}");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::data::lines::Lines;
+use pcrm_core::data::scored;
 use pcrm_eval::{Labels, LengthUnit, PairScore};
 use serde_json::Value;
 
@@ -38,7 +39,7 @@ pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
             .map_err(|error| anyhow::anyhow!("{}: expected one JSON object per line: {error}", at()))?;
         let subset = fields.subset(&record).with_context(at);
         let mut key = |subset: Option<&str>| keys.key(number, subset, id(&record).as_deref());
-        if record.get(left_out::COLUMN).is_some_and(Value::is_string) {
+        if is_left_out(&record, fields) {
             // `pcrm score` writes no columns for a record that it could not read, so a missing subset is no error here.
             subset.iter().for_each(|subset| drop(key(subset.as_deref())));
             given.left_out += 1;
@@ -68,12 +69,43 @@ pub fn read(path: &Path, fields: &GivenFields) -> Result<Given> {
     Ok(given)
 }
 
-const PAIRED: [(&str, &str); 2] = [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score")];
+const PAIRED: [[&str; 2]; 2] = [["score_chosen", "score_rejected"], scored::PAIR];
+
+/// The columns with the scores of a record.
+enum Columns<'a> {
+    /// The scores of the preferred answers and of the others.
+    Paired([(&'a str, &'a Value); 2]),
+    /// The scores of all answers.
+    One(&'a str, &'a Value),
+}
+
+/// Returns the columns with the scores of a record, if it has any. In a row that `pcrm score` wrote, these are its
+/// own: other columns hold scores of people.
+fn columns<'a>(record: &'a Record, fields: &'a GivenFields) -> Option<Columns<'a>> {
+    if let Some(field) = &fields.score_field {
+        return Some(Columns::One(field, find(record, field)?));
+    }
+    let pair = |[a, b]: [&'static str; 2]| Some(Columns::Paired([(a, record.get(a)?), (b, record.get(b)?)]));
+    let one = |name: &'static str| Some(Columns::One(name, record.get(name)?));
+    let own = scored::scored_by(record).and_then(|_| pair(scored::PAIR).or_else(|| one(scored::TEXT)));
+    own.or_else(|| PAIRED.into_iter().find_map(pair))
+        .or_else(|| ["scores", "score"].into_iter().find_map(one))
+}
+
+/// Returns true for a row that `pcrm score` left out: it has a reason and no score. A reason beside a score is of an
+/// earlier scoring.
+fn is_left_out(record: &Record, fields: &GivenFields) -> bool {
+    let is_blank = match columns(record, fields) {
+        None => true,
+        Some(Columns::Paired(both)) => both.iter().all(|(_, value)| value.is_null()),
+        Some(Columns::One(_, value)) => value.is_null(),
+    };
+    is_blank && record.get(left_out::COLUMN).is_some_and(Value::is_string)
+}
 
 fn body(record: &Record, fields: &GivenFields) -> Result<(Body, LengthUnit)> {
-    if fields.score_field.is_none() {
-        let paired = PAIRED.iter().find_map(|(a, b)| Some(((a, record.get(*a)?), (b, record.get(*b)?))));
-        if let Some(((a, chosen), (b, rejected))) = paired {
+    let (name, value) = match columns(record, fields) {
+        Some(Columns::Paired([(a, chosen), (b, rejected)])) => {
             let (chosen_list, rejected_list) = (numbers(a, chosen)?, numbers(b, rejected)?);
             return Ok(match (chosen.is_array(), rejected.is_array()) {
                 (false, false) => pair(record, chosen_list[0], rejected_list[0]),
@@ -83,11 +115,9 @@ fn body(record: &Record, fields: &GivenFields) -> Result<(Body, LengthUnit)> {
                 }
             });
         }
-    }
-    let (name, value) = match &fields.score_field {
-        Some(field) => (field.as_str(), named(record, field, "--score-field")?),
-        None => match ["scores", "score"].iter().find_map(|name| Some((*name, record.get(*name)?))) {
-            Some(found) => found,
+        Some(Columns::One(name, value)) => (name, value),
+        None => match &fields.score_field {
+            Some(field) => (field.as_str(), named(record, field, "--score-field")?),
             None => bail!(
                 "no scores (keys: {}); expected score_chosen and score_rejected, scores or score, or \
                  --score-field",
@@ -208,6 +238,42 @@ mod tests {
             parsed(record, &fields).unwrap(),
             Body::Answer { score: 0.5, length: 3, human: 4.0 }
         ));
+    }
+
+    /// Protects: in a row that `pcrm score` wrote, the model's scores are its columns, not those of people beside
+    /// them.
+    #[test]
+    fn a_marked_row_has_the_scores_of_its_model() {
+        let by = "pcrm:rm@0123456789abcdef";
+        let both = json!({"score_chosen": 8, "score_rejected": 5, "chosen_score": 0.5, "rejected_score": -1});
+        let mut marked = both.clone();
+        marked["scored_by"] = json!(by);
+        for (row, expected) in [(both, (8.0, 5.0)), (marked, (0.5, -1.0))] {
+            let Body::Pair(pair) = parsed(row, &GivenFields::default()).unwrap() else { panic!("no pair") };
+            assert_eq!((pair.chosen, pair.rejected), expected);
+        }
+        let text = json!({"prompt": "q", "scores": [1, 2], "score": 0.5, "rating": 4, "scored_by": by});
+        let read = parsed(text, &GivenFields::default()).unwrap();
+        assert!(matches!(read, Body::Answer { score: 0.5, human: 4.0, .. }), "{read:?}");
+    }
+
+    /// Protects: a row is left out if its scores are null or absent, not if a reason of an earlier scoring is beside
+    /// them.
+    #[test]
+    fn rows_with_scores_are_not_left_out() {
+        for (scores, expected) in [
+            (json!({}), true),
+            (json!({"chosen_score": null, "rejected_score": null, "score": 3}), true),
+            (json!({"score": null}), true),
+            (json!({"chosen_score": 1, "rejected_score": 0}), false),
+            (json!({"chosen_score": 1, "rejected_score": null}), false),
+            (json!({"score": 0}), false),
+        ] {
+            let mut row = scores.as_object().unwrap().clone();
+            assert!(!is_left_out(&row, &GivenFields::default()), "{scores} without a reason");
+            row.insert(left_out::COLUMN.to_owned(), "600 tokens".into());
+            assert_eq!(is_left_out(&row, &GivenFields::default()), expected, "{scores}");
+        }
     }
 
     /// Protects: lengths are counted in token ids if present, else in words, from the point where the answers

@@ -11,6 +11,7 @@ use pcrm_core::data::encode::{self, EncodeReport, EncodedComparison, EncodedSet}
 use pcrm_core::data::files::data_files;
 use pcrm_core::data::preference::{AnswerSet, Ties};
 use pcrm_core::data::report::{Origin, Report};
+use pcrm_core::data::survey::repeats::Repeats;
 use pcrm_core::model::{Scores, ScoringModel};
 use pcrm_core::text::Tokenizer;
 use pcrm_core::tree::within_budget;
@@ -99,6 +100,7 @@ impl Scoring<'_> {
             }
             before += all as u64;
         }
+        rows.columns.note().iter().for_each(|note| say(note));
         if !pair_files.is_empty() {
             let read = self.reading.preferences(&pair_files, Ties::Drop);
             (rows.pairs, rows.read) = match ratings {
@@ -175,7 +177,7 @@ impl Scoring<'_> {
         let max_length = usage(self.reading.scoring_length(scorer.model.outline()))?;
         if !rows.pairs.is_empty() {
             template::warn(&rows.pairs, &scorer.tokenizer);
-            let (pairs, encoded) = self.score_pairs(rows, scorer, max_length)?;
+            let (pairs, encoded) = self.score_pairs(rows, scorer, max_length, warnings)?;
             left_out::unencoded(&encoded, max_length).into_iter().for_each(|text| warnings.add(text));
             items.extend(pairs);
             sources.push(Source { role: "evaluation".to_owned(), read: rows.read.clone(), encoded });
@@ -192,11 +194,16 @@ impl Scoring<'_> {
         rows: &ScoringData,
         scorer: &mut LoadedScorer,
         max_length: usize,
+        warnings: &mut Warnings,
     ) -> Result<(Vec<Item>, EncodeReport)> {
         let pad = scorer.model.outline().pad;
         let (sets, report) = self.reading.encode(&rows.pairs, &scorer.tokenizer, pad, max_length)?;
         let pairs = || encode::pairs(&sets);
         say_beyond_training(scorer.model.outline(), pairs().map(|pair| pair.longest()));
+        // Models that are compared score the same pairs.
+        if let Some(text) = repeated(&sets).filter(|text| !warnings.all().contains(text)) {
+            warnings.add(text);
+        }
         let bounds = bounds_of(scorer.constraint.as_ref(), scorer.whose, &sets, &self.priors)?;
         let is_unknown =
             |set: &&EncodedSet| set.answers.iter().any(|answer| scorer.cache.get(&answer.ids).is_none());
@@ -249,6 +256,17 @@ impl Scoring<'_> {
         };
         Ok((compared.zip(bounds).map(item).collect::<Result<_>>()?, report))
     }
+}
+
+/// Returns a warning about pairs that repeat others; `None` if none does.
+fn repeated(sets: &[EncodedSet]) -> Option<String> {
+    let Repeats { pairs, repeated, .. } = Repeats::of(sets);
+    let first = repeated.first?;
+    Some(format!(
+        "{} of {pairs} pairs repeat an earlier pair, including its answers (first: {first}); each counts as another \
+         pair in all measures",
+        repeated.count
+    ))
 }
 
 const BROKEN: &str = "a score is not a finite number: the model's weights are broken";

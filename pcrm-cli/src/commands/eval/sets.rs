@@ -2,11 +2,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use pcrm_core::data::conversation::{Content, Message};
+use pcrm_core::data::scored::is_models;
 use pcrm_core::text::Tokenizer;
 use pcrm_eval::Labels;
 use serde_json::Value;
 
-use super::fields::{ANSWERS, GivenFields};
+use super::fields::{ANSWERS, GivenFields, HUMAN};
 use crate::record::{Record, keys, named};
 
 /// A record's prompt and answers.
@@ -41,7 +42,7 @@ pub fn ratings(record: &Record) -> Option<String> {
     if record.contains_key("chosen") || !single {
         return None;
     }
-    NAMES.iter().find_map(|name| match record.get(*name)? {
+    NAMES.iter().filter(|name| !is_models(record, name)).find_map(|name| match record.get(*name)? {
         Value::Number(_) => Some((*name).to_owned()),
         Value::Object(parts) => {
             let number = |part: &&String| parts.get(*part).is_some_and(Value::is_number);
@@ -68,6 +69,9 @@ pub fn read(record: &Record, fields: &GivenFields) -> Result<Answers> {
     let named = fields.human(record)?;
     if let Some(list) = LISTS.into_iter().find(|name| record.contains_key(*name)) {
         let answers = texts(record, list)?;
+        if fields.human_field.is_none() {
+            refuse_two_orders(record, list)?;
+        }
         let human = match (named, record.get("scores")) {
             (Some(human), _) => human,
             (None, Some(scores)) => super::fields::numbers("scores", scores)?,
@@ -86,6 +90,20 @@ pub fn read(record: &Record, fields: &GivenFields) -> Result<Answers> {
         format!("no answer (keys: {}); expected one of {}", keys(record), ANSWERS.join(", "))
     })?;
     Ok(Answers { prompt, answers: vec![answer.to_owned()], labels: Labels::Human(human), single: true })
+}
+
+/// Refuses scores beside ranks, as reading pairs does: one of them would order the answers unnoticed.
+fn refuse_two_orders(record: &Record, list: &str) -> Result<()> {
+    let is_list = |name: &&&str| record.get(**name).is_some_and(Value::is_array);
+    let scores = ["scores"].iter().chain(&HUMAN).find(is_list);
+    let ranks = ["ranks", "rank", "ranking"].iter().find(is_list);
+    match (scores, ranks) {
+        (Some(scores), Some(ranks)) => bail!(
+            "both {scores:?} and {ranks:?} rank {list:?}; expected one of them: drop the other, or name one with \
+             --human-field"
+        ),
+        _ => Ok(()),
+    }
 }
 
 impl Answers {
@@ -144,6 +162,9 @@ mod tests {
         assert_eq!(proposed(json!({"prompt": "q", "response": "a", "rating": 4})).as_deref(), Some("rating"));
         assert_eq!(proposed(json!({"prompt": "q", "chosen": "a", "rejected": "b", "score": 4})), None);
         assert_eq!(proposed(json!({"prompt": "q", "response": "a", "rating": "good"})), None);
+        let scored =
+            json!({"prompt": "q", "response": "a", "score": 4, "scored_by": "pcrm:rm@0123456789abcdef"});
+        assert_eq!(proposed(scored), None);
     }
 
     /// Protects: every documented form is recognised, and pairs are left to the pair loader.
@@ -176,6 +197,13 @@ mod tests {
         assert!(said(json!({"prompt": "p", "responses": ["a"]})).contains("without scores"));
         let uneven = said(json!({"prompt": "p", "responses": ["a"], "scores": [1, 2]}));
         assert_eq!(uneven, "1 answers and 2 scores");
+        for (scores, ranks) in [("scores", "ranks"), ("scores", "ranking"), ("ratings", "rank")] {
+            let both = json!({"prompt": "p", "responses": ["a", "b"], scores: [2, 1], ranks: [2, 1]});
+            let expected = format!("both {scores:?} and {ranks:?} rank \"responses\"; expected one of them");
+            assert!(said(both.clone()).starts_with(&expected), "{}", said(both));
+            let fields = GivenFields { human_field: Some(scores.to_owned()), ..GivenFields::default() };
+            assert_eq!(read(&record(both), &fields).unwrap().labels, Labels::Human(vec![2.0, 1.0]));
+        }
         let empty = said(json!({"prompt": "p", "chosen": ["a"], "rejected": []}));
         assert!(empty.contains("\"rejected\" is an empty list"), "{empty}");
     }

@@ -16,7 +16,9 @@ use pcrm_rl::reward_source::{Place, Spec, Weighted};
 use pcrm_rl::rollout::{Engine, Finish, Progress, Prompt, Sample, Watch, numbered};
 use serde_json::{Value, json};
 
-use crate::generation::{Policy, PromptArgs, SamplingArgs, decimal, digest_of, follow, record, rewards};
+use crate::generation::{
+    Policy, PromptArgs, SamplingArgs, cut_off, decimal, digest_of, follow, record, rewards,
+};
 use crate::hub::Hub;
 use crate::interrupt::{self, Interrupted};
 use crate::machine::Machine;
@@ -164,10 +166,7 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         progress.samples,
         progress.sampled,
         tokens / seconds.max(1e-9),
-        match writer.truncated {
-            0 => String::new(),
-            count => format!("; {count} were cut off at --max-tokens {}", sampling.max_tokens),
-        }
+        cut_off(writer.truncated, sampling.max_tokens).map_or_else(String::new, |cut| format!("; {cut}"))
     ));
     if let Some(path) = output {
         say(&format!("answers: {}", path.display()));

@@ -13,6 +13,7 @@ use pcrm_core::data::survey::bounds::Bounds;
 use pcrm_core::data::survey::ends::Ends;
 use pcrm_core::data::survey::file_schema::file_schema;
 use pcrm_core::data::survey::lengths::{Beyond, Lengths, Limit};
+use pcrm_core::data::survey::lost::LOST_TURN;
 use pcrm_core::data::survey::repeats::{Overlap, Repeats};
 use pcrm_core::data::survey::sets::Sets;
 use pcrm_core::data::survey::template::Template;
@@ -143,6 +144,8 @@ impl Subject<'_> {
     fn encode(&self, rows: &[AnswerSet], findings: &mut Vec<Finding>) -> Option<Tokenised> {
         let all = match tokenised(rows, &self.tokenizer) {
             Ok(all) => all,
+            // Encoding refuses lost turns, and they are a finding already.
+            Err(_) if findings.iter().any(|finding| finding.code == LOST_TURN) => return None,
             Err(error) => {
                 findings.push(Finding::new(
                     "not_encodable",

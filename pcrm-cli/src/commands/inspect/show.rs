@@ -112,6 +112,9 @@ fn tokens(inspection: &Inspection, page: &mut Page) {
         (false, 0) => "none, and none needed: the data are plain text".to_owned(),
         (false, _) => "none".to_owned(),
         (true, 0) => "present, but not applied: the data are plain text".to_owned(),
+        (true, _) if template.lost.conversations > 0 => {
+            format!("leaves out turns of {} of {} pairs", template.lost.conversations, template.pairs)
+        }
         (true, count) if count == template.pairs => "renders all pairs".to_owned(),
         (true, count) => format!("renders {count} of {} pairs", template.pairs),
     };

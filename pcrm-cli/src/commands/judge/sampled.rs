@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::JudgeArgs;
 use super::answers::{Named, Policy};
-use crate::generation::{self, follow, record};
+use crate::generation::{self, cut_off, follow, is_cut_off, record};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{Bar, bar, say};
 
@@ -41,6 +41,14 @@ pub fn policy(args: &JudgeArgs, named: &Named) -> Result<Policy> {
     origins.extend(policy.origins(&args.machine));
     let ids = serde_json::to_string(&prompts.iter().map(|prompt| &prompt.ids).collect::<Vec<_>>())?;
     origins.insert("prompts".to_owned(), json!(digest::text(&ids)));
+    let reread = |label: String| -> Result<Policy> {
+        let policy = Policy::read(label, &path)?;
+        let cut = policy.rows.iter().filter(|(prompt, _)| is_cut_off(&prompt.columns)).count();
+        if let Some(cut) = cut_off(cut, sampling.max_tokens) {
+            say(&format!("{}: of {} answers, {cut}", policy.label, policy.rows.len()));
+        }
+        Ok(policy)
+    };
     if path.exists() {
         let (found, _): (Origins, _) = sealed::read(&notes)?;
         ensure!(
@@ -49,7 +57,7 @@ pub fn policy(args: &JudgeArgs, named: &Named) -> Result<Policy> {
             path.display()
         );
         say(&format!("{label}: reusing the answers in {}", path.display()));
-        return Policy::read(label, &path);
+        return reread(label);
     }
     let file = GrowingFile::open(&path, &origins, 1, true)?;
     let begun = file.groups().min(prompts.len());
@@ -76,7 +84,7 @@ pub fn policy(args: &JudgeArgs, named: &Named) -> Result<Policy> {
     ran?;
     sealed::write(&notes, &origins)?;
     writer.file.finish()?;
-    Policy::read(label, &path)
+    reread(label)
 }
 
 /// Writes answers as they come.

@@ -30,7 +30,7 @@ use crate::training::policy::{self, Watching};
 use crate::training::{completion_shortfall, folder, held_out, moment};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
-use crate::{config, interrupt, report};
+use crate::{config, interrupt, report, template};
 
 /// The range of desirable·w_d : undesirable·w_u that TRL recommends.
 const BALANCE: std::ops::RangeInclusive<f64> = 1.0..=1.33;
@@ -206,7 +206,8 @@ fn labelled(
         say(&read.to_string());
         let (answers, encoded) = encode_completions(&rows, tokenizer, options)?;
         say(&encoded.to_string());
-        let left_out = [read.shortfall(), completion_shortfall(&encoded)];
+        let systems = template::lost_systems(&rows, tokenizer);
+        let left_out = [read.shortfall(), completion_shortfall(&encoded), systems];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
         sources.push(language::CompletionSource { role: role.to_owned(), read, encoded });
         let labels = answers.iter().map(|answer| rows[answer.row].desirable).collect();

@@ -17,6 +17,7 @@ use super::args::OnlineArgs;
 use crate::dataset::training_length;
 use crate::numbers::real;
 use crate::progress::say;
+use crate::template;
 use crate::training::completion_shortfall;
 use crate::warnings::Warnings;
 
@@ -55,8 +56,10 @@ impl MixArgs {
         };
         let (encoded, report) = encode_completions(&rows, tokenizer, &options)?;
         say(&report.to_string());
+        let systems = template::lost_systems(&rows, tokenizer);
         completion_shortfall(&report)
             .into_iter()
+            .chain(systems)
             .for_each(|text| warnings.add(format!("--ptx-data: {text}")));
         ensure!(!encoded.is_empty(), "--ptx-data: no text is left to train on");
         Ok(Completions::new(encoded))

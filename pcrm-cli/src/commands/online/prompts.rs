@@ -11,6 +11,7 @@ use pcrm_rl::online::Prompts;
 
 use super::OnlineArgs;
 use crate::progress::say;
+use crate::template;
 use crate::training::held_out;
 use crate::warnings::Warnings;
 
@@ -29,6 +30,8 @@ pub fn prompts(
         report.shortfall().into_iter().for_each(|text| warnings.add(format!("{role}: {text}")));
         let (encoded, report) = encode_prompts(&rows, tokenizer, args.rollout.max_prompt_length)?;
         say(&report.to_string());
+        let systems = template::lost_systems_of_prompts(&rows, tokenizer);
+        systems.into_iter().for_each(|text| warnings.add(format!("{role}: {text}")));
         Ok(Prompts::new(rows, encoded))
     };
     let all = read(&args.data, "training")?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 pub use args::SftArgs;
-use pcrm_core::data::completions::load_completions;
+use pcrm_core::data::completions::{CUT_OFF, load_completions};
 use pcrm_core::data::encode::{CompletionOptions, EncodedCompletion, encode_completions};
 use pcrm_core::data::preference::Ties;
 use pcrm_core::model::ModelConfig;
@@ -28,7 +28,7 @@ use crate::training::policy::card::{self, FinishedRun};
 use crate::training::{completion_shortfall, folder, held_out, moment};
 use crate::usage::{named, usage};
 use crate::warnings::Warnings;
-use crate::{config, interrupt, report};
+use crate::{config, interrupt, report, template};
 
 /// Fine-tunes a model; `resolved` is the config file of this run.
 ///
@@ -154,8 +154,12 @@ fn completions(
         say(&read.to_string());
         let (completions, encoded) = encode_completions(&rows, tokenizer, options)?;
         say(&encoded.to_string());
-        let left_out = [read.shortfall(), completion_shortfall(&encoded)];
+        let systems = template::lost_systems(&rows, tokenizer);
+        let left_out = [read.shortfall(), completion_shortfall(&encoded), systems];
         left_out.into_iter().flatten().for_each(|text| warnings.add(format!("{role}: {text}")));
+        // The report on reading has printed it already.
+        let cut = read.findings.iter().find(|finding| finding.code == CUT_OFF);
+        cut.into_iter().for_each(|cut| warnings.keep(format!("{role}: {}. {}", cut.found, cut.advice)));
         sources.push(language::CompletionSource { role: role.to_owned(), read, encoded });
         Ok(completions)
     };

@@ -43,7 +43,7 @@ Examples:
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Evaluation and checkpoints")]
 pub struct KeepArgs {
-    /// Write a line of metrics.jsonl every N steps
+    /// Write a line of metrics.jsonl every N steps, with the means over these steps
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive::<u64>)]
     log_every: u64,
     /// Evaluate every N steps [default: only at the end]

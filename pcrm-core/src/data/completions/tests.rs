@@ -181,3 +181,25 @@ fn unusable_records_are_refused() {
     let said = refused(&[json!({"text": "a"}), json!({"prompt": "q", "completion": "a"})]);
     assert!(said.contains(":2: mixed schemas"), "{said}");
 }
+
+/// Protects: rows that were cut off at a limit are counted in a warning, and records with turns that say not to be
+/// trained on in a note; whole answers and trained turns are not.
+#[test]
+fn cut_answers_and_untrained_turns_are_reported() {
+    let of = |finish: &str| json!({"prompt": "q", "completion": "a", "finish": finish});
+    let (_, report) = read(&[of("stop"), of("length"), of("length")]).unwrap();
+    let [finding] = &report.findings[..] else { panic!("{report}") };
+    assert_eq!((finding.code, finding.count), ("cut_off", Some(2)), "{report}");
+    assert_eq!(finding.first.as_ref().map(|origin| origin.line), Some(2));
+    let chat = |key: &str, value: Value| {
+        let mut answer = turn("assistant", "a");
+        answer[key] = value;
+        json!({"messages": [turn("user", "q"), answer, turn("user", "r"), turn("assistant", "b")]})
+    };
+    let (_, report) =
+        read(&[chat("weight", json!(0)), chat("weight", json!(1)), chat("train", json!(true))]).unwrap();
+    let [finding] = &report.findings[..] else { panic!("{report}") };
+    assert_eq!((finding.code, finding.count), ("untrained_turns", Some(1)), "{report}");
+    let (_, report) = read(&[chat("train", json!(false))]).unwrap();
+    assert_eq!(report.findings[0].code, "untrained_turns", "{report}");
+}

@@ -95,6 +95,17 @@ fn ties_stay_ties() {
     assert!(record.get("margin").is_none(), "{record}");
 }
 
+/// Protects: scores that `pcrm score` wrote keep their mark, so that no one reads them as people's.
+#[test]
+fn scores_of_a_model_keep_their_mark() {
+    let text = r#"{"question": "q", "chosen": "a", "rejected": "b", "chosen_score": 1.5, "rejected_score": 1.5,
+        "scored_by": "pcrm:rm@0123456789abcdef"}"#;
+    let (record, losses) = converted(&text.replace('\n', ""), Schema::StandardExplicit).unwrap();
+    let expected = json!({"prompt": "q", "chosen": "a", "rejected": "b", "chosen_score": 1.5,
+        "rejected_score": 1.5, "scored_by": "pcrm:rm@0123456789abcdef"});
+    assert_eq!((record, losses.len()), (expected, 0));
+}
+
 /// Content that a schema cannot hold is an error, not a guess.
 #[test]
 fn what_does_not_fit_is_refused() {

@@ -9,12 +9,13 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 pub use self::options::{CompletionOptions, Overlong, TrainOn};
-use super::{common_prefix, located};
+use super::{common_prefix, counted, exceeding, located};
 use crate::data::completions::Completion;
 use crate::data::conversation::Content;
 use crate::data::prompt_id::PromptId;
 use crate::data::render::{Rendered, render};
 use crate::data::report::Origin;
+use crate::data::survey::lost::Lost;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
@@ -106,8 +107,8 @@ impl fmt::Display for CompletionReport {
 ///
 /// # Errors
 /// Fails if the tokenizer has no EOS for plain text or no chat template for conversations, if the template
-/// refuses a row (with file and line), if [`TrainOn::Assistant`] meets a template without marks or a row of
-/// plain text, or if no row is left.
+/// refuses a row or leaves out one of its turns (with file and line), if [`TrainOn::Assistant`] meets a template
+/// without marks or a row of plain text, or if no row is left.
 pub fn encode_completions<R: AsRef<Completion> + Sync>(
     rows: &[R],
     tokenizer: &Tokenizer,
@@ -129,6 +130,7 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
         }
         TrainOn::Completion | TrainOn::Everything => tokenizer.clone(),
     };
+    Lost::of_completions(rows, tokenizer).refuse()?;
     let encode = |(row, completion): (usize, &R)| {
         let completion = completion.as_ref();
         encode_one(row, completion, tokenizer, options)
@@ -155,16 +157,11 @@ pub fn encode_completions<R: AsRef<Completion> + Sync>(
     report.tokens = encoded.iter().map(|row| row.ids.len()).sum();
     report.trained_tokens = encoded.iter().map(EncodedCompletion::trained_tokens).sum();
     if encoded.is_empty() {
-        return Err(Error::invalid(
-            "data",
-            format!(
-                "no row is left: of {}, {} exceed {} tokens and {} have no token to train on",
-                report.rows,
-                report.dropped_too_long,
-                options.max_length.map_or("any number of".to_owned(), |limit| limit.to_string()),
-                report.nothing_to_learn
-            ),
-        ));
+        let out = [
+            (report.dropped_too_long, exceeding(options.max_length)),
+            (report.nothing_to_learn, "have no token to train on".to_owned()),
+        ];
+        return Err(Error::invalid("data", format!("no row is left: of {}, {}", report.rows, counted(&out))));
     }
     Ok((encoded, report))
 }

@@ -10,6 +10,7 @@ use super::located;
 use crate::data::prompt_id::PromptId;
 use crate::data::prompts::Prompt;
 use crate::data::report::Origin;
+use crate::data::survey::lost::Lost;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
@@ -55,13 +56,14 @@ impl fmt::Display for PromptReport {
 /// Renders and tokenises prompts in order; leaves out prompts of more than `max_length` tokens.
 ///
 /// # Errors
-/// Fails if the tokenizer has no chat template for conversations, if the template refuses a prompt (with file
-/// and line), if a prompt has no tokens, or if no prompt is left.
+/// Fails if the tokenizer has no chat template for conversations, if the template refuses a prompt or
+/// leaves out one of its turns (with file and line), if a prompt has no tokens, or if no prompt is left.
 pub fn encode_prompts(
     rows: &[Prompt],
     tokenizer: &Tokenizer,
     max_length: Option<usize>,
 ) -> Result<(Vec<EncodedPrompt>, PromptReport)> {
+    Lost::of_prompts(rows, tokenizer).refuse()?;
     let encode = |(row, prompt): (usize, &Prompt)| {
         let ids = prompt_ids(&prompt.prompt, tokenizer)
             .map_err(|error| located(error, &prompt.origin, &prompt.prompt, tokenizer))?;

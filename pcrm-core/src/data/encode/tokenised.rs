@@ -11,6 +11,7 @@ use crate::data::prompt_id::PairId;
 use crate::data::readable::{Cut, Readable};
 use crate::data::render::{Rendered, render};
 use crate::data::report::Origin;
+use crate::data::survey::lost::Lost;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 
@@ -31,6 +32,7 @@ pub struct Tokenised {
 /// # Errors
 /// Fails in the same cases as [`encode_sets`](super::encode_sets).
 pub fn tokenised(sets: &[AnswerSet], tokenizer: &Tokenizer) -> Result<Tokenised> {
+    Lost::of_sets(sets, tokenizer).refuse()?;
     let counts = sets.iter().map(|set| set.comparisons.len());
     let first_pairs = counts.scan(0, |next, count| Some(std::mem::replace(next, *next + count)));
     let numbered: Vec<(usize, &AnswerSet)> = first_pairs.zip(sets).collect();

@@ -1,5 +1,5 @@
-//! Findings about pairs while they are read: missing margins, repeated prompts, scores as text, labels that
-//! do not fit.
+//! Findings about pairs while they are read: missing margins, margins against the label, repeated prompts, scores
+//! as text, labels that do not fit.
 
 use super::{Content, Origin, Preference};
 use crate::data::load::Record;
@@ -13,6 +13,9 @@ const MANY: f64 = 0.5;
 /// Counts kept while pairs are read.
 #[derive(Debug, Default)]
 pub(in crate::data) struct PairFindings {
+    /// True if scores become margins.
+    score_margins: bool,
+    against_label: Tally,
     pairs: usize,
     with_margin: usize,
     without_margin: Tally,
@@ -23,6 +26,11 @@ pub(in crate::data) struct PairFindings {
 }
 
 impl PairFindings {
+    /// Creates empty counts; `score_margins` is true if the difference of scores becomes the margin.
+    pub(in crate::data) fn of(score_margins: bool) -> Self {
+        Self { score_margins, ..Self::default() }
+    }
+
     /// Counts a record read with this schema.
     pub(in crate::data) fn see_record(&mut self, schema: Schema, record: &Record, origin: &Origin) {
         if schema == Schema::Labelled && self.misfit.is_none() {
@@ -40,6 +48,10 @@ impl PairFindings {
         match pair.margin {
             Some(_) => self.with_margin += 1,
             None => self.without_margin.add(pair.origin),
+        }
+        let is_lower = pair.scores.is_some_and(|(chosen, rejected)| chosen < rejected);
+        if self.score_margins && is_lower && pair.margin.is_some_and(|margin| margin < 0.0) {
+            self.against_label.add(pair.origin);
         }
         if let Some(prompt) = pair.prompt {
             self.prompted += 1;
@@ -73,6 +85,17 @@ impl PairFindings {
             findings.push(
                 Finding::new("margins_missing", Severity::Warning, found, advice)
                     .tallied(&self.without_margin),
+            );
+        }
+        if !self.against_label.is_empty() {
+            let found = format!(
+                "{} of {} pairs get a negative margin: the chosen answer has a lower score than the rejected one",
+                self.against_label.count, self.pairs
+            );
+            let advice = "Are the columns swapped? A negative margin asks for less than the label does";
+            findings.push(
+                Finding::new("negative_margins", Severity::Warning, found, advice)
+                    .tallied(&self.against_label),
             );
         }
         if self.repeated.share(self.prompted) >= MANY {

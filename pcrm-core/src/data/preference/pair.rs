@@ -10,6 +10,7 @@ use crate::data::conversation::{keys_of, kind_of};
 use crate::data::load::{Record, Refusal};
 use crate::data::report::ProblemKind;
 use crate::data::schema::{LabelKeys, Schema};
+use crate::data::scored::{self, SCORED_BY, is_models};
 
 /// Column names of scores in published data sets: of the preferred answer and of the other.
 const SCORES: [(&str, &str); 8] = [
@@ -168,21 +169,37 @@ fn margin(record: &Record) -> Result<Option<f32>, Refusal> {
 /// Describes the first score of a record that is not a number.
 pub(in crate::data) fn score_that_is_none(record: &Record) -> Option<String> {
     let columns = SCORES.iter().flat_map(|(chosen, rejected)| [chosen, rejected]);
-    columns.into_iter().find_map(|key| match record.get(*key) {
+    columns.filter(|key| !is_models(record, key)).find_map(|key| match record.get(*key) {
         None | Some(Value::Null | Value::Number(_)) => None,
         Some(other) => Some(format!("{key:?} is {other}; expected a number")),
     })
 }
 
-/// Returns the scores of a pair, under any of their names.
+/// Returns the scores of a pair, under any of their names; those that `pcrm score` wrote are not the data's.
 fn scores(record: &Record) -> Option<(f64, f64)> {
-    let score = |key: &str| record.get(key).and_then(Value::as_f64).filter(|score| score.is_finite());
+    let own = |key: &str| record.get(key).filter(|_| !is_models(record, key));
+    let score = |key: &str| own(key).and_then(Value::as_f64).filter(|score| score.is_finite());
     SCORES.iter().find_map(|(chosen, rejected)| Some((score(chosen)?, score(rejected)?)))
 }
 
-/// Returns the columns of both answers' scores if the record has them.
+/// Returns the reason to refuse a record for `--score-margins`: its only scores are those that `pcrm score` wrote.
+pub(super) fn only_models_scores(record: &Record) -> Option<String> {
+    let is_there = |key: &str| record.get(key).is_some_and(|value| !value.is_null());
+    let by = scored::scored_by(record)?;
+    let found = scored::PAIR.into_iter().all(is_there) && !is_there("margin") && scores(record).is_none();
+    found.then(|| {
+        let [chosen, rejected] = scored::PAIR;
+        format!(
+            "{chosen:?} and {rejected:?} are the scores of the model {by:?} ({SCORED_BY:?}), not of people; \
+             --score-margins expects other scores (--field score_chosen=COLUMN and --field \
+             score_rejected=COLUMN), or a column \"margin\""
+        )
+    })
+}
+
+/// Returns the columns of both answers' scores if the record has them; those that `pcrm score` wrote are not read.
 pub(in crate::data) fn score_columns(record: &Record) -> Option<[&'static str; 2]> {
-    let has = |key: &str| record.contains_key(key);
+    let has = |key: &str| record.contains_key(key) && !is_models(record, key);
     SCORES
         .iter()
         .find(|(chosen, rejected)| has(chosen) && has(rejected))

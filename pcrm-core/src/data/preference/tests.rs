@@ -3,6 +3,7 @@
 mod cases;
 mod columns;
 mod published;
+mod scores;
 mod sets;
 
 use std::io::Write;

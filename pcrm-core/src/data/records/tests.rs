@@ -113,7 +113,8 @@ fn unreadable_values_cost_one_record() {
         let texts: Vec<_> =
             records.iter().map(|record| record.as_ref().ok().map(|(_, text)| &**text)).collect();
         assert_eq!(texts, [Some("{\"a\":1}"), None, Some("{\"a\":3}")], "{records:?}");
-        assert!(records[1].as_ref().unwrap_err().contains(":1: broken JSON"), "{records:?}");
+        let error = records[1].as_ref().unwrap_err();
+        assert!(error.contains(":1: broken JSON: half of a surrogate pair (\\ud83d)"), "{error}");
     }
 }
 
@@ -188,4 +189,41 @@ fn lists_are_not_chosen_among() {
     let commas = refusal("{\"a\": 1},\n{\"a\": 2}\n");
     assert!(commas.contains("a comma after the first object"), "{commas}");
     assert!(refusal("{\n\"a\": 1\n},\n{\"a\": 2}\n").contains("a comma after the first object"));
+}
+
+/// Protects: a Parquet or Arrow file with two columns of one name is refused, as a CSV file is: a record would hold
+/// the last of them only.
+#[test]
+fn columns_of_one_name_refuse_the_file() {
+    use arrow_schema::{DataType, Field, Schema};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    let parquet = |last: &str| {
+        let columns = ["chosen", "rejected", last].map(|name| format!("optional binary {name} (UTF8);"));
+        let schema = parse_message_type(&format!("message rows {{ {} }}", columns.concat())).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let properties = WriterProperties::builder().build();
+        SerializedFileWriter::new(file.reopen().unwrap(), schema.into(), properties.into())
+            .and_then(SerializedFileWriter::close)
+            .unwrap();
+        file
+    };
+    let arrow = |last: &str| {
+        let columns = ["chosen", "rejected", last].map(|name| Field::new(name, DataType::Utf8, true));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let schema = Schema::new(columns.to_vec());
+        let mut writer = arrow_ipc::writer::FileWriter::try_new(file.reopen().unwrap(), &schema).unwrap();
+        writer.finish().unwrap();
+        file
+    };
+    for write in [&parquet as &dyn Fn(&str) -> tempfile::NamedTempFile, &arrow] {
+        assert_eq!(Records::open(write("margin").path()).unwrap().count(), 0);
+        let said = Records::open(write("rejected").path()).map(|_| ()).unwrap_err().to_string();
+        assert!(
+            said.contains("names the column \"rejected\" twice; expected columns of different"),
+            "{said}"
+        );
+    }
 }

@@ -6,6 +6,7 @@ use super::labels::LabelKeys;
 use crate::data::asked::{HISTORY, LISTS, PromptColumns, SYSTEM, TEXTS};
 use crate::data::load::Record;
 use crate::data::preference::{is_score, score_columns};
+use crate::data::scored::SCORED_BY;
 
 /// Columns that rank the answers of [`Schema::Ranked`].
 const RANKS: [&str; 4] = ["scores", "ranks", "rank", "ranking"];
@@ -63,6 +64,7 @@ impl Schema {
             read.extend(["subset", "id"]);
         }
         read.extend(TEMPLATE);
+        read.push(SCORED_BY);
         read
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::data::conversation::kind_of;
+use crate::data::conversation::{keys_of, kind_of};
 
 /// The kind of a value, which distinguishes schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,5 +55,20 @@ pub(super) fn has_text(record: &Map<String, Value>, key: &str) -> bool {
 
 /// Returns the message about a column whose value has another shape than expected.
 pub(super) fn mismatch(key: &str, found: Option<&Value>, expected: &str) -> String {
-    format!("{key:?} is {}; expected {expected}", found.map_or("missing", kind_of))
+    let turns = found.and_then(Value::as_array).filter(|_| expected.contains("list of messages"));
+    match turns.and_then(|turns| wrong_turn(turns)) {
+        Some(wrong) => format!("{key:?}: {wrong}; expected {expected}"),
+        None => format!("{key:?} is {}; expected {expected}", found.map_or("missing", kind_of)),
+    }
+}
+
+/// Describes the first turn of a list that has no speaker; `None` if all have one.
+fn wrong_turn(turns: &[Value]) -> Option<String> {
+    let has_speaker = |turn: &Value| turn["role"].is_string() || turn["from"].is_string();
+    let at = turns.iter().position(|turn| !has_speaker(turn))?;
+    let number = at + 1;
+    Some(match &turns[at] {
+        Value::Object(fields) => format!("turn {number} has no role (keys: {})", keys_of(fields)),
+        other => format!("turn {number} is {}", kind_of(other)),
+    })
 }

@@ -82,7 +82,7 @@ fn misfits_are_explained() {
         (json!({"prompt": null, "chosen": "a", "rejected": "b"}), "\"prompt\" is null; expected text"),
         (
             json!({"prompt": ["q"], "chosen": "a", "rejected": "b"}),
-            "\"prompt\" is a list; expected text or a list",
+            "\"prompt\": turn 1 is text; expected text or a list of messages",
         ),
         (
             json!({"question": "q", "input": "i", "chosen": "a", "rejected": "b"}),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::finding::{Finding, Severity, Tally, many, percent};
+use super::lost::Lost;
 use crate::data::answer_set::Preference;
 use crate::data::conversation::{Content, Message};
 use crate::text::Tokenizer;
@@ -27,6 +28,8 @@ pub struct Template {
     pub pairs: usize,
     /// Pairs that are conversations.
     pub conversations: usize,
+    /// Conversations with turns that the template leaves out.
+    pub lost: Lost,
     /// Conversations whose last speaker is not the assistant.
     pub not_assistant: Tally,
     /// Conversations whose prompt was rendered with the generation prompt.
@@ -76,6 +79,7 @@ impl Template {
         tokenizer: &Tokenizer,
     ) {
         self.conversations += 1;
+        self.lost.see(row.origin, row.prompt, [row.chosen, row.rejected], tokenizer);
         let speaks_last = |turns: &[Message]| turns.last().is_some_and(|turn| turn.role == "assistant");
         if !speaks_last(chosen) || !speaks_last(rejected) {
             self.not_assistant.add(row.origin);
@@ -135,6 +139,7 @@ impl Template {
                 "The model learns two formats; scores of one are not comparable with those of the other",
             ));
         }
+        findings.extend(self.lost.findings());
         if !self.not_assistant.is_empty() {
             let found = format!(
                 "{} in which the last turn is not the assistant's",
@@ -228,6 +233,23 @@ mod tests {
         assert_eq!(codes(&surveyed(&[text("q ")], &plain)), ["template_unused"]);
         assert_eq!(codes(&surveyed(&[text("q")], &plain)), ["template_unused", "glued"]);
         assert_eq!(codes(&surveyed(&[text("q"), text("q "), text("q\n")], &plain)), ["template_unused"]);
+    }
+
+    /// Protects: conversations whose prompt vanishes are an error with their number, place and role.
+    #[test]
+    fn turns_that_vanish_are_found() {
+        let two = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role }}: {{ m.content \
+                   }}{% endif %}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+        let turn = |role: &str, said: &str| json!({"role": role, "content": said});
+        let of = |role: &str| {
+            json!({"prompt": [turn(role, "q")], "chosen": [turn("assistant", "a")],
+                "rejected": [turn("assistant", "b")]})
+        };
+        let findings = surveyed(&[of("user"), of("human"), of("human")], &changed("plain", &[], Some(two)));
+        let found = find(&findings, "lost_turn").unwrap();
+        assert_eq!((found.severity, found.count), (Severity::Error, Some(2)));
+        assert_eq!(found.first.as_ref().map(|first| first.line), Some(2));
+        assert!(found.found.contains("(role \"human\")"), "{found:?}");
     }
 
     /// Protects: the last speaker, both formats in one set, and answers that do not follow the generation

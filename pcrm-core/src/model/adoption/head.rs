@@ -3,13 +3,41 @@
 use std::fs;
 
 use super::Adoption;
+use crate::error::Result;
 use crate::model::notes;
 use crate::model::parameters::SCORE;
 
 /// Substrings of the names of reward heads in other libraries.
 const HEADS: [&str; 6] = ["head", "score", "reward", "value", "classifier", "regress"];
 
+/// The reason why the folder of a reward model is refused as a language model.
+pub(super) const REWARD: &str = "the folder holds a reward model, whose head gives scores: expected a language \
+                                 model (--random-init draws all weights)";
+
 impl Adoption<'_> {
+    /// Checks that the folder is not a reward model's. In one whose config ties the language-model head to the
+    /// embedding, no parameter of a language model is missing.
+    ///
+    /// # Errors
+    /// Fails if there is a score head, in the weights or by the config, and no language-model head.
+    pub(in crate::model) fn require_language(&self) -> Result<()> {
+        let head = self.stored(self.config.family.language_head);
+        match self.reward_sign().filter(|_| !self.checkpoint.contains(&head)) {
+            Some(sign) => Err(self.error(format!("has {sign} and no {head}; {REWARD}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what marks the folder as a reward model's: a score head, or the class in the config.
+    pub(super) fn reward_sign(&self) -> Option<String> {
+        let score = self.stored(SCORE);
+        if self.checkpoint.contains(&score) {
+            return Some(score);
+        }
+        let classes = self.config.raw.get("architectures").map(ToString::to_string).unwrap_or_default();
+        self.config.claims_head().then(|| format!("architectures {classes} in config.json"))
+    }
+
     /// Returns the name of the score head if it is stored under one of the other names that the config allows.
     /// A head with a bias does not count, because the bias would shift scores.
     pub(super) fn head_elsewhere(&self) -> Option<String> {

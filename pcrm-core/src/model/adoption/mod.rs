@@ -226,11 +226,9 @@ impl<'a> Adoption<'a> {
     fn missing(&self, first: &Parameter, missing: usize, list: &[Parameter]) -> String {
         let name = self.stored(&first.name);
         let mut message = format!("{name} is missing ({missing} of {} parameters are)", list.len());
-        if first.name.starts_with("lm_head.") && missing == 1 && self.checkpoint.contains(&self.stored(SCORE))
-        {
-            return message
-                + "; the folder holds a reward model, whose head gives scores: expected a language model \
-                   (--random-init draws all weights)";
+        let is_language_head = first.name == self.config.family.language_head;
+        if is_language_head && missing == 1 && self.reward_sign().is_some() {
+            return message + "; " + head::REWARD;
         }
         if let Some(shard) = self.checkpoint.astray(&name) {
             return message + &format!("; the index places it in {shard}, which does not hold it");

@@ -67,6 +67,34 @@ fn the_index_places_tensors() -> Result<()> {
     Ok(())
 }
 
+/// Protects: the digest is that of the tensors: the same in one file and in shards, and another one for another value,
+/// name, type or shape.
+#[test]
+fn the_digest_is_that_of_the_tensors() -> Result<()> {
+    let digest = |files: &[(&str, &[u8])]| -> Result<String> {
+        let dir = folder(files);
+        Checkpoint::open(dir.path())?.digest()
+    };
+    // More than one piece of a file.
+    let large = 300_000;
+    let mut whole = file(&[("a", Dtype::F32, 1), ("b", Dtype::F32, large)]);
+    let want = digest(&[(SINGLE, &whole)])?;
+    let (one, two) = (file(&[("a", Dtype::F32, 1)]), file(&[("b", Dtype::F32, large)]));
+    let index = br#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
+    assert_eq!(digest(&[(INDEX, index), ("1.safetensors", &one), ("2.safetensors", &two)])?, want);
+    for (name, dtype, count) in
+        [("c", Dtype::F32, large), ("b", Dtype::I32, large), ("b", Dtype::F32, large + 1)]
+    {
+        let other = file(&[("a", Dtype::F32, 1), (name, dtype, count)]);
+        assert_ne!(digest(&[(SINGLE, &other)])?, want, "{name} {dtype:?} {count}");
+    }
+    if let Some(last) = whole.last_mut() {
+        *last = 1;
+    }
+    assert_ne!(digest(&[(SINGLE, &whole)])?, want);
+    Ok(())
+}
+
 /// Protects: damaged files and files of another format are refused by name.
 #[test]
 fn damage_is_named() {

@@ -76,10 +76,11 @@ impl Decoder {
     /// adapters, the adapters' weights.
     ///
     /// # Errors
-    /// Fails if a file cannot be read, and if a weight is missing or has another shape.
+    /// Fails if a file cannot be read, if a weight is missing or has another shape, and if adapters belong to a base
+    /// with other weights.
     pub fn restore_from(&self, dir: &Path) -> Result<()> {
         self.restore(match self.adapters() {
-            Some(_) => peft::saved(dir, self.config(), &self.heads)?,
+            Some(adapters) => peft::saved(dir, adapters, self.config(), &self.heads)?,
             None => {
                 let mut tensors = weights::load_file(&dir.join(weights::SINGLE))?;
                 if let Some(head) = tensors.remove(self.config().family.score_head) {

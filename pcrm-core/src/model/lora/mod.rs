@@ -4,6 +4,7 @@
 //! `NAME.lora_B.weight` `[out, r]`, so that optimiser, gradients and checkpoints need no special cases.
 //! Names, scales, targets and files follow PEFT.
 
+mod base;
 pub mod config;
 mod dropout;
 mod experts;
@@ -19,12 +20,13 @@ mod trainer_notes;
 mod tying;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use config::{LoraConfig, Modules};
 pub use trainer_notes::{FILE as TRAINER_NOTES, quantisation};
 
+pub(super) use self::base::Base;
 pub(super) use self::dropout::{Dropout, Noise};
 use self::naming::{AdapterLayout, Naming};
 use self::targets::Targets;
@@ -42,8 +44,7 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub struct Adapters {
     config: LoraConfig,
-    /// The folder or repository of the base.
-    base: Option<PathBuf>,
+    base: Base,
     /// The seed of dropout masks.
     seed: u64,
     targets: Targets,
@@ -57,8 +58,8 @@ impl Adapters {
     }
 
     /// Returns the folder of the base, as given.
-    pub fn base(&self) -> Option<&PathBuf> {
-        self.base.as_ref()
+    pub fn base(&self) -> &Path {
+        &self.base.dir
     }
 
     /// Lists the parameters that training changes: matrices A and B of every target, and the modules to save.
@@ -181,7 +182,7 @@ pub(super) enum Values<'a> {
 pub(super) fn adapt(
     decoder: &Decoder,
     config: LoraConfig,
-    base: Option<PathBuf>,
+    base: Base,
     seed: u64,
     mut values: Values<'_>,
 ) -> Result<Decoder> {

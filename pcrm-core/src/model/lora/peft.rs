@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 use super::config::LoraConfig;
 use super::naming::{AdapterLayout, PREFIX};
 use super::tensors::Tensors;
-use super::{Adapters, Values, adapt, peft_config, trainer_notes, tying};
+use super::{Adapters, Base, Values, adapt, base, peft_config, trainer_notes, tying};
 use crate::error::{Error, Result};
 use crate::host::HostTensor;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::config::ModelConfig;
 use crate::model::decoder::Decoder;
+use crate::model::loading::{Loading, Precision};
 use crate::model::parameters::Head;
 use crate::model::{disguise, notes, weights};
 
@@ -101,13 +102,33 @@ impl AdapterFolder {
     pub fn base(&self) -> Result<PathBuf> {
         let name = self.base_name()?;
         let places = [PathBuf::from(name), self.dir.join(name)];
-        places.into_iter().find(|place| place.join("config.json").is_file()).ok_or_else(|| {
-            let message = format!(
-                "the base model {name:?} (base_model_name_or_path) is not a local folder with a config.json; \
-                 pass its folder (`pcrm merge --base FOLDER`)"
-            );
-            Error::file(self.dir.join(CONFIG), message)
-        })
+        if let Some(place) = places.iter().find(|place| place.join("config.json").is_file()) {
+            return Ok(place.clone());
+        }
+        let [given, beside] = places.map(|place| place.display().to_string());
+        let tried = if given == beside { given } else { format!("{given} and {beside}") };
+        let message = format!(
+            "base_model_name_or_path is {name:?}; expected the folder of the base model, with a config.json in it \
+             (tried {tried})"
+        );
+        Err(Error::file(self.dir.join(CONFIG), message))
+    }
+
+    /// Returns the base in a folder that is to be loaded with the options `how`, with the digest of its weights if the
+    /// adapter has one or is to be trained further.
+    ///
+    /// # Errors
+    /// Fails if the folder holds other weights than those that the adapter was trained on.
+    pub(in crate::model) fn base_in(&self, dir: &Path, how: Loading<'_>) -> Result<Base> {
+        let Some(expected) = trainer_notes::base_weights(&self.dir)? else {
+            return match how.precision {
+                Precision::Compute => Ok(Base { dir: dir.to_path_buf(), weights: None }),
+                Precision::Masters | Precision::Rounded => Base::with_digest(dir),
+            };
+        };
+        let base = Base { dir: dir.to_path_buf(), weights: Some(base::digest(dir)?) };
+        base.require(&expected, &self.dir)?;
+        Ok(base)
     }
 
     /// Returns whether the adapter belongs to a reward model: by `task_type`, or by its head if that is
@@ -140,7 +161,7 @@ impl AdapterFolder {
     /// # Errors
     /// Fails if the base does not fit: it lacks modules, weights have another shape, weights are missing or
     /// unknown, or the adapter has other values for a weight of the base.
-    pub fn apply(&self, base: &Decoder, base_dir: Option<PathBuf>, seed: u64) -> Result<Decoder> {
+    pub(in crate::model) fn apply(&self, base: &Decoder, from: Base, seed: u64) -> Result<Decoder> {
         let checkpoint = self.weights()?;
         let layout = AdapterLayout::of_tensors(base.config(), base.heads(), checkpoint.names());
         if tying::parts(&self.config, &layout) {
@@ -159,7 +180,7 @@ impl AdapterFolder {
         }
         tensors.tie(&layout).map_err(|error| Error::file(&self.dir, error))?;
         let values = Values::Stored { values: &mut tensors.own, naming: layout.naming };
-        let adapted = adapt(base, self.config.clone(), base_dir, seed, values).map_err(|error| {
+        let adapted = adapt(base, self.config.clone(), from, seed, values).map_err(|error| {
             let message = format!("does not fit its base model: {error}");
             Error::file(&self.dir, message)
         })?;
@@ -218,20 +239,25 @@ pub(in crate::model) fn save(decoder: &Decoder, adapters: &Adapters, dir: &Path)
         names.extend((layout.is_tied() && name == embedding).then(|| format!("{}.weight", layout.head())));
         names.iter().map(|name| format!("{PREFIX}{name}")).collect()
     })?;
-    trainer_notes::write(dir, decoder.config(), decoder.quantisation())?;
+    let base_weights = adapters.base.weights.as_deref();
+    trainer_notes::write(dir, decoder.config(), decoder.quantisation(), base_weights)?;
     // Last, so that a folder with a config has the weights too.
     weights::write_json(&dir.join(CONFIG), &config)
 }
 
-/// Reads the weights that [`save`] wrote, under the names of the decoder's parameters.
+/// Reads the weights that [`save`] wrote, under the names of the decoder's parameters, for adapters of the same kind.
 ///
 /// # Errors
-/// Fails if the file cannot be read.
+/// Fails if the file cannot be read, or belongs to a base with other weights.
 pub(in crate::model) fn saved(
     dir: &Path,
+    adapters: &Adapters,
     shape: &ModelConfig,
     heads: &[Head],
 ) -> Result<BTreeMap<String, HostTensor>> {
+    if let Some(expected) = trainer_notes::base_weights(dir)? {
+        adapters.base.require(&expected, dir)?;
+    }
     let checkpoint = Checkpoint::open_file(dir, WEIGHTS)?;
     let layout = AdapterLayout::of_tensors(shape, heads, checkpoint.names());
     let mut tensors = Tensors::read(&checkpoint, &layout)?;

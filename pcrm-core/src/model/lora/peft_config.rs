@@ -37,8 +37,7 @@ pub(super) fn json(adapters: &Adapters, layout: &AdapterLayout<'_>) -> Result<BT
     json.insert("peft_type".into(), Value::from("LORA"));
     json.insert("task_type".into(), Value::from(if reward { "SEQ_CLS" } else { "CAUSAL_LM" }));
     json.insert("inference_mode".into(), Value::from(true));
-    let base = adapters.base.as_ref().map(|base| base.display().to_string());
-    json.insert("base_model_name_or_path".into(), base.map_or(Value::Null, Value::from));
+    json.insert("base_model_name_or_path".into(), Value::from(adapters.base().display().to_string()));
     json.entry("revision".into()).or_insert(Value::Null);
     Ok(json)
 }

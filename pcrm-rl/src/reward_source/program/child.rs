@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -27,6 +28,8 @@ const LOG: u64 = 64 << 20;
 /// The time for a process to exit after its standard input or output is closed, and for the last lines of its
 /// standard error to be read after it failed.
 const GRACE: Duration = Duration::from_secs(10);
+/// The time after which a wait looks at its stop flag again.
+const POLL: Duration = Duration::from_millis(50);
 /// The additional time to read the last lines of standard error of a process that is dropped.
 const LAST: Duration = Duration::from_secs(2);
 
@@ -105,7 +108,48 @@ impl Child {
     /// Reads a line; `what` completes the message "it did not …" on a time-out. The process is gone after a
     /// failure.
     pub fn line(&mut self, timeout: Duration, what: &str) -> Result<String, Failure> {
-        match self.from.recv_timeout(timeout) {
+        let received = self.from.recv_timeout(timeout);
+        self.outcome(received, timeout, what)
+    }
+
+    /// Writes a line and reads the reply; `None` once `stop` is set.
+    pub fn exchange_unless(
+        &mut self,
+        stop: &AtomicBool,
+        line: &str,
+        timeout: Duration,
+    ) -> Result<Option<String>, Failure> {
+        self.to.as_ref().map(|to| to.send(format!("{line}\n")));
+        self.line_unless(stop, timeout, "answer")
+    }
+
+    /// Reads a line as [`Child::line`] does; `None` once `stop` is set.
+    pub fn line_unless(
+        &mut self,
+        stop: &AtomicBool,
+        timeout: Duration,
+        what: &str,
+    ) -> Result<Option<String>, Failure> {
+        let begun = Instant::now();
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let left = timeout.saturating_sub(begun.elapsed());
+            match self.from.recv_timeout(left.min(POLL)) {
+                Err(RecvTimeoutError::Timeout) if left > POLL => {}
+                received => return self.outcome(received, timeout, what).map(Some),
+            }
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        received: Result<io::Result<String>, RecvTimeoutError>,
+        timeout: Duration,
+        what: &str,
+    ) -> Result<String, Failure> {
+        match received {
             Ok(Ok(line)) => Ok(line),
             Ok(Err(error)) => {
                 Err(Failure::Said(self.killed(&format!("its standard output cannot be read: {error}"))))

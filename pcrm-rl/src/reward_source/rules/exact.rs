@@ -29,6 +29,7 @@ plugin!(Exact, "1 where the answer, or what `extract` finds in it, is the value 
 
 impl Rule for Exact {
     const NAME: &'static str = "exact";
+    const EXAMPLE: &'static str = r#"{"kind": "exact", "column": "answer"}"#;
 
     fn check(&mut self) -> Result<(), String> {
         let compile = |text: &String| Regex::new(text).map_err(|error| format!("extract {text:?}: {error}"));

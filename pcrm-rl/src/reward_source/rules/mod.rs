@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 trait Rule: DeserializeOwned + Send + 'static {
     /// The `kind` that selects it.
     const NAME: &'static str;
+    /// Its parameters, as an example for messages; empty if it needs none.
+    const EXAMPLE: &'static str = "";
 
     /// Refuses invalid parameters.
     fn check(&mut self) -> Result<(), String> {
@@ -66,7 +68,10 @@ impl<R: Rule> RewardSource for Ruled<R> {
 fn build<R: Rule>(
     data: &mut dyn erased_serde::Deserializer<'_>,
 ) -> erased_serde::Result<Box<dyn RewardSource>> {
-    let mut rule: R = erased_serde::deserialize(data)?;
+    let mut rule: R = erased_serde::deserialize(data).map_err(|error| match R::EXAMPLE {
+        "" => error,
+        example => erased_serde::Error::custom(format!("{error}; write for example {example}")),
+    })?;
     rule.check().map_err(erased_serde::Error::custom)?;
     Ok(Box::new(Ruled(rule)))
 }

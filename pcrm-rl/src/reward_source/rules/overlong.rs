@@ -21,6 +21,7 @@ plugin!(Overlong, "0 for short answers, a line down to -1 over the last `cache` 
 
 impl Rule for Overlong {
     const NAME: &'static str = "overlong";
+    const EXAMPLE: &'static str = r#"{"kind": "overlong", "max": 512, "cache": 128}"#;
 
     fn check(&mut self) -> Result<(), String> {
         match self.max > 0 && self.cache <= self.max {

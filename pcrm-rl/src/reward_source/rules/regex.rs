@@ -57,6 +57,7 @@ plugin!(
 
 impl Rule for Pattern {
     const NAME: &'static str = "regex";
+    const EXAMPLE: &'static str = r#"{"kind": "regex", "pattern": "[0-9]+"}"#;
 
     fn check(&mut self) -> Result<(), String> {
         finite("reward", self.reward)?;

@@ -112,7 +112,10 @@ fn bad_parameters_are_refused() {
         (json!({"kind": "length", "goal": 3}), "unknown field `goal`"),
         (json!({"kind": "regex"}), "missing field `pattern`"),
         (json!({"kind": "regex", "pattern": "("}), "pattern \"(\": "),
-        (json!({"kind": "exact"}), "missing field `column`"),
+        (
+            json!({"kind": "exact"}),
+            "missing field `column`; write for example {\"kind\": \"exact\", \"column\": ",
+        ),
         (json!({"kind": "json", "type": "array", "keys": ["a"]}), "keys are an object's"),
         (json!({"kind": "repetition", "penalty": 1}), "penalty is 1; expected 0 or less"),
         (json!({"kind": "repetition", "ngram": 0}), "ngram is 0; expected 1 or more"),

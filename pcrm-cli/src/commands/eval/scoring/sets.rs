@@ -29,7 +29,8 @@ impl Scoring<'_> {
         for (answers, item) in &rows.sets {
             let ids = |answer: &String| -> Result<Vec<u32>> {
                 let (prompt, text) = answers.contents(answer, tokenizer);
-                let ids = encode_text(Some(&prompt), &text, tokenizer, pad)?;
+                let ids = encode_text(Some(&prompt), &text, tokenizer, pad);
+                let ids = ids.with_context(|| item.key.clone())?;
                 if let Some(id) = ids.iter().find(|id| **id as usize >= vocabulary) {
                     let row = &item.key;
                     bail!("{row}: token id {id} is outside the model's vocabulary of {vocabulary}");
