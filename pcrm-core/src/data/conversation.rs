@@ -216,8 +216,7 @@ mod tests {
         assert_eq!(Message::from_value(&parts).unwrap().content, "ab");
     }
 
-    /// Protects: a blank answer is blank whatever weights and names stand beside it; tool calls and reasoning are an
-    /// answer.
+    /// Protects: weights and names do not make a blank message an answer; tool calls and reasoning do.
     #[test]
     fn keys_beside_a_blank_text_may_be_the_answer() {
         let parts = json!([{"type": "text", "text": " "}]);

@@ -45,7 +45,7 @@ pub struct ChatTemplate {
     env: Environment<'static>,
     /// The template that marks the assistant's text: this one, or a known variant of it.
     marks: Marks,
-    /// What is known of the turns that it leaves out.
+    /// The turns that it leaves out, by the shape of the conversation.
     shapes: Shapes,
 }
 

@@ -31,7 +31,7 @@ pub struct LostTurns {
     pub system: Option<usize>,
 }
 
-/// What is known of shapes, by their hash; `None` if the template refuses a bare conversation of the shape.
+/// The lost turns of each shape, by its hash; `None` if the template refuses a bare conversation of the shape.
 #[derive(Default)]
 pub(super) struct Shapes(RwLock<HashMap<u128, Option<LostTurns>>>);
 
